@@ -1,0 +1,1 @@
+"""Hand-written machinery that no reader of the paper steps through: doors, stores, the command line."""
