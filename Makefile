@@ -1,0 +1,105 @@
+# `make help` lists the commands. Everything runs in .venv, which make builds, or in PYTHON=<an interpreter>, used as it is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup setup-dev table1 test lab benchmark export readme clean
+
+# Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
+PYTHON :=
+TORCH_INDEX :=
+PRESET := laptop
+SEEDS := 1
+CORPUS := standin
+REAL :=
+DEVICE := auto
+OUT :=
+
+MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+ifeq ($(PYTHON),)
+PY := .venv/bin/python
+run-ready := .venv/.ready-run
+dev-ready := .venv/.ready-dev
+else
+PY := $(PYTHON)
+run-ready := ask-run
+dev-ready := ask-dev
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+endif
+PIP = "$(PY)" -m pip install -q --disable-pip-version-check
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "Options, after any of them:"
+	@echo "  PYTHON=<interpreter>   use this one as it is: no .venv, nothing installed"
+	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
+	@echo "Options of table1:"
+	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda   OUT=<folder>"
+	@echo "  CORPUS=standin|real|<corpora file>   REAL=<folder of real speech, with CORPUS=real>"
+
+setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (other targets do this by themselves)
+
+setup-dev: $(dev-ready) ## the same with what the tests and the peers' comparisons need
+
+table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
+	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)"
+
+# Fail fast, cheap first. Two notebooks or test files at a time, one thread each.
+test: export OMP_NUM_THREADS := 1
+test: $(dev-ready) ## run every check: lint, no-ops, all notebooks, all tests
+	@echo "== 1/4 ruff"
+	@"$(PY)" -m ruff check mkdcls tests
+	@echo "== 2/4 house: export, clean and README are no-ops; lists agree; every notebook is in shape"
+	@"$(PY)" -m pytest -q -x tests/test_house.py tests/test_makefile.py
+	@echo "== 3/4 notebooks, top to bottom"
+	@IN_TEST=1 "$(PY)" -m pytest -q --nbmake --nbmake-timeout=900 -n 2 nbs
+	@echo "== 4/4 pytest"
+	@MPLBACKEND=Agg "$(PY)" -m pytest -q -n 2 tests --ignore=tests/test_house.py --ignore=tests/test_makefile.py
+	@echo "== all passed"
+
+lab: $(run-ready) ## open JupyterLab on the tour
+	"$(PY)" -m jupyterlab nbs/00_tour.ipynb
+
+benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio (OUT= keeps the executed notebook elsewhere)
+	@mkdir -p runs
+	"$(PY)" -m papermill nbs/results/benchmark.ipynb "$(or $(OUT),runs/benchmark.ipynb)" --cwd nbs/results
+
+export: $(dev-ready) ## after editing notebooks: write the modules, README.md, and clean the notebooks
+	@env -u IN_TEST "$(PY)" -c "from nbdev.doclinks import nbdev_export as f; f.__wrapped__()"
+	@"$(PY)" -m mkdcls.engine.readme
+	@"$(PY)" -c "from nbdev.clean import nbdev_clean as f; f.__wrapped__()"
+
+readme: $(dev-ready) ## write README.md from nbs/index.ipynb and the committed results
+	@"$(PY)" -m mkdcls.engine.readme
+
+clean: ## remove caches and build products; results, runs/ and .venv stay
+	rm -rf build dist _docs _proc .pytest_cache .ruff_cache .hypothesis
+	find mkdcls nbs tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# torch first and alone, so that its build can be chosen; a stamp is written only after everything before it worked.
+.venv/.ready-run: constraints.txt settings.ini pyproject.toml
+	@found=; for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] < tuple(map(int, "$(MIN_PYTHON)".split("."))))' 2>/dev/null; then found=$$p; break; fi; done; \
+	if [ -z "$$found" ]; then \
+	  echo "No Python that can build .venv: wanted is $(MIN_PYTHON) or newer, with its venv and ensurepip modules (Debian: python3-venv)."; \
+	  echo "python3 here is: $$(python3 --version 2>&1 || true). With another interpreter that holds the packages: make ... PYTHON=<path>"; exit 1; fi >&2; \
+	echo "Setting up .venv with $$("$$found" --version): $(TORCH), then the rest. Some minutes the first time; nothing is installed elsewhere."; \
+	"$$found" -m venv .venv
+	@$(PIP) --upgrade pip
+	@$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch
+	@$(PIP) -c constraints.txt -e .
+	@touch $@
+
+.venv/.ready-dev: .venv/.ready-run
+	@echo "Adding what the tests and the peers' comparisons need."
+	@$(PIP) -c constraints.txt -e ".[dev,peers]"
+	@touch $@
+
+.PHONY: ask-run ask-dev
+ask-run ask-dev: ask-%:
+	@command -v "$(PY)" >/dev/null || { echo "PYTHON=$(PY): there is no such program. Give the path of an interpreter, or leave PYTHON out: make then builds .venv." >&2; exit 1; }
+	@"$(PY)" -m mkdcls.engine.needs $*

@@ -1,0 +1,108 @@
+"""README.md from nbs/index.ipynb: `python -m mkdcls.engine.readme [--check]`.
+
+The index is executed, so that its tables are those of the committed records, then turned to markdown: a cell marked
+`#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten from nbs/ to the top folder.
+`--check` writes nothing and fails when README.md or the outputs stored in the index are not what this gives.
+"""
+import argparse
+import os
+import re
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import Preprocessor
+from traitlets.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+FENCE = re.compile(r"^ {0,3}(```|~~~)")
+LINK = re.compile(r"""(?P<before>\]\(\s*<?|\b(?:src|href)=["'])(?P<to>[^)\s"'>]+)""")
+
+
+def directives(source: str) -> dict[str, str]:
+    "The `#| key: value` lines at the head of a code cell"
+    found = {}
+    for line in source.splitlines():
+        if not line.startswith("#|"): break
+        key, _, value = line[2:].partition(":")
+        found[key.strip()] = value.strip()
+    return found
+
+
+class Shown(Preprocessor):
+    "Keep what a reader of README.md should see"
+    def preprocess(self, nb, resources):
+        cells = []
+        for cell in nb.cells:
+            marks = directives(cell.source) if cell.cell_type == "code" else {}
+            if "hide" in marks: continue
+            if marks.get("echo") == "false": cell.metadata["transient"] = {"remove_source": True}
+            cell.source = "\n".join(l for l in cell.source.splitlines() if not (cell.cell_type == "code" and l.startswith("#|")))
+            for out in cell.get("outputs", []):
+                if any(kind.startswith("image/") for kind in out.get("data", {})):
+                    raise ValueError(f"nbs/index.ipynb: a cell ends in a picture ({cell.source[:60]!r}); README.md cannot hold it. "
+                                     "Save the file under paper/ and link it from a markdown cell")
+            cells.append(cell)
+        nb.cells = cells
+        nb.metadata["language_info"] = {"name": "python"}  # a run writes it, nbdev_clean drops it
+        return nb, resources
+
+
+def relink(
+    markdown: str,  # text whose relative links start in `folder`
+    folder: str = "nbs",  # where the text was written, relative to the top folder
+) -> str:  # the same text with links that start in the top folder; code fences, anchors and web addresses are left alone
+    "Relative links as the top folder sees them"
+    def fix(m):
+        to = m["to"]
+        if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|#|/", to): return m[0]
+        path, mark, rest = re.match(r"([^#?]*)([#?]?)(.*)", to, re.S).groups()
+        slash = "/" if path.endswith("/") else ""
+        return m["before"] + Path(os.path.normpath(f"{folder}/{path}")).as_posix() + slash + mark + rest
+    lines, fence = [], None
+    for line in markdown.splitlines():
+        m = FENCE.match(line)
+        if m and fence in (None, m[1]): fence = None if fence else m[1]
+        elif not fence: line = LINK.sub(fix, line)
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def render(nb: nbformat.NotebookNode) -> str:
+    "The notebook as README.md, from the outputs it holds"
+    config = Config()
+    config.NbConvertBase.display_data_priority = ["text/markdown", "text/html", "text/plain"]
+    body, _ = MarkdownExporter(preprocessors=[Shown], config=config).from_notebook_node(nb)
+    note = "<!-- Written by `make readme` from nbs/index.ipynb: change it there. -->"
+    return note + "\n\n" + re.sub(r"\n{3,}", "\n\n", relink(body)).strip() + "\n"
+
+
+def execute(nb: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
+    "A copy of the notebook with fresh outputs"
+    from nbclient import NotebookClient
+    return NotebookClient(deepcopy(nb), timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
+    ap = argparse.ArgumentParser(prog="python -m mkdcls.engine.readme", description="README.md from nbs/index.ipynb")
+    ap.add_argument("--check", action="store_true", help="write nothing; fail when README.md is not what nbs/index.ipynb gives")
+    args = ap.parse_args(argv)
+    index, readme = root / "nbs" / "index.ipynb", root / "README.md"
+    nb = nbformat.read(index, 4)
+    fresh = execute(nb, index.parent)
+    text = render(fresh)
+    if args.check:
+        stale = [f for f, kept in (("README.md", readme.read_text("utf-8") if readme.exists() else ""), ("nbs/index.ipynb", render(nb))) if kept != text]
+        if stale: print(f"{' and '.join(stale)}: not what nbs/index.ipynb gives when run now; run `make readme` and commit both", file=sys.stderr)
+        return int(bool(stale))
+    from nbdev.clean import nbdev_clean
+    nbformat.write(fresh, index)
+    nbdev_clean(str(index))
+    readme.write_text(text, "utf-8")
+    print(f"README.md: {len(text.splitlines())} lines from nbs/index.ipynb")
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main())

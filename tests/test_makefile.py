@@ -1,0 +1,82 @@
+"""make as a newcomer meets it: help, what table1 runs, and a clear word when an interpreter lacks the packages."""
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def make(*args: str, **env: str) -> subprocess.CompletedProcess:
+    "make in the checkout, without what a surrounding `make test` hands down"
+    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHONPATH")}
+    return subprocess.run(["make", "--no-print-directory", *args], cwd=ROOT, env=clean | env, capture_output=True, text=True, timeout=120)
+
+
+def test_help_lists_every_command():
+    done = make("help")
+    shown = set(re.findall(r"^  make (\S+)  +\S", done.stdout, re.M))
+    assert done.returncode == 0 and shown >= {"setup", "table1", "test", "lab", "benchmark", "export", "readme", "clean", "help"}
+    assert "PYTHON=" in done.stdout and "PRESET=smoke|laptop|gpu|paper" in done.stdout
+    assert make().stdout == done.stdout, "make alone is make help"
+
+
+def command(done) -> str: return done.stdout.strip().splitlines()[-1]
+
+
+def test_table1_defaults():
+    "laptop, one seed, the stand-in; what the environment happens to hold is not an option"
+    want = '-m mkdcls.engine.cli table1 --preset "laptop" --seeds "1" --corpus "standin" --real "" --device "auto" --out ""'
+    for env in ({}, {"OUT": "elsewhere", "DEVICE": "cuda", "SEEDS": "9", "PYTHON": "nothing"}):
+        assert command(make("-n", "table1", **env)) == f'".venv/bin/python" {want}'
+
+
+def test_table1_options():
+    done = make("-n", "table1", "PRESET=smoke", "SEEDS=5", "CORPUS=real", "REAL=a folder", "DEVICE=cpu", "OUT=o", f"PYTHON={sys.executable}")
+    assert command(done) == (f'"{sys.executable}" -m mkdcls.engine.cli table1 --preset "smoke" --seeds "5" --corpus "real" --real "a folder" '
+                             '--device "cpu" --out "o"')
+    assert "pip install" not in done.stdout and "-m venv" not in done.stdout, "PYTHON= installs nothing"
+
+
+def test_setup_installs_torch_first():
+    "A stale stamp means: venv, pip, torch alone at its pin, the rest; the stamp comes last"
+    done = make("-n", "-W", "constraints.txt", "setup", "TORCH_INDEX=somewhere")
+    wanted = [r"-m venv \.venv", r"--upgrade pip", r'-c constraints\.txt --index-url "somewhere" torch$', r"-c constraints\.txt -e \.$", r"touch \.venv"]
+    steps = [next((i for i, l in enumerate(done.stdout.splitlines()) if re.search(p, l)), None) for p in wanted]
+    assert None not in steps and steps == sorted(steps), done.stdout
+
+
+def test_test_runs_cheap_things_first():
+    done = make("-n", "test")
+    order = [done.stdout.find(w) for w in ("ruff check", "tests/test_house.py", "--nbmake", "-n 2 tests")]
+    assert -1 not in order and order == sorted(order), done.stdout
+    assert "--overwrite" not in done.stdout, "a test never rewrites a notebook"
+
+
+@pytest.fixture
+def bare(tmp_path):
+    "This Python without site-packages"
+    path = tmp_path / "bare python"
+    path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("target,lacks", [("table1", "torch>="), ("readme", "nbdev>=")])
+def test_python_without_packages(bare, target, lacks):
+    done = make(target, f"PYTHON={bare}")
+    assert done.returncode and "lacks:" in done.stderr and lacks in done.stderr and "leave PYTHON out" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_python_that_is_not_there():
+    done = make("table1", "PYTHON=no/such/python")
+    assert done.returncode and "PYTHON=no/such/python: there is no such program" in done.stderr
+
+
+def test_python_that_holds_everything():
+    done = make("setup", f"PYTHON={sys.executable}")
+    assert done.returncode == 0, done.stderr
