@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RATE', 'BAND', 'CODECS', 'NOISES', 'CHANNELS', 'LINES', 'LEVEL', 'SHORTEST', 'MEDIAN', 'LONGEST', 'STANDINS',
-           'StandIn', 'stand_in', 'choose_channel', 'observe', 'draw_manifest', 'apply_codec', 'telephone_band', 'rirs',
-           'reverberate', 'coloured', 'bank', 'babble', 'music', 'Stages', 'clean_voice', 'at_snr', 'stages', 'render',
-           'stream']
+           'StandIn', 'stand_in', 'choose_channel', 'observe', 'draw_manifest', 'at_snr', 'telephone_band',
+           'apply_codec', 'rirs', 'reverberate', 'coloured', 'bank', 'babble', 'music', 'Stages', 'clean_voice',
+           'stages', 'render', 'stream']
 
 # %% ../nbs/method/01c_standin.ipynb #3f38137a
 import io
@@ -29,7 +29,7 @@ from .labels import AGESUB, AGESUP, GENDERS, PARENT
 from .scm import do, draw_speakers, latents
 from .voice import synthesise
 
-# %% ../nbs/method/01c_standin.ipynb #cb1fc23c
+# %% ../nbs/method/01c_standin.ipynb #d4524b91
 RATE = 8000 # Hz
 BAND = (300., 3400.) # Hz, the telephone band
 CODECS = ('mu-law', 'A-law', 'GSM 6.10', 'G.721')
@@ -39,6 +39,7 @@ LINES = (*CHANNELS, 'by_age')
 LEVEL = .05 # RMS of what enters the codec, full scale 1 (-26 dB) [J]
 SHORTEST,MEDIAN,LONGEST = 1., 3., 8. # s
 
+# %% ../nbs/method/01c_standin.ipynb #2bd0df0e
 @dataclass(frozen=True)
 class StandIn:
     "One row of the stand-in table: who speaks, over which line, how well it is labelled"
@@ -147,6 +148,34 @@ def draw_manifest(
     acoustic = latents(m)
     return pd.concat([m, observe(m), acoustic[acoustic.columns.difference(m.columns, sort=False)]], axis=1)
 
+# %% ../nbs/method/01c_standin.ipynb #4c33359c
+def _power(x, n): return np.maximum(np.einsum('bn,bn->b', x, x, dtype=np.float64) / n, 1e-12)
+def _size(n, extra=0): return fft.next_fast_len(max(n, int(LONGEST * RATE)) + extra, real=True)
+def _white(rngs, n, N):
+    out = np.zeros((len(n), N), np.float32)
+    for row,r,k in zip(out, rngs, n): r.standard_normal(out=row[:k], dtype=np.float32)
+    return out
+
+# %% ../nbs/method/01c_standin.ipynb #32ffea3c
+def at_snr(
+    noise:np.ndarray, # `[B, N]` at any level
+    signal:np.ndarray, # `[B, N]` what it must stay below
+    n:np.ndarray, # `[B]` samples that count
+    snr_db, # `[B]` 10 log10(signal power / noise power), dB
+)->np.ndarray: # `[B, N]` the noise, scaled
+    "Scale noise to an SNR: gain = √(P_signal / (P_noise 10^(SNR/10)))"
+    gain = np.sqrt(_power(signal, n) / _power(noise, n) / 10 ** (np.asarray(snr_db, float) / 10))
+    return noise * gain[:, None].astype(np.float32)
+
+# %% ../nbs/method/01c_standin.ipynb #f00b5683
+_BANDPASS = signal.ellip(6, .5, 50, BAND, 'bandpass', fs=RATE, output='sos')
+
+def telephone_band(
+    x:np.ndarray, # `[B, N]`
+)->np.ndarray: # `[B, N]` float32
+    "Elliptic band-pass 300-3400 Hz: 0.5 dB ripple inside, 50 dB down below 240 and above 3520 Hz"
+    return signal.sosfilt(_BANDPASS, x, axis=-1).astype(np.float32)
+
 # %% ../nbs/method/01c_standin.ipynb #eb812a98
 _FORMS = dict(zip(CODECS, (('WAV', 'ULAW'), ('WAV', 'ALAW'), ('WAV', 'GSM610'), ('AU', 'G721_32'))))
 
@@ -161,23 +190,7 @@ def apply_codec(
     buffer.seek(0)
     return sf.read(buffer, dtype='float32')[0][:len(wave)]
 
-# %% ../nbs/method/01c_standin.ipynb #680dfa22
-_BANDPASS = signal.ellip(6, .5, 50, BAND, 'bandpass', fs=RATE, output='sos')
-
-def telephone_band(
-    x:np.ndarray, # `[B, N]`
-)->np.ndarray: # `[B, N]` float32
-    "Elliptic band-pass 300-3400 Hz: 0.5 dB ripple inside, 50 dB down outside"
-    return signal.sosfilt(_BANDPASS, x, axis=-1).astype(np.float32)
-
-def _power(x, n): return np.maximum(np.einsum('bn,bn->b', x, x, dtype=np.float64) / n, 1e-12)
-def _size(n, extra=0): return fft.next_fast_len(max(n, int(LONGEST * RATE)) + extra, real=True)
-def _white(rngs, n, N):
-    out = np.zeros((len(n), N), np.float32)
-    for row,r,k in zip(out, rngs, n): r.standard_normal(out=row[:k], dtype=np.float32)
-    return out
-
-# %% ../nbs/method/01c_standin.ipynb #96d04cee
+# %% ../nbs/method/01c_standin.ipynb #9c2a66ea
 def rirs(
     rt60:np.ndarray, # `[B]` s until the tail is 60 dB down
     rngs:list, # `[B]` generators
@@ -192,6 +205,7 @@ def rirs(
     tail[:, 0] = 1
     return tail / math.sqrt(1 + 10 ** (-drr_db/10))
 
+# %% ../nbs/method/01c_standin.ipynb #5ec8cb63
 def reverberate(
     x:np.ndarray, # `[B, N]`
     h:np.ndarray, # `[B, L]`
@@ -200,7 +214,7 @@ def reverberate(
     size = _size(x.shape[1], h.shape[1])
     return fft.irfft(fft.rfft(x, size) * fft.rfft(h, size), size)[:, :x.shape[1]].astype(np.float32)
 
-# %% ../nbs/method/01c_standin.ipynb #308d38bb
+# %% ../nbs/method/01c_standin.ipynb #6679d80e
 def coloured(
     slope:np.ndarray, # `[B]` β: power falls as 1/f^β; 1 pink, 2 brown
     rngs:list, # `[B]` generators
@@ -212,6 +226,7 @@ def coloured(
     out = fft.irfft(fft.rfft(_white(rngs, np.full(len(n), size), size)) * (f / 1000) ** (-np.asarray(slope)[:, None] / 2), size)[:, :N]
     return (out * (np.arange(N) < n[:, None])).astype(np.float32)
 
+# %% ../nbs/method/01c_standin.ipynb #959fb9fb
 @lru_cache(maxsize=1)
 def bank()->np.ndarray: # `[24, 4 s]` float32, RMS 1
     "The people in the background: 24 fixed clean voices, made once per process"
@@ -219,6 +234,7 @@ def bank()->np.ndarray: # `[24, 4 s]` float32, RMS 1
     voices = np.asarray(voices)[:, :int(min(n))]
     return voices / np.sqrt(np.square(voices).mean(1, keepdims=True))
 
+# %% ../nbs/method/01c_standin.ipynb #48c22c02
 def babble(
     rngs:list, # `[B]` generators
     n:np.ndarray, # `[B]` samples
@@ -231,6 +247,7 @@ def babble(
         for v,start in zip(who, r.integers(B.shape[1], size=len(who))): row[:k] += np.take(B[v], t[:k] + start, mode='wrap')
     return out
 
+# %% ../nbs/method/01c_standin.ipynb #08e54b48
 def music(
     rngs:list, # `[B]` generators
     n:np.ndarray, # `[B]` samples
@@ -249,7 +266,18 @@ def music(
         for h in range(1, harmonics + 1): out += np.sin(2*np.pi*h * f * since) * np.exp(-since * (2 + 2*h)) / h
     return out * (np.arange(N) < n[:, None])
 
-# %% ../nbs/method/01c_standin.ipynb #daa03c3b
+# %% ../nbs/method/01c_standin.ipynb #b463642d
+def _noise(kinds, slopes, seeds, n):
+    "Telephone noise of every row at unit gain; a reverberant room has a coloured floor"
+    out,groups = np.zeros((len(n), int(n.max())), np.float32),np.where(kinds == 'reverb', 'coloured', kinds)
+    for kind in sorted(set(groups)):
+        at = np.flatnonzero(groups == kind)
+        rngs = [np.random.default_rng([int(s), 0]) for s in seeds[at]]
+        made = coloured(slopes[at], rngs, n[at]) if kind == 'coloured' else {'babble':babble, 'music':music}[kind](rngs, n[at])
+        out[at, :made.shape[1]] = made
+    return out
+
+# %% ../nbs/method/01c_standin.ipynb #392c866f
 class Stages(NamedTuple):
     "Everything between the speaker and the file"
     clean:np.ndarray # `[B, N]` the speaker's voice, nothing added
@@ -260,6 +288,7 @@ class Stages(NamedTuple):
     n_samples:np.ndarray # `[B]` int64
     channel:np.ndarray # `[B]` 'studio' or 'telephone'
 
+# %% ../nbs/method/01c_standin.ipynb #14e572e4
 def _voices(people, duration, seed, phrase, N=None):
     "Clean voices, numpy, cut or padded to N samples"
     waves,n = synthesise(latents(people), np.asarray(duration), np.asarray(seed), np.asarray(phrase))
@@ -277,6 +306,7 @@ def clean_voice(
     "The first mechanism alone: u, age and female to voice"
     return _voices(do(m, age, female), m.duration, m.seed, m.phrase)
 
+# %% ../nbs/method/01c_standin.ipynb #54951da8
 def _second(m, on, clean, n):
     "The overlaid voices, `overlay_db` below the first; zeros where there is none"
     out = np.zeros_like(clean)
@@ -289,27 +319,7 @@ def _second(m, on, clean, n):
         out[on] = v * gain[:, None].astype(np.float32)
     return out
 
-# %% ../nbs/method/01c_standin.ipynb #550c3322
-def _noise(kinds, slopes, seeds, n):
-    "Telephone noise of every row at unit gain; a reverberant room has a coloured floor"
-    out,groups = np.zeros((len(n), int(n.max())), np.float32),np.where(kinds == 'reverb', 'coloured', kinds)
-    for kind in sorted(set(groups)):
-        at = np.flatnonzero(groups == kind)
-        rngs = [np.random.default_rng([int(s), 0]) for s in seeds[at]]
-        made = coloured(slopes[at], rngs, n[at]) if kind == 'coloured' else {'babble':babble, 'music':music}[kind](rngs, n[at])
-        out[at, :made.shape[1]] = made
-    return out
-
-def at_snr(
-    noise:np.ndarray, # `[B, N]` at any level
-    signal:np.ndarray, # `[B, N]` what it must stay below
-    n:np.ndarray, # `[B]` samples that count
-    snr_db, # `[B]` 10 log10(signal power / noise power), dB
-)->np.ndarray: # `[B, N]` the noise, scaled
-    "Scale noise to an SNR: gain = √(P_signal / (P_noise 10^(SNR/10)))"
-    gain = np.sqrt(_power(signal, n) / _power(noise, n) / 10 ** (np.asarray(snr_db, float) / 10))
-    return noise * gain[:, None].astype(np.float32)
-
+# %% ../nbs/method/01c_standin.ipynb #9d0df4b9
 def _telephone(m, clean, second, n):
     "Voices and noise as they reach the codec, and the coded wave"
     valid,kinds = np.arange(clean.shape[1]) < n[:, None],m.noise_kind.to_numpy()
@@ -327,6 +337,7 @@ def _telephone(m, clean, second, n):
     for row,k,c in zip(wave, n, coded): row[:k] = c
     return speech, noise, wave
 
+# %% ../nbs/method/01c_standin.ipynb #5fe21aec
 def _studio(m, clean, second, n):
     "Flat, with a little white noise"
     noise = at_snr(_white([np.random.default_rng([int(s), 2]) for s in m.noise_seed], n, clean.shape[1]), clean, n, m.snr_studio)
@@ -334,7 +345,7 @@ def _studio(m, clean, second, n):
     wave = speech + noise
     return speech, noise, np.clip(wave * (LEVEL / np.sqrt(_power(wave, n)))[:, None].astype(np.float32), -1, 1)
 
-# %% ../nbs/method/01c_standin.ipynb #1e62bd67
+# %% ../nbs/method/01c_standin.ipynb #403c20be
 def stages(
     m:pd.DataFrame, # manifest rows, at most a few hundred
     age=None, # do(age): years, a number or `[B]`
@@ -355,6 +366,7 @@ def stages(
         if len(at): speech[at],noise[at],wave[at] = mechanism(m.iloc[at], clean[at], second[at], n[at])
     return Stages(clean, second, speech, noise, wave, n, line)
 
+# %% ../nbs/method/01c_standin.ipynb #7b1f7637
 def render(
     m:pd.DataFrame, # manifest rows, a batch
     age=None, # do(age): years, a number or `[B]`
