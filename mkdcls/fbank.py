@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# %% ../nbs/method/03_fbank.ipynb #ac49145b
+# %% ../nbs/method/03_fbank.ipynb #addf07c9
 @dataclass(frozen=True)
 class FbankSettings:
     "Every choice between a wave and a log-Mel cell; the default is SpeechBrain's at 8 kHz with 80 bands"
@@ -45,6 +45,7 @@ class FbankSettings:
             if not ok: raise ValueError(f"FbankSettings: {what}")
         need(self.rate >= 8000, f"rate {self.rate} Hz is below 8000; telephone speech needs 8 kHz, and resampling upwards adds nothing")
         need(self.hop >= 1 and self.frame >= 2, f"frame {self.frame_ms} ms and hop {self.hop_ms} ms must be positive")
+        need(self.n_fft % 2 == 0, f"n_fft {self.n_fft} is odd; use an even one, so that the last bin is half the rate")
         need(self.n_fft >= self.frame, f"n_fft {self.n_fft} is shorter than the window of {self.frame} samples; use at least that")
         need(0 <= self.f_min < self.top <= self.rate / 2, f"need 0 ≤ f_min < f_max ≤ {self.rate/2:g} Hz, got {self.f_min:g}, {self.top:g}")
         need(self.n_mels >= 1 and self.floor > 0 and 0 <= self.preemphasis <= 1, "need n_mels ≥ 1, floor > 0, 0 ≤ preemphasis ≤ 1")
@@ -120,7 +121,7 @@ def _check_waves(waves, n_samples, s):
     if low < s.frame: raise ValueError(f"fbank: row {int(n_samples.argmin())} has {low} samples, less than one frame of {s.frame} ({s.frame_ms:g} ms); drop it")
     return n_samples
 
-# %% ../nbs/method/03_fbank.ipynb #c3a011ee
+# %% ../nbs/method/03_fbank.ipynb #3161cf7f
 def fbank(
     waves:Tensor, # `[B, N]` float32 in [-1, 1] at `settings.rate`, padded at the end
     n_samples:Tensor|None=None, # `[B]` int64, samples of each utterance; None: all N
@@ -140,7 +141,7 @@ def fbank(
     if s.remove_dc: frames = frames - frames.mean(-1, keepdim=True)
     if s.preemphasis: frames = frames - s.preemphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
     spectrum = torch.fft.rfft(frames * _window(s, device), n=s.n_fft)
-    power = (spectrum.real.square() + spectrum.imag.square()) @ mel_filters(s, str(device))
+    with torch.autocast(device.type, enabled=False): power = (spectrum.real.square() + spectrum.imag.square()) @ mel_filters(s, str(device))
     x = power.clamp(min=s.floor).log() if s.log == 'ln' else 10 * power.clamp(min=s.floor).log10()
     valid = (torch.arange(x.shape[1], device=device) < n_frames[:, None])[..., None]
     if s.top_db is not None: x = torch.maximum(x, x.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True) - s.top_db)

@@ -7,8 +7,9 @@ __all__ = ['GENDERS', 'AGESUB', 'AGESUP', 'PARENT', 'CLASSES', 'TASKS', 'NO_AGE'
            'NO_GENDER', 'OTHER_GENDER', 'UNCLEAR_GENDER', 'parent', 'agesub_of', 'agesup_of', 'Age', 'parse_age',
            'Gender', 'parse_gender', 'read_labels', 'to_index']
 
-# %% ../nbs/method/00_labels.ipynb #f3b98f80
+# %% ../nbs/method/00_labels.ipynb #a0b27fae
 import math, re, unicodedata
+from numbers import Real
 from typing import NamedTuple
 import torch
 from torch import Tensor
@@ -70,16 +71,14 @@ def _of_years(a:float)->Age:
 
 def _of_decade(d:int)->Age: return Age(None, agesub_of(d), None if d >= 20 else UNDER_20)
 
-# %% ../nbs/method/00_labels.ipynb #0b78454e
+# %% ../nbs/method/00_labels.ipynb #90d87cd1
 def parse_age(
     value, # years as a number, or text: '25', '25세', "20's", '20(?)', '20대', 'fourties', ''
 )->Age: # (years, agesub, reason)
     "What an age field says, never guessed"
-    if value is None or isinstance(value, bool): return Age(None, None, NO_AGE)
-    if not isinstance(value, str):
-        try: a = float(value)
-        except (TypeError, ValueError): return Age(None, None, UNCLEAR_AGE)
-        return Age(None, None, NO_AGE) if math.isnan(a) else _of_years(a)
+    if value is None or isinstance(value, bool) or str(value) in ('<NA>', 'NaT'): return Age(None, None, NO_AGE)
+    if isinstance(value, Real): return Age(None, None, NO_AGE) if math.isnan(value) else _of_years(float(value))
+    if not isinstance(value, str): return Age(None, None, UNCLEAR_AGE)
     text = unicodedata.normalize('NFKC', value).strip().strip('\'"').replace('’', "'").lower()
     if text in _EMPTY: return Age(None, None, NO_AGE)
     if text in _DECADES: return _of_decade(_DECADES[text])
@@ -91,7 +90,7 @@ def parse_age(
         return _of_decade(int(number)) if re.match(r'^[-~–]', rest) and int(m2[1]) == number + 9 else Age(None, None, UNCLEAR_AGE)
     return Age(None, None, UNCLEAR_AGE) if re.search(r'\d', rest) else _of_decade(int(number))
 
-# %% ../nbs/method/00_labels.ipynb #43e03054
+# %% ../nbs/method/00_labels.ipynb #beedf698
 class Gender(NamedTuple):
     "What a gender field says"
     gender:str|None # member of `GENDERS`
@@ -106,7 +105,7 @@ def parse_gender(
     value, # text: 'male', 'F', '여', 'female_feminine', 'famale', ''
 )->Gender: # (gender, reason)
     "What a gender field says, never guessed"
-    if value is None or isinstance(value, float) and math.isnan(value): return Gender(None, NO_GENDER)
+    if value is None or str(value) in ('<NA>', 'NaT', 'nan'): return Gender(None, NO_GENDER)
     if not isinstance(value, str): return Gender(None, UNCLEAR_GENDER)
     text = unicodedata.normalize('NFKC', value).strip().lower()
     if text in _EMPTY or text == 'do_not_wish_to_say': return Gender(None, NO_GENDER)
@@ -114,7 +113,7 @@ def parse_gender(
     g = _GENDERS.get(text)
     return Gender(g, None if g else UNCLEAR_GENDER)
 
-# %% ../nbs/method/00_labels.ipynb #f1837117
+# %% ../nbs/method/00_labels.ipynb #2445373e
 def read_labels(
     age, # pandas Series or list, anything `parse_age` reads
     gender, # the same length, anything `parse_gender` reads
@@ -125,12 +124,12 @@ def read_labels(
     seen_a,seen_g,rows = {},{},[]
     for a,g in zip(age, gender):
         ka,kg = (type(a), str(a)),(type(g), str(g))
-        if ka not in seen_a: seen_a[ka] = parse_age(None if a is pd.NA else a)
-        if kg not in seen_g: seen_g[kg] = parse_gender(None if g is pd.NA else g)
+        if ka not in seen_a: seen_a[ka] = parse_age(a)
+        if kg not in seen_g: seen_g[kg] = parse_gender(g)
         pa,pg = seen_a[ka],seen_g[kg]
         rows.append((pg.gender, math.nan if pa.years is None else pa.years, pa.agesub, agesup_of(pa.agesub), pg.reason or pa.reason))
-    df = pd.DataFrame(rows, columns=['gender', 'age', 'agesub', 'agesup', 'reason'], index=getattr(age, 'index', None))
-    return df.astype({'age':float} | dict.fromkeys(['gender', 'agesub', 'agesup', 'reason'], object))
+    df = pd.DataFrame(rows, columns=['gender', 'age', 'agesub', 'agesup', 'reason'], index=age.index if isinstance(age, pd.Series) else None, dtype=object)
+    return df.astype({'age':float})
 
 # %% ../nbs/method/00_labels.ipynb #a82383da
 def to_index(
