@@ -29,7 +29,7 @@ run-ready := ask-run
 dev-ready := ask-dev
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 endif
-PIP = "$(PY)" -m pip install -q --disable-pip-version-check
+PIP = "$(PY)" -m pip install -qq --disable-pip-version-check
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -87,15 +87,17 @@ clean: ## remove caches and build products; results, runs/ and .venv stay
 	if [ -z "$$found" ]; then \
 	  echo "No Python that can build .venv: wanted is $(MIN_PYTHON) or newer, with its venv and ensurepip modules (Debian: python3-venv)."; \
 	  echo "python3 here is: $$(python3 --version 2>&1 || true). With another interpreter that holds the packages: make ... PYTHON=<path>"; exit 1; fi >&2; \
-	echo "Setting up .venv with $$("$$found" --version): $(TORCH), then the rest. Some minutes the first time; nothing is installed elsewhere."; \
+	echo "Setting up .venv with $$("$$found" --version). Some minutes the first time; nothing is installed elsewhere."; \
 	"$$found" -m venv .venv
 	@$(PIP) --upgrade pip
+	@echo "  $(TORCH) ..."
 	@$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") torch
+	@echo "  the rest, as pinned in constraints.txt ..."
 	@$(PIP) -c constraints.txt -e .
 	@touch $@
 
 .venv/.ready-dev: .venv/.ready-run
-	@echo "Adding what the tests and the peers' comparisons need."
+	@echo "  what the tests and the peers' comparisons need ..."
 	@$(PIP) -c constraints.txt -e ".[dev,peers]"
 	@touch $@
 
