@@ -7,13 +7,17 @@ __all__ = ['SPLITS', 'ROLES', 'REQUIRED', 'OPTIONAL', 'OWN', 'OWN_OPTIONAL', 'ch
            'speaker_folds', 'read_audio', 'finish_manifest', 'common_voice', 'accent_archive', 'own_corpus',
            'own_template', 'corpora_file', 'real_roles', 'checksum', 'selection_list', 'check_selection']
 
-# %% ../nbs/method/02_corpora.ipynb #fc8a7659
-import hashlib, math, os, tomllib
+# %% ../nbs/method/02_corpora.ipynb #425ddf22
+import hashlib
+import math
+import os
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-import numpy as np, pandas as pd
+import numpy as np
+import pandas as pd
 import soundfile as sf
-from .labels import AGESUB, AGESUP, CLASSES, GENDERS, agesup_of, read_labels
+from .labels import AGESUB, CLASSES, agesup_of, read_labels
 
 # %% ../nbs/method/02_corpora.ipynb #975c44da
 SPLITS = ('train', 'val', 'test')
@@ -104,7 +108,7 @@ def speaker_folds(
     if not 2 <= k <= len(strata): raise ValueError(f"speaker_folds: k is {k}; expected 2 to {len(strata)}, the number of speakers")
     return df.speaker.map(deal(strata, [1 / k] * k, seed)).rename('fold')
 
-# %% ../nbs/method/02_corpora.ipynb #d20466d4
+# %% ../nbs/method/02_corpora.ipynb #ce09c6ad
 def read_audio(
     path, # WAV, FLAC, MP3, OGG, ...
     rate:int=8000, # samples per second wanted, Hz
@@ -123,7 +127,8 @@ def read_audio(
             if not 0 <= a < b <= n:
                 raise ValueError(f"read_audio: {path.name} is {n/source:.2f} s long; no samples from {a/source:.2f} to {b/source:.2f} s")
             f.seek(a); wave = f.read(b - a, dtype='float32', always_2d=True)
-    except sf.LibsndfileError as e: raise ValueError(f"read_audio: {path.name} is not audio that can be decoded ({e.error_string}); convert it to WAV or drop it") from e
+    except sf.LibsndfileError as e:
+        raise ValueError(f"read_audio: {path.name} is not audio that can be decoded ({e.error_string}); convert it to WAV or drop it") from e
     if channels != 1: raise ValueError(f"read_audio: {path.name} has {channels} channels; write each speaker's channel to a mono file of its own")
     if source < rate: raise ValueError(f"read_audio: {path.name} is at {source} Hz, below the {rate} Hz wanted; drop it, resampling upwards adds nothing")
     wave = wave[:, 0]
@@ -219,7 +224,7 @@ def accent_archive(
         'age': d.age, 'gender': d.gender, 'language': d.get('language', '')})
     return finish_manifest(rows, corpus)
 
-# %% ../nbs/method/02_corpora.ipynb #e29fa6d3
+# %% ../nbs/method/02_corpora.ipynb #547e7d9e
 OWN = ('path', 'speaker_id', 'gender', 'age')
 OWN_OPTIONAL = ('agesub', 'agesup', 'split', 'start_s', 'end_s', 'language', 'corpus')
 
@@ -239,7 +244,8 @@ def own_corpus(
     _column_check(d, OWN, f'own_corpus: {file.name}')
     if unknown := [c for c in d.columns if c not in OWN + OWN_OPTIONAL]:
         raise ValueError(f"own_corpus: {file.name} has unknown columns {unknown}; expected {OWN} and optionally {OWN_OPTIONAL}")
-    if 'split' in d and (bad := set(d.split) - set(SPLITS)): raise ValueError(f"own_corpus: split {sorted(map(str, bad))[:4]} outside {SPLITS}, for every row or for none")
+    if 'split' in d and (bad := set(d.split) - set(SPLITS)):
+        raise ValueError(f"own_corpus: split {sorted(map(str, bad))[:4]} outside {SPLITS}, for every row or for none")
     rows = d.rename(columns={'speaker_id':'speaker'}).assign(utterance=d.path.astype(str), path=[str(file.parent/p) for p in d.path])
     if 'start_s' in d or 'end_s' in d:
         rows = rows.assign(start_s=d.get('start_s', ''), end_s=d.get('end_s', ''))
@@ -251,14 +257,16 @@ def own_corpus(
     name = corpus or (str(d.corpus.iloc[0]) if 'corpus' in d and len(d) else file.stem)
     return finish_manifest(rows.drop(columns='corpus', errors='ignore'), name)
 
-# %% ../nbs/method/02_corpora.ipynb #caced973
+# %% ../nbs/method/02_corpora.ipynb #e9d8dd63
 def own_template(
     file, # CSV to write; never overwritten
 )->Path: # the same
     "An example list to fill in"
     file = Path(file)
     if file.exists(): raise ValueError(f"own_template: {file} exists; give a new name")
-    file.write_text(','.join(OWN + OWN_OPTIONAL) + '\ncall_0001.wav,agent_17,F,34,,,train,0.0,4.2,ko,call centre\ncall_0001.wav,caller_0001,남,20대,20s,20-30,train,4.2,9.8,ko,call centre\n', encoding='utf-8')
+    lines = [','.join(OWN + OWN_OPTIONAL), 'call_0001.wav,agent_17,F,34,,,train,0.0,4.2,ko,call centre',
+             'call_0001.wav,caller_0001,남,20대,20s,20-30,train,4.2,9.8,ko,call centre']
+    file.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     return file
 
 # %% ../nbs/method/02_corpora.ipynb #70973ed7

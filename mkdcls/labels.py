@@ -7,8 +7,10 @@ __all__ = ['GENDERS', 'AGESUB', 'AGESUP', 'PARENT', 'CLASSES', 'TASKS', 'NO_AGE'
            'NO_GENDER', 'OTHER_GENDER', 'UNCLEAR_GENDER', 'parent', 'agesub_of', 'agesup_of', 'Age', 'parse_age',
            'Gender', 'parse_gender', 'read_labels', 'to_index']
 
-# %% ../nbs/method/00_labels.ipynb #a0b27fae
-import math, re, unicodedata
+# %% ../nbs/method/00_labels.ipynb #f0b07c0b
+import math
+import re
+import unicodedata
 from numbers import Real
 from typing import NamedTuple
 import torch

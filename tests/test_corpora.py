@@ -14,7 +14,8 @@ from mkdcls.labels import AGESUB, GENDERS, agesup_of
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get('MKDCLS_REAL') or ROOT.parent / 'shared' / 'data')
-real_only = pytest.mark.skipif(not (REAL / 'common_voice').is_dir(), reason='no real speech here: set MKDCLS_REAL to a folder with common_voice/ and accent_archive/')
+real_only = pytest.mark.skipif(not (REAL / 'common_voice').is_dir(),
+                               reason='no real speech here: set MKDCLS_REAL to a folder with common_voice/ and accent_archive/')
 
 
 def tone(path, seconds=1.5, rate=8000, pitch=200, channels=1):
@@ -48,7 +49,7 @@ def test_split_is_disjoint_stratified_and_blind_to_order(speakers, seed, order, 
     who = a.drop_duplicates('speaker')
     for s, f in zip(SPLITS, fractions):
         assert abs((who.split == s).sum() - f * len(who)) <= 1
-        assert (who.groupby(['gender', 'agesub']).split.agg(lambda o: abs((o == s).sum() - f * len(o))) < 2).all()
+        assert (who.groupby(['gender', 'agesub']).split.agg(lambda o, s=s, f=f: abs((o == s).sum() - f * len(o))) < 2).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,10 +91,20 @@ def test_a_leaky_split_leaks_and_is_caught():
     assert check_manifest(leak, leaky=True) is leak
 
 
-@pytest.mark.parametrize('damage,message', [(dict(gender=['male', 'x']), r"gender \['x'\] outside"), (dict(agesub='teens'), 'agesub'), (dict(agesup='60+'), 'not the parent'),
-    (dict(utterance='u'), 'duplicate utterance'), (dict(duration=[1, np.nan]), '1 rows with an impossible duration'), (dict(duration=[1, -1.]), 'impossible duration'),
-    (dict(duration=[1, np.inf]), 'impossible duration'), (dict(duration='2'), 'duration has dtype'), (dict(age=[3000., 30]), 'impossible age'), (dict(split='dev'), r"split \['dev'\]"),
-    (dict(split=[None, 'test']), '1 rows without split'), (dict(speaker=''), '2 rows without speaker'), (dict(speaker='s', split=['train', 'test']), '1 speakers in more than one split')])
+@pytest.mark.parametrize('damage,message', [
+    (dict(gender=['male', 'x']), r"gender \['x'\] outside"),
+    (dict(agesub='teens'), 'agesub'),
+    (dict(agesup='60+'), 'not the parent'),
+    (dict(utterance='u'), 'duplicate utterance'),
+    (dict(duration=[1, np.nan]), '1 rows with an impossible duration'),
+    (dict(duration=[1, -1.]), 'impossible duration'),
+    (dict(duration=[1, np.inf]), 'impossible duration'),
+    (dict(duration='2'), 'duration has dtype'),
+    (dict(age=[3000., 30]), 'impossible age'),
+    (dict(split='dev'), r"split \['dev'\]"),
+    (dict(split=[None, 'test']), '1 rows without split'),
+    (dict(speaker=''), '2 rows without speaker'),
+    (dict(speaker='s', split=['train', 'test']), '1 speakers in more than one split')])
 def test_every_damage_is_named(damage, message):
     good = invent([('a', 'male', '20s', 1), ('b', 'female', '30s', 1)]).assign(split='train')
     check_manifest(good)
@@ -138,7 +149,8 @@ def test_common_voice_quoting_and_columns(tmp_path, columns):
     def row(**k): return '\t'.join({'up_votes': '2', **k}.get(c, '') for c in columns)
     for n in 'abc': tone(tmp_path / 'xx' / 'clips' / f'{n}.mp3', 1.5, 44100)
     lines = ['\t'.join(columns), row(client_id='1', path='a.mp3', sentence='"so', age='nineties', gender='male_masculine'),
-             row(client_id='NA', path='b.mp3', sentence="o'clock", age='fourties', gender='female'), row(client_id='3', path='c', sentence='so"', age='fifties', gender='male')]
+             row(client_id='NA', path='b.mp3', sentence="o'clock", age='fourties', gender='female'),
+             row(client_id='3', path='c', sentence='so"', age='fifties', gender='male')]
     (tmp_path / 'xx' / 'validated.tsv').write_text('\n'.join(lines) + '\n', encoding='utf-8')
     for folder in (tmp_path, tmp_path / 'xx'):
         manifest, dropped = common_voice(folder)
@@ -161,7 +173,8 @@ def test_one_voice_in_two_locales_is_one_speaker(tmp_path):
 
 def test_own_corpus_from_parquet_with_numbers_and_two_corpora(tmp_path):
     tone(tmp_path / 'w' / 'a.flac', 9, 16000)
-    d = pd.DataFrame({'path': 'w/a.flac', 'speaker_id': [1, 1, 2], 'gender': ['M', 'M', '여'], 'age': [25, 25, 61], 'start_s': [0, 3, np.nan], 'end_s': [3, 4.5, np.nan], 'corpus': ['k', 'k', 'l']})
+    d = pd.DataFrame({'path': 'w/a.flac', 'speaker_id': [1, 1, 2], 'gender': ['M', 'M', '여'], 'age': [25, 25, 61],
+                      'start_s': [0, 3, np.nan], 'end_s': [3, 4.5, np.nan], 'corpus': ['k', 'k', 'l']})
     d.to_parquet(tmp_path / 'd.parquet')
     manifest, dropped = own_corpus(tmp_path / 'd.parquet')
     assert dropped == {} and manifest.duration.tolist() == [3, 1.5, 9] and manifest.speaker.tolist() == ['k/1', 'k/1', 'l/2']
@@ -178,7 +191,8 @@ def test_template_is_never_overwritten(tmp_path):
 
 def test_corpora_file_joins_and_names_the_role(tmp_path):
     a = invent([(f's{i}', GENDERS[i % 2], AGESUB[i % 5], 2) for i in range(30)])
-    a.to_parquet(tmp_path / 'a.parquet'); split_speakers(a.assign(utterance='z' + a.utterance, speaker='z' + a.speaker), seed=3).to_csv(tmp_path / 'b.csv', index=False)
+    a.to_parquet(tmp_path / 'a.parquet')
+    split_speakers(a.assign(utterance='z' + a.utterance, speaker='z' + a.speaker), seed=3).to_csv(tmp_path / 'b.csv', index=False)
     text = '[roles]\nFCVG = "a.parquet"\n"LTV+FCVE" = ["a.parquet", "b.csv"]\n"call centre" = "{}"\n[split]\nfractions = [0.6, 0.2, 0.2]\n'
     (tmp_path / 'r.toml').write_text(text.format('b.csv'))
     roles = corpora_file(tmp_path / 'r.toml')

@@ -34,7 +34,8 @@ def test_common_voice_words(word, label): assert parse_age(word) == (None, label
 
 
 @pytest.mark.parametrize('text,reason', [('10(?)', 'under 20'), ('10s', 'under 20'), ('19', 'under 20'), ('0', 'no age'), ('0.0', 'no age'), ('NaN', 'no age'),
-    ('121', 'impossible age'), ('inf', 'unclear age'), ('20-40', 'unclear age'), ('< 30', 'unclear age'), ('younger than 30', 'unclear age'), ('60 이하', 'unclear age'),
+    ('121', 'impossible age'), ('inf', 'unclear age'), ('20-40', 'unclear age'), ('< 30', 'unclear age'),
+    ('younger than 30', 'unclear age'), ('60 이하', 'unclear age'),
     ('0s', 'unclear age'), ('200s', 'unclear age'), ('25s', 'unclear age'), ('20~30대', 'unclear age'), ('20,30', 'unclear age'), ('2 0', 'unclear age')])
 def test_what_has_no_class(text, reason): assert (parse_age(text).agesub, parse_age(text).reason) == (None, reason)
 
@@ -43,7 +44,8 @@ def test_what_has_no_class(text, reason): assert (parse_age(text).agesub, parse_
 def test_odd_types_never_get_a_class(value): assert parse_age(value).agesub is None and parse_gender(value).gender is None
 
 
-@pytest.mark.parametrize('text,answer', [('FEMALE', 'female'), ('여자', 'female'), ('남성', 'male'), ('famale', 'female'), ('male_masculine', 'male'), ('transgender', None), ('mf', None)])
+@pytest.mark.parametrize('text,answer', [
+    ('FEMALE', 'female'), ('여자', 'female'), ('남성', 'male'), ('famale', 'female'), ('male_masculine', 'male'), ('transgender', None), ('mf', None)])
 def test_genders(text, answer): assert parse_gender(text).gender == answer
 
 
