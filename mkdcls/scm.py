@@ -6,7 +6,7 @@
 __all__ = ['VOWELS', 'S', 'OFFSETS', 'EXOGENOUS', 'GRAPH', 'LATENTS', 'descendants', 'draw_speakers', 'average_speakers',
            'men_f0', 'sex_gap', 'pos', 'latents', 'do', 'features', 'truth', 'posterior', 'Oracle', 'oracle']
 
-# %% ../nbs/method/01a_scm.ipynb #c0ab7abd
+# %% ../nbs/method/01a_scm.ipynb #1f2ba10e
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr
@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from threadpoolctl import threadpool_limits
 from typing import NamedTuple
 from .labels import AGESUB, PARENT, TASKS, agesub_of
 
@@ -43,7 +44,7 @@ def descendants(
     for latent,parents in GRAPH.items(): found += [latent]*bool(set(parents) & set(found))
     return tuple(found[1:])
 
-# %% ../nbs/method/01a_scm.ipynb #ab3dbc84
+# %% ../nbs/method/01a_scm.ipynb #220988ce
 def draw_speakers(
     n:int, # number of speakers
     decades:tuple=(20, 30, 40, 50, 60), # first year of each decade; (60, 70) for a stand-in of 60-79
@@ -60,7 +61,8 @@ def draw_speakers(
     d = np.asarray(decades, float)[np.searchsorted(np.cumsum(w)/w.sum(), which, side='right').clip(0, len(w) - 1)]
     age = np.minimum(d + 10*within, np.nextafter(d + 10, d)) # the next decade stays out of reach of rounding
     name = '-'.join(str(k) for k in np.atleast_1d(seed))
-    return pd.DataFrame({'speaker':[f's{name}-{i:05d}' for i in range(n)], 'age':age, 'female':(coin < .5).astype(int)}
+    ids = pd.Series([f's{name}-{i:05d}' for i in range(n)], dtype='str')
+    return pd.DataFrame({'speaker':ids, 'age':age, 'female':(coin < .5).astype(int)}
                         | {u:z[:, 3 + j] for j,u in enumerate(EXOGENOUS)})
 
 # %% ../nbs/method/01a_scm.ipynb #67dd1498
@@ -208,7 +210,7 @@ def posterior(
     p = np.exp(log_p - log_p.max(1, keepdims=True)) @ np.eye(TASKS[target])[truth(grid, target)]
     return p/p.sum(1, keepdims=True)
 
-# %% ../nbs/method/01a_scm.ipynb #3998c5a6
+# %% ../nbs/method/01a_scm.ipynb #2c1ca60e
 class Oracle(NamedTuple):
     "What a latent-only classifier gets right"
     macro_f1:float # mean F1 over the classes, 0 to 1
@@ -225,6 +227,7 @@ def oracle(
     if both := set(speakers_train['speaker']) & set(speakers_test['speaker']):
         raise ValueError(f"oracle: {len(both)} speakers are in train and test; slice one draw, or draw with two seeds")
     model = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(), LogisticRegression(C=.1, max_iter=500))
-    model.fit(features(speakers_train, s), truth(speakers_train, target))
+    with threadpool_limits(1): # small matrices: a second thread only waits, on a busy machine for minutes
+        model.fit(features(speakers_train, s), truth(speakers_train, target))
     predicted,true,k = model.predict(features(speakers_test, s)),truth(speakers_test, target),range(TASKS[target])
     return Oracle(float(f1_score(true, predicted, average='macro', labels=k, zero_division=0)), confusion_matrix(true, predicted, labels=k), predicted)
