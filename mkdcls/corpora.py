@@ -140,15 +140,37 @@ def read_audio(
     if bits: wave = np.clip(np.round(wave * 2**(bits-1)), -2**(bits-1), 2**(bits-1) - 1) / 2**(bits-1)
     return wave.astype(np.float32)
 
-# %% ../nbs/method/02_corpora.ipynb #479916d1
-def _header(path)->tuple:
-    "(rate Hz, duration s, reason or None) from a file's header"
+# %% ../nbs/method/02_corpora.ipynb #bae9e08a
+def _first(reason): # a function that notes why rows are dropped, keeping the first reason of each
+    def drop(mask, why): reason[reason.isna() & mask] = why
+    return drop
+
+def _text(column): return column.fillna('').astype(str).str.strip()
+
+def _labels(df)->tuple: # labels, reasons
+    "Fields age, gender and, where given, agesub and agesup → labels as observed"
+    found = read_labels(df.age, df.gender); reason = found.reason.copy(); drop = _first(reason)
+    if 'agesub' in df:
+        told = read_labels(df.agesub, df.gender); has = _text(df.agesub) != ''
+        clash = has & found.agesub.notna() & told.agesub.notna() & (found.agesub != told.agesub)
+        found.loc[has, ['agesub', 'agesup']] = told.loc[has, ['agesub', 'agesup']]
+        reason[has] = told.reason[has]; drop(clash, 'age and agesub disagree')
+    if 'agesup' in df:
+        text = _text(df.agesup).replace('60', '60+')
+        drop((text != '') & found.agesup.notna() & (text != found.agesup), 'agesup and agesub disagree')
+    drop(_text(df.speaker) == '', 'no speaker')
+    drop(df.utterance.duplicated(), 'duplicate utterance')
+    drop(found.gender.groupby(df.speaker).transform('nunique') > 1, 'speaker with two genders')
+    return found,reason
+
+def _header(path)->tuple: # rate Hz, duration s, reason or None
     if not os.path.isfile(path): return math.nan,math.nan,'audio missing'
     try: i = sf.info(path)
     except (sf.LibsndfileError, RuntimeError): return math.nan,math.nan,'audio unreadable'
     reason = 'several channels' if i.channels != 1 else 'rate below 8 kHz' if i.samplerate < 8000 else None
     return i.samplerate,i.frames / i.samplerate,reason
 
+# %% ../nbs/method/02_corpora.ipynb #aa70b742
 def finish_manifest(
     rows:pd.DataFrame, # utterance, speaker, path and the corpus's fields age, gender; optional agesub, agesup, start_s, end_s, split, language
     corpus:str, # its name; goes before utterance and speaker, so that corpora can be joined
@@ -157,35 +179,20 @@ def finish_manifest(
     "Labels, filters and counts: the common end of every adapter"
     df = rows.reset_index(drop=True).copy()
     if not len(df): raise ValueError(f"{corpus}: the list is empty; is this the corpus's folder?")
-    found = read_labels(df.age, df.gender)
-    reason = found.reason.copy()
-    def drop(mask, why): reason[reason.isna() & mask] = why
-    if 'agesub' in df:
-        told = read_labels(df.agesub, df.gender); has = df.agesub.fillna('').astype(str).str.strip() != ''
-        clash = has & found.agesub.notna() & told.agesub.notna() & (found.agesub != told.agesub)
-        found.loc[has, ['agesub', 'agesup']] = told.loc[has, ['agesub', 'agesup']]
-        reason[has] = told.reason[has]; drop(clash, 'age and agesub disagree')
-    if 'agesup' in df:
-        text = df.agesup.fillna('').astype(str).str.strip().replace('60', '60+')
-        drop((text != '') & found.agesup.notna() & (text != found.agesup), 'agesup and agesub disagree')
-    drop(df.speaker.fillna('').astype(str).str.strip() == '', 'no speaker')
-    drop(df.utterance.duplicated(), 'duplicate utterance')
-    genders = found.gender.groupby(df.speaker).transform('nunique')
-    drop(genders > 1, 'speaker with two genders')
+    found,reason = _labels(df); drop = _first(reason)
     todo = sorted(set(df.path[reason.isna()].astype(str)))
     with ThreadPoolExecutor(4) as pool: head = dict(zip(todo, pool.map(_header, todo)))
-    rate,length,why = zip(*[head.get(str(p), (math.nan, math.nan, None)) for p in df.path])
-    length = pd.Series(length, dtype=float)
-    for w in ('audio missing', 'audio unreadable', 'several channels', 'rate below 8 kHz'): drop(pd.Series(why, dtype=object) == w, w)
+    facts = pd.DataFrame([head.get(str(p), (math.nan, math.nan, None)) for p in df.path], columns=['rate', 'length', 'why'])
+    length = facts.length.astype(float)
+    for w in ('audio missing', 'audio unreadable', 'several channels', 'rate below 8 kHz'): drop(facts.why == w, w)
     if 'start_s' in df:
         a = pd.to_numeric(df.start_s, errors='coerce').fillna(0.); b = pd.to_numeric(df.end_s, errors='coerce').fillna(length)
         drop((a < 0) | (b > length + 1e-3) | (b <= a), 'segment outside the audio')
         df['start_s'],df['end_s'],length = a,b,b - a
     drop(length < seconds[0], f'shorter than {seconds[0]:g} s'); drop(length > seconds[1], f'longer than {seconds[1]:g} s')
-    df = df.assign(utterance=corpus + '/' + df.utterance.astype(str), speaker=corpus + '/' + df.speaker.astype(str), corpus=corpus, duration=length,
-        rate=pd.Series(rate, dtype=float), **{c: found[c] for c in ('gender', 'age', 'agesub', 'agesup')})
-    keep = [c for c in REQUIRED + OPTIONAL if c in df]
-    kept = df.loc[reason.isna(), keep].reset_index(drop=True)
+    df = df.assign(**{c: found[c] for c in ('gender', 'age', 'agesub', 'agesup')}, corpus=corpus, duration=length, rate=facts.rate.astype(float),
+        utterance=corpus + '/' + df.utterance.astype(str), speaker=corpus + '/' + df.speaker.astype(str))
+    kept = df.loc[reason.isna(), [c for c in REQUIRED + OPTIONAL if c in df]].reset_index(drop=True)
     return kept.astype(dict.fromkeys(('gender', 'agesub', 'agesup'), str)),{k:int(v) for k,v in reason.value_counts().sort_index().items()}
 
 # %% ../nbs/method/02_corpora.ipynb #540fc2d9
