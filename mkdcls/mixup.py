@@ -45,9 +45,9 @@ def window_frames(
         raise ValueError(f"window must be a whole number of frames >= 1 or 'tenth', got {window!r}")
     return torch.full_like(n_frames, window)
 
-# %% ../nbs/method/04_mixup.ipynb #d66970d5
+# %% ../nbs/method/04_mixup.ipynb #259f0abc
 def box_sum(
-    x:Tensor, # `[B, T, F]`; what lies in the padding is ignored
+    x:Tensor, # `[B, T, F]`; the total up to frame n never reads the padding behind it
     n_frames:Tensor, # `[B]` int64
     lo:Tensor, # `[B, T]` int64, first frame of each window, may lie outside the utterance
     hi:Tensor, # `[B, T]` int64, one past its last frame
@@ -55,7 +55,7 @@ def box_sum(
 )->tuple[Tensor, Tensor]: # sums `[B, T, F]` float64, frames counted `[B, T]`
     "Sums over windows of time as differences of one running total, in float64 so that the differences are exact enough"
     n = n_frames[:, None]
-    S = x.masked_fill(~frame_mask(n_frames, x.shape[1]), 0).double().cumsum(1)
+    S = x.double().cumsum(1)
     S = torch.nn.functional.pad(S, (0, 0, 1, 0))
     upto = lambda k: S.gather(1, k[..., None].expand(-1, -1, x.shape[2]))
     if edge == 'valid':

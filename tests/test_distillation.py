@@ -148,6 +148,10 @@ def test_thawing_is_noticed():
     m.teacher(x, n)
 
 
+def test_teacher_records_nothing_even_for_an_input_that_asks():
+    assert not any(o.requires_grad for o in FrozenTeacher(Encoder())(x.clone().requires_grad_(), n))
+
+
 def test_frozen_teacher_passes_widths_on():
     t = FrozenTeacher(Encoder())
     assert (t.pooled_dim, t.embed_dim) == (12, 4)
