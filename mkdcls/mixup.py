@@ -122,13 +122,13 @@ def pick(
     "A drawn number scaled to a range without floating point"
     return (r * n) >> 31
 
-# %% ../nbs/method/04_mixup.ipynb #70bed0f2
+# %% ../nbs/method/04_mixup.ipynb #6d4d4212
 def time_warp(
     x:Tensor, # `[B, T, F]`
     n_frames:Tensor, # `[B]` int64
     window:int, # W, frames
     r:Tensor, # `[B, 2]` from `draw`: which point moves, and where to
-)->Tensor: # `[B, T, F]`: frames 0..c-1 stretched over 0..w-1, the rest over w..n-1
+)->Tensor: # `[B, T, F]`: frames 0..c-1 stretched over 0..w-1, the rest over w..n-1; the padding means nothing
     "Move one point in time by up to W frames, c-W+1..c+W as SpeechBrain draws it, linear in between"
     n = n_frames
     c = window + pick(r[:, 0], (n - 2*window).clamp(min=1))
