@@ -92,7 +92,7 @@ def choose_channel(
     tendency = rho * z + np.sqrt(1 - np.square(rho)) * e_channel
     return np.where(line == 'by_age', np.where(tendency > 0, 'studio', 'telephone'), line).astype(object)
 
-# %% ../nbs/method/01c_standin.ipynb #4b1b831c
+# %% ../nbs/method/01c_standin.ipynb #76466852
 def observe(
     m:pd.DataFrame, # manifest rows
     age=None, # do(age): years, a number or `[B]`
@@ -105,7 +105,7 @@ def observe(
     own,other = (np.clip(np.asarray(a) // 10 - 2, 0, len(AGESUB) - 1).astype(int) for a in (years, m.ov_age))
     is_f = np.asarray(m.female if female is None else np.broadcast_to(female, len(m)), bool)
     take = np.asarray(m.overlaid if overlay is None else np.broadcast_to(overlay, len(m)), bool) & (m.e_take < m.overlay_label).to_numpy()
-    flip = ~take & (m.e_flip < m.label_noise).to_numpy()
+    flip = (m.e_flip < m.label_noise).to_numpy()
     step = np.select([own == 0, own == len(AGESUB)-1, m.e_side < .5], [1, -1, -1], 1)
     sub = np.where(take, other, own + flip * step)
     names = lambda f,s,p: {f'{p}gender':np.where(f, *GENDERS), f'{p}agesub':np.take(AGESUB, s), f'{p}agesup':np.take(AGESUP, np.take(PARENT, s))}
