@@ -5,12 +5,10 @@
 # %% auto #0
 __all__ = ['Objective', 'task_loss', 'terms']
 
-# %% ../nbs/method/10_objective.ipynb #e7413668
+# %% ../nbs/method/10_objective.ipynb #ffa775e6
 from dataclasses import dataclass
-import torch
 from torch import Tensor
-import torch.nn.functional as F
-from .asymmetric import asymmetric_loss
+from .asymmetric import asymmetric_loss, smoothed_ce
 from .dependency import dependency_loss
 from .distillation import distillation_loss
 from .model import Output
@@ -33,7 +31,7 @@ class Objective:
         for name, values in known.items():
             if getattr(self, name) not in values: raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {values}")
 
-# %% ../nbs/method/10_objective.ipynb #80eead67
+# %% ../nbs/method/10_objective.ipynb #cf7e9410
 def task_loss(
     task:str, # 'gender', 'agesup' or 'agesub'
     logits:Tensor, # `[B, K]`
@@ -41,7 +39,7 @@ def task_loss(
     o:Objective,
 )->Tensor: # `[B]`, nats
     "L_CE for gender, the age loss of the row for the others"
-    if task == 'gender' or o.age_loss == 'ce': return F.cross_entropy(logits, y, label_smoothing=o.smoothing, reduction='none')
+    if task == 'gender' or o.age_loss == 'ce': return smoothed_ce(logits, y, o.smoothing, reduction='none')
     return asymmetric_loss(logits, y, o.gamma_pos, o.gamma_neg, o.margin, official=o.age_loss == 'asl_official', reduction='none')
 
 # %% ../nbs/method/10_objective.ipynb #17657341

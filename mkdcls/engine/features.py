@@ -51,3 +51,11 @@ class Features:
         inside = t < n[:, None]
         x = self.values[(start[:, None] + t).clamp(max=len(self.values) - 1)].float()
         return x * inside[..., None], n
+
+
+@dataclass(frozen=True)
+class Corpus:
+    "A manifest (a DataFrame, one row an utterance), the features of its rows in the same order, and what identifies both"
+    manifest: object
+    features: Features
+    fingerprint: str

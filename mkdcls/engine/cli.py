@@ -1,0 +1,127 @@
+"""The command line: `mkdcls table1 …`, which is what `make table1` calls."""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+
+ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
+
+
+def check_parameters(names: dict, known: tuple[str, ...]):
+    "Called in a results notebook right after its parameters: a name that papermill brought and nobody reads is an error there, not a warning"
+    extra = sorted(n for n in names if not n.startswith("_") and n not in ASIDE and n not in known)
+    if extra: raise ValueError(f"no parameter {', '.join(extra)} in this notebook; it takes {', '.join(known)}")
+
+
+def relative(path: Path) -> str:
+    "A path as a reader of the project sees it: from the project's root where it lies inside"
+    from mkdcls.engine.store import ROOT
+    try: return Path(path).resolve().relative_to(ROOT).as_posix()
+    except ValueError: return Path(path).name
+
+
+class Bars:
+    "Progress on stderr, one bar for each piece of work"
+
+    def __init__(self): self.bar, self.what = None, None
+
+    def __call__(self, what: str, done: int, of: int):
+        from tqdm import tqdm
+        if what != self.what:
+            self.close()
+            self.bar, self.what = tqdm(total=of, desc=what, file=sys.stderr, mininterval=1, ncols=90, leave=True), what
+        self.bar.total = of
+        self.bar.update(done - self.bar.n)
+
+    def close(self):
+        if self.bar is not None: self.bar.close()
+        self.bar = self.what = None
+
+
+def strip(path: Path):
+    "Take out of an executed notebook what says nothing about the result: progress, times, paths of the machine"
+    import nbformat
+    from mkdcls.engine.store import write_text
+    nb = nbformat.read(path, 4)
+    nb.metadata = {k: nb.metadata[k] for k in ("kernelspec",) if k in nb.metadata}
+    for cell in nb.cells:
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
+        if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", re.sub(r'(real|out) = ".*"', r'\1 = "…"', cell.source))
+    write_text(Path(path), nbformat.writes(nb) + "\n")
+
+
+def run_notebook(notebook: Path, target: Path, parameters: dict):
+    "papermill, with unknown parameters refused before anything runs and output shown as it comes"
+    import papermill
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
+    if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
+    part = target.with_name(f".{target.stem}.part.ipynb")
+    papermill.execute_notebook(str(notebook), str(part), parameters, log_output=True, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                               autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
+    strip(part)
+    part.replace(target)
+
+
+def table1(a):
+    "Table 1, from nothing"
+    from mkdcls.engine.report import default_folder
+    from mkdcls.engine.store import ROOT, home, writable
+    from mkdcls.engine.runner import Runner
+    from mkdcls.runs import preset_of
+    os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
+    p = preset_of(a.preset)
+    if a.seeds < 1: raise ValueError(f"SEEDS={a.seeds}: at least 1")
+    if a.corpus == "real" and not Path(a.real).is_dir():
+        raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
+    if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
+    if a.corpus not in ("standin", "real"):
+        if not Path(a.corpus).is_file(): raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', or a corpora file that exists")
+        a.corpus = str(Path(a.corpus).resolve())
+    runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device)
+    folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
+    todo = [(r, s) for s in range(a.seeds) for r in runner.rows if not runner.record(r, s)]
+    seconds = p.seconds[0] * len({s for _, s in todo}) + p.seconds[1] * len(todo) if a.corpus == "standin" else 0
+    estimate = f"about {seconds / 60:.0f} minutes on two cores" if seconds else "no estimate for these corpora"
+    print(f"Table 1: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
+          f"{len(todo)} of {len(runner.rows) * a.seeds} runs to do" + (f", {estimate}." if todo else ": only the tables are written anew.") +
+          f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
+    run_notebook(ROOT / "nbs" / "results" / "table1.ipynb", folder / "table1.ipynb",
+                 dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
+    print(f"\n{(folder / 'table1.md').read_text(encoding='utf-8')}\nEverything lies in {folder}:\n  " + "\n  ".join(
+        sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
+
+
+def parser() -> argparse.ArgumentParser:
+    "All commands and their options"
+    top = argparse.ArgumentParser(prog="mkdcls", description="A paper you can run.")
+    sub = top.add_subparsers(dest="command", required=True)
+    t = sub.add_parser("table1", help="regenerate Table 1")
+    t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
+    t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
+    t.add_argument("--corpus", default="standin", help="standin (default), real, or a corpora file (TOML)")
+    t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
+    t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
+    t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
+    t.set_defaults(call=table1)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    "Run a command; a mistake of the user's is one line and exit code 2, an interrupt is 130"
+    a = parser().parse_args(argv)
+    try: a.call(a)
+    except KeyboardInterrupt:
+        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as e:
+        print(f"mkdcls {a.command}: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__": sys.exit(main())

@@ -1,0 +1,253 @@
+"""From records to what a reader opens: runs.csv, table1.csv/.md/.tex, gains.csv and figures. Nothing is measured here."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mkdcls.engine.store import ROOT, writable, write_table, write_text
+from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
+from mkdcls.labels import TASKS
+from mkdcls.engine.runner import Runner
+from mkdcls.runs import preset_of, table1_rows
+
+PARTS = ("p", "r", "f1")
+BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE": ("7", "8", "9", "10"), "ECAPA-TDNN, call centre": ("11", "12", "13")}
+ENCODER = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet"}
+IDENTITY = ["row", "encoder", "dataset", "method", "kd_loss", "corpus", "preset", "protocol", "n_seeds"]
+LINES, RECORDS = "predictions.parquet", "runs.csv"
+
+
+def published() -> pd.DataFrame:
+    "Table 1 as the paper prints it, by row"
+    return pd.read_csv(ROOT / "paper" / "published" / "table1.csv", dtype={"row": str}).set_index("row")
+
+
+def default_folder(corpus_name: str) -> Path:
+    "Where a sheet's results are left"
+    return ROOT / "paper" / "results" / corpus_name
+
+
+def _lines(table: pd.DataFrame, row: str, seed: int) -> pd.DataFrame:
+    return table.assign(row=row, seed=np.int16(seed))
+
+
+def publish(runner: Runner, seeds: int, folder: Path) -> Path:
+    "Copy every finished run of this plan into one folder: identity, provenance and scores flat, answers line by line"
+    folder = writable(Path(folder))
+    flat, answers, curves = [], [], []
+    for seed in range(seeds):
+        for row, r in runner.rows.items():
+            if (rec := runner.record(row, seed)) is None: continue
+            where = rec["provenance"]
+            head = dict(row=row, seed=seed, key=rec["key"], encoder=ENCODER[r.family], dataset=r.role, method=r.method,
+                        kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"], preset=rec["preset"],
+                        protocol=rec["identity"]["protocol"], data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
+                        recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),
+                        commit=where["commit"], device=where["device"], python=where["python"], versions=json.dumps(where["versions"]), finished=where["finished"],
+                        params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1),
+                        test_speakers=rec["test_speakers"], **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
+            flat.append(head | {k: round(v, 6) for k, v in rec["metrics"].items()})
+            answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed))
+            curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed))
+    if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
+    lines = pd.concat(answers, ignore_index=True)
+    lines["speaker"] = lines["speaker"].map({s: f"s{i:05d}" for i, s in enumerate(sorted(lines["speaker"].unique()))})
+    lines["utterance"] = lines["utterance"].map({s: f"u{i:06d}" for i, s in enumerate(sorted(lines["utterance"].unique()))})
+    for c in lines.columns[lines.columns.str.contains("_logit")]: lines[c] = lines[c].astype("float32").round(3)
+    for c in lines.columns:
+        if lines[c].dtype == "float64": lines[c] = lines[c].astype("Int8")
+    write_table(folder / LINES, lines)
+    for name, table in ((RECORDS, pd.DataFrame(flat)), ("curves.csv", pd.concat(curves, ignore_index=True).round(5))):
+        write_text(folder / name, table.to_csv(index=False))
+    return folder
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Records and answers as they were published"
+    folder = Path(folder)
+    for name in (RECORDS, LINES):
+        if not (folder / name).exists(): raise FileNotFoundError(f"no {name} in {folder}: publish the runs first (make table1)")
+    runs = pd.read_csv(folder / RECORDS, dtype={"row": str, "kd_loss": str, "protocol": str}, keep_default_na=True)
+    runs["kd_loss"] = runs["kd_loss"].fillna("")
+    return runs, pd.read_parquet(folder / LINES)
+
+
+def _matrices(lines: pd.DataFrame, task: str) -> np.ndarray:
+    speakers = np.unique(lines["speaker"], return_inverse=True)[1]
+    return confusion(lines[f"y_{task}"].to_numpy(int), lines[task].to_numpy(int), TASKS[task], speakers)
+
+
+def _replicates(runs, lines, rows, task, scope=None):
+    "Paired replicates [draws, rows, 3] of P, R, F1 on the seeds that all rows have"
+    if scope: lines = lines[lines["corpus"] == scope]
+    seeds = sorted(set.intersection(*(set(runs.loc[runs["row"] == r, "seed"]) for r in rows)))
+    parts = {key: part for key, part in lines[lines["row"].isin(rows)].groupby(["row", "seed"])}
+    if not seeds or any((r, s) not in parts for r in rows for s in seeds): return None, 0
+    cms = [[_matrices(parts[r, s], task) for r in rows] for s in seeds]
+    point = np.mean([[prf(m.sum(0)) for m in per_seed] for per_seed in cms], 0)
+    return (point, bootstrap(cms, prf)), len(seeds)
+
+
+def _tasks(row): return tuple(t for t in TASKS if t != "agesub" or "CH" in row["method"])
+
+
+def table1(folder: Path) -> pd.DataFrame:
+    "Table 1: ours with intervals beside the paper's, from the published records alone"
+    runs, lines = read(folder)
+    paper, out = published(), []
+    for row in table1_rows():
+        mine = runs[runs["row"] == row]
+        if mine.empty: continue
+        first = mine.iloc[0]
+        entry = {k: first[k] for k in IDENTITY if k != "n_seeds"} | {"n_seeds": len(mine)}
+        for task in TASKS:
+            found = _replicates(runs, lines, [row], task)[0] if task in _tasks(first) else None
+            for i, part in enumerate(PARTS):
+                entry[f"{task}_{part}"] = round(found[0][0, i], 2) if found else None
+                entry[f"{task}_{part}_ci95"] = json.dumps([round(v, 2) for v in np.percentile(found[1][:, 0, i], [2.5, 97.5])]) if found else None
+        mean = lambda name, mine=mine: round(mine[name].mean(), 2) if name in mine and mine[name].notna().any() else None
+        entry |= {f"as_trained_{t}_f1": mean(f"as_trained_{t}_f1") for t in TASKS} | {f"ltv_{t}_f1": mean(f"LTV_{t}_f1") for t in TASKS}
+        entry |= {"conflict_rate": mean("conflict_rate"), "params": int(first["params"]), "train_s": round(mine["train_s"].mean(), 1)}
+        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in PARTS}
+        out.append(entry)
+    return pd.DataFrame(out)
+
+
+def gains(folder: Path) -> pd.DataFrame:
+    "Each method against the base of its block: our gain with its interval, the paper's, and the protocol's word for it"
+    runs, lines = read(folder)
+    paper, out = published(), []
+    evidence = preset_of(runs["preset"].iloc[0]).evidence
+    for block, rows in BLOCKS.items():
+        have = [r for r in rows if (runs["row"] == r).any()]
+        base = rows[0]
+        for task in ("agesup", "gender"):
+            for scope in (None, "LTV"):
+                if scope and not ((lines["row"] == base) & (lines["corpus"] == scope)).any(): continue
+                if scope and "call" in block: continue
+                for row in have[1:] if base in have else []:
+                    found, n = _replicates(runs, lines, [base, row], task, scope)
+                    if not found: continue
+                    first = runs[runs["row"] == row].iloc[0]
+                    gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
+                    low, high = np.percentile(sims, [2.5, 97.5])
+                    theirs = paper.loc[row, f"{task}_f1"] - paper.loc[base, f"{task}_f1"]
+                    out.append(dict(block=block, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
+                                    primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None, corpus=first["corpus"], preset=first["preset"],
+                                    protocol=first["protocol"], n_seeds=n, gain=round(gain, 2), low=round(low, 2), high=round(high, 2),
+                                    paper_gain=round(theirs, 2), p=round(p_value(sims), 4), status=status(low, high, theirs, n) if evidence else "plumbing only"))
+    table = pd.DataFrame(out)
+    if len(table):
+        second = ~table["primary"]
+        table.loc[second, "p_holm"] = holm(table.loc[second, "p"].to_numpy()).round(4)
+    return table
+
+
+def about(runs: pd.DataFrame) -> str:
+    "One sentence on what the numbers are"
+    first, n = runs.iloc[0], runs["seed"].nunique()
+    what = {"standin": "synthetic stand-in speech, not the paper's corpora",
+            "real": "real human speech (Speech Accent Archive, Common Voice 6.1), not the paper's corpora"}
+    seeds = f"{n} seed{'s' * (n > 1)}" + (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if first["corpus"] == "real" else "")
+    smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
+    return (f"Measured on {what.get(first['corpus'], 'corpora of your own')}; preset {first['preset']}, {seeds}, protocol {first['protocol']}, "
+            f"{first['device']}, {runs['total_s'].sum() / 60:.0f} min for all rows.{smoke}")
+
+
+def _cell(row, task):
+    if pd.isna(row[f"{task}_f1"]): return ""
+    low, high = json.loads(row[f"{task}_f1_ci95"])
+    return f"{row[f'{task}_f1']:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _number(v, f=".1f"): return "" if v is None or pd.isna(v) else format(v, f)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    "Table 1 as a reader wants it: F1 with its interval beside the paper's"
+    name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
+    return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": _cell(r, "gender"),
+                          "paper": _number(r["paper_gender_f1"], ".2f"), "agesup F1 [95 %]": _cell(r, "agesup"), "paper ": _number(r["paper_agesup_f1"], ".2f"),
+                          "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
+                          "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
+                         for _, r in table.iterrows()])
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    cells = [list(map(str, table.columns))] + [["---"] * table.shape[1]] + table.astype(str).values.tolist()
+    return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
+
+
+def shown_gains(table: pd.DataFrame) -> pd.DataFrame:
+    "Gains as a reader wants them"
+    name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
+    task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
+    return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+.2f}",
+                          "gain [95 %]": f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]", "status": g["status"]} for _, g in table.iterrows()])
+
+
+NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
+re-estimated on x_normal of the training set; "as trained" is the score without that. Labels are scored as observed. "Parameters" counts all that must be
+shipped, the teacher inside +MKD rows included. Row 4b is the bracketed line of the paper's table.
+"""
+
+
+def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
+    "table1.md"
+    runs, _ = read(folder)
+    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table))}\n{NOTES}\n## Gains over the base of each block\n\n"
+            "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing.\n\n"
+            f"{_markdown(shown_gains(contrasts))}")
+
+
+def latex(folder: Path, table: pd.DataFrame) -> str:
+    "table1.tex, for the package booktabs"
+    runs, _ = read(folder)
+    esc = lambda s: str(s).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&")
+    keep = ["row", "encoder", "data", "method", "gender F1 [95 %]", "paper", "agesup F1 [95 %]", "paper ", "agesub F1"]
+    body, last = [], None
+    for _, r in shown(table)[keep].iterrows():
+        if last not in (None, (r["encoder"], r["data"])): body.append(r"\midrule")
+        last = (r["encoder"], r["data"])
+        body.append(" & ".join(esc(v) for v in r) + r" \\")
+    return "\n".join([f"% {about(runs)}", r"\begin{tabular}{llllrrrrr}", r"\toprule", " & ".join(esc(k.strip()) for k in keep) + r" \\", r"\midrule",
+                      *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def write(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "All tables of a folder from its records"
+    folder = Path(folder)
+    table, contrasts = table1(folder), gains(folder)
+    for name, text in (("table1.csv", table.to_csv(index=False)), ("gains.csv", contrasts.to_csv(index=False)),
+                       ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))): write_text(folder / name, text)
+    return table, contrasts
+
+
+def check(folder: Path) -> list[str]:
+    "What in a folder does not follow from its own records; empty where all agrees"
+    folder, wrong = Path(folder), []
+    runs, lines = read(folder)
+    for _, r in runs.iterrows():
+        part = lines[(lines["row"] == r["row"]) & (lines["seed"] == r["seed"])]
+        for name, value in scorecard(part.dropna(axis=1, how="all"), _tasks(r)).items():
+            if name not in r or not abs(r[name] - value) <= 1e-4:  # a missing number is wrong too
+                wrong.append(f"runs.csv row {r['row']} seed {r['seed']}: {name} is {r.get(name)}, the answers give {value:.4f}")
+    table, contrasts = table1(folder), gains(folder)
+    for name, text in (("table1.csv", table.to_csv(index=False)), ("gains.csv", contrasts.to_csv(index=False)),
+                       ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))):
+        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != text:
+            wrong.append(f"{name} is not what the records give; write it again with mkdcls.engine.report.write")
+    return wrong
+
+
+def diagnostics(folder: Path) -> pd.DataFrame:
+    "agesup F1 of each row: headline, as trained, K silenced, X silenced, against true labels (mean over seeds)"
+    runs, _ = read(folder)
+    names = {"agesup_f1": "headline", "as_trained_agesup_f1": "as trained", "no_k_agesup_f1": "K zeroed", "no_x_agesup_f1": "X zeroed",
+             "true_agesup_f1": "true labels", "agesup_f1_weighted": "weighted"}
+    order = [r for r in table1_rows() if (runs["row"] == r).any()]
+    have = [n for n in names if n in runs]
+    return runs.groupby("row")[have].mean().loc[order].rename(columns=names).round(1)

@@ -1,0 +1,101 @@
+"""Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13)."""
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mkdcls.engine.features import Corpus
+from mkdcls.engine.prepare import prepare
+from mkdcls.engine.store import RunStore, differences, digest, provenance, read_weights, write_weights
+from mkdcls.evaluation import scorecard
+from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of, table1_rows
+from mkdcls.training import Data, encode_all, fit
+
+
+class Runner:
+    """The runs of one preset on one corpus.
+
+    `corpus` is 'standin', 'real' (with the folder `real`) or the path of a corpora file; `rows` (row → recipe) defaults to Table 1;
+    `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
+    """
+
+    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None):
+        self.preset, self.corpus, self.real, self.say, self.progress = preset_of(preset), corpus, real, say, progress
+        self.rows = rows or table1_rows(self.preset.ecapa, self.preset.resnet, self.preset.scale)
+        if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
+        if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
+        self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
+
+    def manifest(self, role: str, seed: int): return role_manifest(role, self.preset, seed, self.corpus, self.real)
+
+    def data(self, role: str, seed: int) -> Corpus:
+        "Manifest and features of a role; the last role stays in memory"
+        if (role, seed) not in self._corpora:
+            manifest, about = self.manifest(role, seed)
+            c = prepare(manifest, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
+            self._corpora = {(role, seed): Corpus(c.manifest, c.features.to(self.device), c.fingerprint)}
+        return self._corpora[role, seed]
+
+    def fingerprint(self, role: str, seed: int) -> str:
+        "Of a role's data, without rendering any of it"
+        if (role, seed) not in self._prints: self._prints[role, seed] = digest(self.manifest(role, seed)[1])
+        return self._prints[role, seed]
+
+    def key(self, row: str, seed: int) -> tuple[dict, str]:
+        "Identity and key of a run"
+        r = self.rows[row]
+        ident = identity(r, seed, self.fingerprint(r.role, seed), {p: self.key(p, seed)[1] for p in (r.teacher, r.starts_from) if p})
+        return ident, digest(ident)
+
+    def record(self, row: str, seed: int) -> dict | None:
+        "The record of a finished run, or None"
+        return self.store.record(row, seed, self.key(row, seed)[1])
+
+    def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
+        "The trained encoder of a finished row, as a teacher"
+        net = build(self.rows[row], seed).student
+        net.load_state_dict(read_weights(self.store.at(row, seed, self.key(row, seed)[1]) / "model.safetensors", "student."))
+        return net.to(self.device)
+
+    def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
+        "A teacher and its features of a corpus; the last pair stays in memory, since the rows of a block share it"
+        at = (row, seed, corpus.fingerprint)
+        if at not in self._k:
+            teacher = self.encoder_of(row, seed)
+            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision))}
+        return self._k[at]
+
+    def run(self, row: str, seed: int) -> dict:
+        "The record of a run: found, resumed or made"
+        ident, key = self.key(row, seed)
+        if record := self.store.record(row, seed, key): return record
+        for old in self.store.others(row, seed, key)[:1]:
+            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
+        r, started = self.rows[row], time.perf_counter()
+        for needed in (r.teacher, r.starts_from):
+            if needed: self.run(needed, seed)
+        corpus, folder = self.data(r.role, seed), self.store.at(row, seed, key)
+        folder.mkdir(exist_ok=True)
+        teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
+        labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
+        data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
+        model = build(r, seed, teacher)
+        if r.starts_from: model.load_state_dict(read_weights(self.store.at(r.starts_from, seed, ident["parents"][r.starts_from]) / "model.safetensors"))
+        curves = fit(model, data, r.objective, r.settings, seed, folder / "checkpoint.pt", key,
+                     progress=lambda epoch, step, steps, _: self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, r.settings.epochs * steps))
+        write_weights(folder / "model.safetensors", model)
+        table = answers(model, corpus, data, r)
+        if r.settings.student_view != "normal": write_weights(folder / "model-reestimated.safetensors", model)
+        split = corpus.manifest["split"].value_counts()
+        record = dict(row=row, seed=seed, key=key, identity=ident, preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves,
+                      metrics=scorecard(table, model.tasks), params=sum(p.numel() for p in model.parameters()),
+                      student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
+                      total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
+                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device))
+        self.store.finish(row, seed, key, record, table)
+        return self.store.record(row, seed, key)
