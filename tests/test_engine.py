@@ -550,9 +550,9 @@ def test_smoke_never_gets_a_status(tmp_path, invention, monkeypatch):
 def test_a_sheet_with_some_rows(tmp_path):
     "Rows that were not run are absent; a method without its base gives no gain; figures can still be drawn"
     from mkdcls.engine import figures
-    folder = report.publish(Invented(("1", "3", "4a", "8"), seeds=1, speakers=20), 1, tmp_path)
+    folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20), 1, tmp_path)
     table, contrasts = report.write(folder)
-    assert list(table["row"]) == ["1", "3", "4a", "8"] and set(contrasts["row"]) == {"4a"} and report.check(folder) == []
+    assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check(folder) == []
     assert "1 seed" in figures.all_figures(folder, contrasts)
     empty = report.publish(Invented(("1", "2"), seeds=1, speakers=20), 1, tmp_path / "teachers")
     assert report.write(empty)[1].empty and report.check(empty) == []
