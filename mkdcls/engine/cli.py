@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError"}  # told in one line, wherever they happen
 ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
 
 
@@ -65,8 +66,12 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
     part = target.with_name(f".{target.stem}.part.ipynb")
-    papermill.execute_notebook(str(notebook), str(part), parameters, log_output=True, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                               autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
+    try:
+        papermill.execute_notebook(str(notebook), str(part), parameters, log_output=True, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+                                   autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
+    except papermill.PapermillExecutionError as e:
+        if e.ename not in MISTAKES: raise
+        raise ValueError(f"{e.evalue} (the page up to there, with the whole traceback: {part})") from e
     strip(part)
     part.replace(target)
 
