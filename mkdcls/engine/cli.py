@@ -92,8 +92,8 @@ def table1(a):
         if not Path(a.corpus).is_file(): raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', or a corpora file that exists")
         a.corpus = str(Path(a.corpus).resolve())
     runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device)
-    folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
     todo = [(r, s) for s in range(a.seeds) for r in runner.rows if not runner.record(r, s)]
+    folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
     seconds = p.seconds[0] * len({s for _, s in todo}) + p.seconds[1] * len(todo) if a.corpus == "standin" else 0
     estimate = f"about {seconds / 60:.0f} minutes on two cores" if seconds else "no estimate for these corpora"
     print(f"Table 1: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
@@ -120,16 +120,25 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _stopped() -> int:
+    print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+    return 130
+
+
 def main(argv: list[str] | None = None) -> int:
     "Run a command; a mistake of the user's is one line and exit code 2, an interrupt is 130"
     a = parser().parse_args(argv)
     try: a.call(a)
-    except KeyboardInterrupt:
-        print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt: return _stopped()
     except (ValueError, OSError) as e:
         print(f"mkdcls {a.command}: {e}", file=sys.stderr)
         return 2
+    except Exception as e:  # papermill's report of a cell that failed, with the notebook's own error in it
+        if not hasattr(e, "ename"): raise
+        if e.ename == "KeyboardInterrupt": return _stopped()
+        print(f"\nmkdcls {a.command}: the notebook stopped with {e.ename}: {e.evalue}\n"
+              "What was finished is kept; mend this and run the same command again.", file=sys.stderr)
+        return 1
     return 0
 
 

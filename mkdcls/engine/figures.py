@@ -30,6 +30,11 @@ def save(fig, folder: Path, name: str):
 def _label(r): return f"{r['row']}  {r['method']}" + (f" ({r['kd_loss']})" if isinstance(r["kd_loss"], str) and r["kd_loss"] else "")
 
 
+def _name(row, first):
+    r = first.loc[row]
+    return f"{row}: {r['encoder'].split('-')[0]} {r['method']}" + (" mse" if r["kd_loss"] == "mse" else "")
+
+
 def curves(folder: Path):
     "Every term of Eq. 3 by epoch, a panel a row (mean over seeds)"
     runs, _ = read(folder)
@@ -42,7 +47,7 @@ def curves(folder: Path):
             part = data[data["row"] == row].groupby("epoch").mean(numeric_only=True)
             for (term, style), colour in zip(TERMS.items(), COLOURS):
                 if term in part and part[term].notna().any(): ax.plot(part.index, part[term], ls=style, color=colour, label=term, lw=1.4)
-            ax.set_title(f"{row}: {first.loc[row, 'encoder']} {first.loc[row, 'method']}", loc="left")
+            ax.set_title(_name(row, first), loc="left")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
         for ax in axes.flat[len(rows):]: ax.axis("off")
         for ax in axes[:, 0]: ax.set_ylabel("loss (nats)")
@@ -88,7 +93,7 @@ def confusions(folder: Path, task: str = "agesup"):
             share = 100 * cm / np.maximum(cm.sum(1, keepdims=True), 1)
             sns.heatmap(share, ax=ax, vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, annot=True, fmt=".0f", annot_kws={"size": 6.5},
                         xticklabels=CLASSES[task], yticklabels=CLASSES[task] if i % columns == 0 else False)
-            ax.set_title(f"{row}: {first.loc[row, 'encoder'].split('-')[0]} {first.loc[row, 'method']}", loc="left", fontsize=7)
+            ax.set_title(_name(row, first), loc="left", fontsize=7)
             ax.tick_params(labelsize=6, rotation=0)
         for ax in axes.flat[len(rows):]: ax.axis("off")
         for ax in axes[:, 0]: ax.set_ylabel("label")
