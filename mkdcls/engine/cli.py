@@ -71,6 +71,7 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
                                    autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
     except papermill.PapermillExecutionError as e:
         if e.ename not in MISTAKES: raise
+        print(file=sys.stderr)  # ends a line that a progress bar may have left open
         raise ValueError(f"{e.evalue} (the page up to there, with the whole traceback: {part})") from e
     strip(part)
     part.replace(target)

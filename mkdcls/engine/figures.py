@@ -15,6 +15,7 @@ from mkdcls.evaluation import MARGIN, confusion
 from mkdcls.labels import CLASSES, TASKS
 from mkdcls.runs import table1_rows
 
+plt.switch_backend(mpl.get_backend())  # now: loaded inside rc_context below, a notebook's backend would forget after one figure that it shows figures
 STYLE = {"svg.hashsalt": "mkdcls", "svg.fonttype": "path", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 8}
 COLOURS = sns.color_palette("colorblind")
 TERMS = {"total": "-", "gender": "--", "agesup": ":", "agesub": "-.", "dist": (0, (1, 1)), "dep": (0, (5, 1))}
