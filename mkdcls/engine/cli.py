@@ -67,7 +67,7 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
     part = target.with_name(f".{target.stem}.part.ipynb")
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, log_output=True, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
+        papermill.execute_notebook(str(notebook), str(part), parameters, log_output=False, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
                                    autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
     except papermill.PapermillExecutionError as e:
         if e.ename not in MISTAKES: raise

@@ -12,6 +12,7 @@ from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecar
 from mkdcls.labels import TASKS
 from mkdcls.engine.runner import Runner
 from mkdcls.runs import preset_of, table1_rows
+from mkdcls.scm import posterior, truth
 
 PARTS = ("p", "r", "f1")
 BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE": ("7", "8", "9", "10"), "ECAPA-TDNN, call centre": ("11", "12", "13")}
@@ -251,3 +252,15 @@ def diagnostics(folder: Path) -> pd.DataFrame:
     order = [r for r in table1_rows() if (runs["row"] == r).any()]
     have = [n for n in names if n in runs]
     return runs.groupby("row")[have].mean().loc[order].rename(columns=names).round(1)
+
+
+def gap_closed(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
+    "How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels, with seed 0's test speakers as `manifest` lists them"
+    runs, _ = read(folder)
+    test = manifest[manifest["split"] == "test"]
+    y = truth(test, "agesup")
+    ceiling = prf(confusion(y, posterior(test, "agesup", decades=(20, 30, 40, 50, 60, 70)).argmax(1), 3))[2]
+    share = np.bincount(y, minlength=3) / len(y)
+    chance = 100 * (2 * share / 3 / (share + 1 / 3)).mean()
+    base = runs[runs["row"].isin(["3", "7"])].groupby("row", sort=True)["true_agesup_f1"].mean()
+    return pd.DataFrame({"chance": chance, "base": base, "oracle": ceiling, "share of the gap closed (%)": 100 * (base - chance) / (ceiling - chance)}).round(1)
