@@ -102,8 +102,8 @@ def heads(ax):
 
 def total(ax):
     "Eq. 3, and what the arrows mean"
-    ax.text(1.5, 5.2, r"$\mathcal{L}_{total} \;=\; 0.25\,\mathcal{L}_{dist} + \mathcal{L}_{CE}(gender) + \mathcal{L}_{asl}(agesup) + \mathcal{L}_{asl}(agesub) + \mathcal{L}_{dep}$"
-            "      Eq. 3", va="center", fontsize=9.5, color=LOSS[0])
+    terms = (r"0.25\,\mathcal{L}_{dist}", r"\mathcal{L}_{CE}(gender)", r"\mathcal{L}_{asl}(agesup)", r"\mathcal{L}_{asl}(agesub)", r"\mathcal{L}_{dep}")
+    ax.text(1.5, 5.2, rf"$\mathcal{{L}}_{{total}} \;=\; {' + '.join(terms)}$      Eq. 3", va="center", fontsize=9.5, color=LOSS[0])
     for x, word, loss in ((113, "data", False), (127, "training only", True)):
         arrow(ax, (x, 5.2), (x + 6, 5.2), loss)
         ax.text(x + 7, 5.2, word, va="center", fontsize=8)
