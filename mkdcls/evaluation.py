@@ -6,7 +6,7 @@
 __all__ = ['MARGIN', 'MIN_SEEDS', 'predict', 'confusion', 'prf', 'conflict_share', 'scorecard', 'bootstrap', 'status', 'p_value',
            'holm']
 
-# %% ../nbs/method/12_evaluation.ipynb #34f57e32
+# %% ../nbs/method/12_evaluation.ipynb #b536b0d4
 from collections.abc import Callable
 import numpy as np
 import torch
@@ -15,18 +15,18 @@ from .distillation import VARIANTS
 from .encoders import EncoderOutput
 from .engine.features import Features
 from .labels import PARENT, TASKS
-from .model import MultiTaskModel
+from .model import MultiTaskModel, shared
 
-# %% ../nbs/method/12_evaluation.ipynb #72ebc4a3
+# %% ../nbs/method/12_evaluation.ipynb #8ae8f04c
 @torch.no_grad()
 def predict(
     model:MultiTaskModel, features:Features,
     rows:Tensor, # `[n]` int64: the utterances asked about
     k:EncoderOutput|None=None, # teacher's features of all utterances, from `training.encode_all`
-    variant:str='full', # 'no_k', 'no_x': with that part of Z silenced
+    variants:tuple=(), # of 'no_k', 'no_x': also with that part of Z silenced; the encoders run once all the same
     batch:int=64, # utterances at once
     precision:str='float32',
-)->dict[str, np.ndarray]: # task → `[n, K]` float32 logits
+)->dict[str, np.ndarray]: # task → `[n, K]` float32 logits; `<task>_<variant>` for the variants
     "Scores for every task, in test mode"
     if not len(rows): raise ValueError("no utterances to score: the split is empty")
     model.eval()
@@ -36,9 +36,11 @@ def predict(
         index = rows[b]
         mine = None if k is None else EncoderOutput(*(v[index] for v in k))
         with torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == 'bf16'):
-            parts.append(model(*features.batch(index), k=mine, variant=variant).logits)
+            out = model(*features.batch(index), k=mine)
+            silenced = {v: model.heads(shared(out.x, out.k, model.z, v))[1] for v in variants}
+        parts.append(out.logits | {f'{t}_{v}': y for v, logits in silenced.items() for t, y in logits.items()})
     back = order.argsort()
-    return {t: torch.cat([p[t].float() for p in parts])[back].cpu().numpy() for t in model.tasks}
+    return {name: torch.cat([p[name].float() for p in parts])[back].cpu().numpy() for name in parts[0]}
 
 # %% ../nbs/method/12_evaluation.ipynb #f05c7af3
 def confusion(

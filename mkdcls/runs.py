@@ -6,7 +6,7 @@
 __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'Recipe', 'recipe', 'table1_rows', 'Preset', 'preset_of', 'role_manifest',
            'identity', 'build', 'labels_of', 'rows_of', 'answers']
 
-# %% ../nbs/method/13_runs.ipynb #c1ca23a5
+# %% ../nbs/method/13_runs.ipynb #f6de77a0
 from dataclasses import dataclass, replace
 from functools import partial
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from .corpora import ROLES, check_manifest, checksum, corpora_file, real_roles, split_speakers
 from .engine.codehash import code_hashes
+from .distillation import VARIANTS
 from .engine.features import Corpus
 from .engine.store import digest, plain
 from .evaluation import predict
@@ -77,7 +78,7 @@ def table1_rows(
     order = ('1', '2', '3', '4a', '4b', '5', '6', '7', '8', '9', '10', '11', '12', '13')
     return {r: next(x for x in rows if x.row == r) for r in order}
 
-# %% ../nbs/method/13_runs.ipynb #5a39d2d1
+# %% ../nbs/method/13_runs.ipynb #f059ef54
 @dataclass(frozen=True)
 class Preset:
     "A declared size"
@@ -94,7 +95,7 @@ _GPU = Settings(epochs=2, batch=32, lr=1e-3, factor=.3, drops=(2,), max_frames=4
 PRESETS = {p.name: p for p in (
     Preset('smoke', 'smoke', *[Settings(epochs=2, batch=16, lr=3e-3, drops=(2,), max_frames=120)]*2,
            {'FCVG': 60, 'LTV': 50, 'FCVE': 12, 'call centre': 60}, (.6, .1, .3), (10, 3), evidence=False),
-    Preset('laptop', 'laptop', _LAPTOP, replace(_LAPTOP, epochs=5, drops=(3, 4, 5), channels_last=True),
+    Preset('laptop', 'laptop', _LAPTOP, replace(_LAPTOP, epochs=4, drops=(3, 4), channels_last=True),
            {'FCVG': 3600, 'LTV': 3270, 'FCVE': 330, 'call centre': 3600}, (.8, .04, .16), (130, 70)),
     Preset('gpu', 'paper', _GPU, replace(_GPU, channels_last=True), {'FCVG': 25_000, 'LTV': 22_700, 'FCVE': 2_300, 'call centre': 25_000}, (.8, .04, .16), (600, 40)),
     Preset('paper', 'paper', Settings(precision='bf16'), Settings(precision='bf16', channels_last=True), None))}
@@ -166,7 +167,7 @@ def rows_of(
     "Positions of a split"
     return torch.from_numpy(np.flatnonzero((manifest['split'] == split).to_numpy()))
 
-# %% ../nbs/method/13_runs.ipynb #55d6ebca
+# %% ../nbs/method/13_runs.ipynb #17ec4898
 def answers(
     model:MultiTaskModel, corpus:Corpus,
     data:Data, # what training saw
@@ -184,9 +185,6 @@ def answers(
     if r.settings.student_view != 'normal':
         out |= {f'{t}_as_trained': v for t, v in best(ask()).items()}
         reestimate(model, data, precision=r.settings.precision)
-    logits = ask()
-    out |= best(logits)
-    if model.teacher is not None and r.z != 'student':
-        for variant in ('no_k', 'no_x'): out |= {f'{t}_{variant}': v for t, v in best(ask(variant=variant)).items()}
-    out |= {f'{t}_logit{i}': v[:, i] for t, v in logits.items() for i in range(v.shape[1])}
+    logits = ask(variants=VARIANTS[1:] if model.teacher is not None and r.z != 'student' else ())
+    out |= best(logits) | {f'{t}_logit{i}': logits[t][:, i] for t in model.tasks for i in range(TASKS[t])}
     return pd.DataFrame(out)

@@ -66,7 +66,7 @@ class Runner:
         "A teacher and its features of a corpus; the last pair stays in memory, since the rows of a block share it"
         at = (row, seed, corpus.fingerprint)
         if at not in self._k:
-            teacher = self.encoder_of(row, seed)
+            teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row].settings.channels_last else torch.contiguous_format)
             self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision))}
         return self._k[at]
 
