@@ -11,7 +11,7 @@ from mkdcls.engine.features import Corpus
 from mkdcls.engine.prepare import prepare
 from mkdcls.engine.store import RunStore, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
-from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of, table1_rows
+from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of
 from mkdcls.training import Data, encode_all, fit
 
 
@@ -24,7 +24,7 @@ class Runner:
 
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None):
         self.preset, self.corpus, self.real, self.say, self.progress = preset_of(preset), corpus, real, say, progress
-        self.rows = rows or table1_rows(self.preset.ecapa, self.preset.resnet, self.preset.scale)
+        self.rows = rows or self.preset.rows(corpus)
         if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
