@@ -173,7 +173,7 @@ def test_other_records_newest_first(finished):
 
 
 def test_provenance():
-    got = store.provenance(torch.device("cpu"))
+    got = store.provenance(torch.device("cpu"), "abc")
     assert set(got) == {"commit", "device", "python", "finished", "versions"} and set(got["versions"]) == set(store.VERSIONS)
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", got["commit"]) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", got["finished"])
     assert got["versions"]["torch"] == torch.__version__ and "threads" in got["device"]

@@ -59,10 +59,11 @@ def strip(path: Path):
 def run_notebook(notebook: Path, target: Path, parameters: dict):
     """papermill, with unknown parameters refused before anything runs and output shown as it comes.
 
-    Idle OpenMP threads sleep instead of spinning: where anything else runs besides, spinning makes a step several times slower.
+    A waiting OpenMP thread spins for a moment, then sleeps: sleeping at once makes small networks nearly twice as slow on an idle
+    machine, spinning for long makes them several times slower on a busy one.
     """
     import papermill
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
     part = target.with_name(f".{target.stem}.part.ipynb")

@@ -9,7 +9,7 @@ import torch
 
 from mkdcls.engine.features import Corpus
 from mkdcls.engine.prepare import prepare
-from mkdcls.engine.store import RunStore, differences, digest, provenance, read_weights, write_weights
+from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
 from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of
 from mkdcls.training import Data, encode_all, fit
@@ -29,6 +29,7 @@ class Runner:
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
+        self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
         self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
 
     def manifest(self, role: str, seed: int): return role_manifest(role, self.preset, seed, self.corpus, self.real)
@@ -96,6 +97,6 @@ class Runner:
                       metrics=scorecard(table, model.tasks), params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
                       total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
-                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device))
+                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device, self.commit))
         self.store.finish(row, seed, key, record, table)
         return self.store.record(row, seed, key)
