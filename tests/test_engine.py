@@ -110,7 +110,7 @@ def test_runs_live_where_the_environment_says(runs, monkeypatch, tmp_path):
 
 def test_weights_by_prefix(tmp_path):
     torch.manual_seed(0)
-    net = nn.ModuleDict({"student": nn.BatchNorm1d(2), "students": nn.Linear(1, 1), "teacher": nn.Linear(2, 2)})
+    net = nn.ModuleDict({"student": nn.BatchNorm1d(2), "students": nn.Linear(1, 1), "teacher": nn.ModuleDict({"student": nn.Linear(2, 2)})})
     write_weights(file := tmp_path / "m.safetensors", net)
     part = read_weights(file, "student.")
     assert set(part) == set(net["student"].state_dict()) and torch.equal(part["weight"], net["student"].weight)
@@ -173,7 +173,7 @@ def test_other_records_newest_first(finished):
 
 
 def test_provenance():
-    got = store.provenance(torch.device("cpu"), "abc")
+    got = store.provenance(torch.device("cpu"))
     assert set(got) == {"commit", "device", "python", "finished", "versions"} and set(got["versions"]) == set(store.VERSIONS)
     assert re.fullmatch(r"([0-9a-f]{12}\+?)?", got["commit"]) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", got["finished"])
     assert got["versions"]["torch"] == torch.__version__ and "threads" in got["device"]
@@ -349,6 +349,13 @@ def direct(six):
 def small_chunks(monkeypatch): monkeypatch.setattr(prepare, "CHUNK", 2)
 
 
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def rows_of(f): return [f.batch(torch.tensor([i]))[0][0] for i in range(len(f))]
 
 
@@ -363,11 +370,11 @@ def test_features_are_those_of_each_row(runs, six, direct, small_chunks):
     assert f.values.dtype == torch.float16 and f.values.shape[1] == 80
 
 
-def test_any_number_of_workers_gives_the_same(runs, six, small_chunks):
-    threads = torch.get_num_threads()
+def test_any_number_of_workers_gives_the_same(runs, six, small_chunks, threads):
+    torch.set_num_threads(2)
     alone = prepare.features_of(six, "0", workers=0)
     assert same(alone, prepare.features_of(six, "1", workers=1)) and same(alone, prepare.features_of(six, "2", workers=2))
-    assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 2
 
 
 def test_a_missing_chunk_alone_is_computed_again(runs, six, small_chunks, monkeypatch):
@@ -401,12 +408,19 @@ def test_truncated_chunk_says_so(runs, six, small_chunks):
     assert same(whole, prepare.features_of(six, "f", workers=0))
 
 
-def test_chunks_hold_no_pickle(runs, six, small_chunks):
+class Trap:
+    "Unpickling it makes a folder"
+    def __init__(self, path): self.path = path
+    def __reduce__(self): return os.mkdir, (str(self.path),)
+
+
+def test_chunks_hold_no_pickle(runs, six, small_chunks, tmp_path):
     "A chunk is read without unpickling: code put into one is not run"
     prepare.features_of(six, "f", workers=0)
     file = runs / "features" / "f" / "00000.npz"
-    np.savez(file, values=np.array([{"a": 1}], dtype=object), n_frames=np.array([1]))
+    np.savez(file, values=np.array([Trap(tmp_path / "run")], dtype=object), n_frames=np.array([1]))
     with pytest.raises(ValueError, match="cannot be read"): prepare.features_of(six, "f", workers=0)
+    assert not (tmp_path / "run").exists()
 
 
 def test_prepare_keeps_the_manifest_beside(runs, six, small_chunks):
