@@ -98,10 +98,10 @@ def processor() -> str:
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
 
-def provenance(device: torch.device, code: str) -> dict:
-    "What a result was made with and on; recorded beside it, no part of its identity. `code` is the commit that was loaded"
+def provenance(device: torch.device) -> dict:
+    "What a result was made with and on; recorded beside it, no part of its identity"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
-    return dict(commit=code, device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    return dict(commit=commit(), device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 versions={p: _version(p) for p in VERSIONS})
 
 
