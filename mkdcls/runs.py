@@ -78,7 +78,7 @@ def table1_rows(
     order = ('1', '2', '3', '4a', '4b', '5', '6', '7', '8', '9', '10', '11', '12', '13')
     return {r: next(x for x in rows if x.row == r) for r in order}
 
-# %% ../nbs/method/13_runs.ipynb #b5080283
+# %% ../nbs/method/13_runs.ipynb #6c99c816
 @dataclass(frozen=True)
 class Preset:
     "A declared size"
@@ -89,7 +89,7 @@ class Preset:
     fractions:tuple=(.8, .1, .1) # of speakers: train, validation, test
     seconds:tuple=(0, 0) # measured on two cores: once for the data and for each row, roughly; for the estimate that is printed
     evidence:bool=True # may its numbers get a status?
-    real_epochs:int=1 # on the small real corpora every epoch counts this often, so that a row makes about as many passes as on the stand-in
+    real_epochs:int=1 # on the small real corpora every epoch counts this often, so that a row makes about as many steps as on the stand-in
 
     def rows(self,
         corpus:str='standin',
@@ -117,7 +117,7 @@ def preset_of(
     if name not in PRESETS: raise ValueError(f"no preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
-# %% ../nbs/method/13_runs.ipynb #bb417c81
+# %% ../nbs/method/13_runs.ipynb #646ba167
 _SPEAKS = ('mkdcls.standin', 'mkdcls.fbank', 'mkdcls.engine.prepare') # code that turns causes into features
 _READS = ('mkdcls.corpora', 'mkdcls.fbank', 'mkdcls.engine.prepare') # code that turns recordings into features
 
@@ -141,7 +141,8 @@ def role_manifest(
         manifest = real_roles(real, fold=seed)[role]
     else: manifest = corpora_file(corpus)[role]
     sums = {p: checksum(p) for p in sorted(set(manifest['path']))}
-    lines = manifest.drop(columns='path').assign(sha256=manifest['path'].map(sums)).sort_values('utterance').astype(str)
+    lines = manifest.drop(columns='path').assign(sha256=manifest['path'].map(sums)).astype(str)
+    if corpus == 'real': lines = lines.sort_values('utterance') # its order is ours and never changes; a list of your own may be reordered, and features lie in its order
     return manifest, dict(kind='recordings', rows=digest(lines.values.tolist()), code=code_hashes(*_READS))
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d

@@ -19,6 +19,7 @@ import pytest
 
 from mkdcls.engine import report
 from mkdcls.engine.codehash import code_hashes
+from mkdcls.engine.store import differences, plain
 from mkdcls.runs import PRESETS, table1_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -333,3 +334,12 @@ def test_committed_results_belong_to_this_code(results):
     now = code_hashes("mkdcls.training")
     old = {m for code in runs["code"].unique() for m, h in (json.loads(code) | dict.fromkeys(now.keys() - json.loads(code).keys())).items() if now.get(m) != h}
     assert not old, f"{results.name} was made with other code in {sorted(old)}: run it again"
+
+
+@pytest.mark.parametrize("results", COMMITTED, ids=lambda p: p.name)
+def test_committed_results_are_of_the_settled_preset(results):
+    "What the README says a command gives is what it gives: the recipes of the committed rows are those of their preset today"
+    runs = pd.read_csv(results / "runs.csv", dtype={"row": str})
+    for _, r in runs.iterrows():
+        now = plain(PRESETS[r["preset"]].rows(r["corpus"])[r["row"]])
+        assert json.loads(r["recipe"]) == now, f"{results.name} row {r['row']}: {differences(json.loads(r['recipe']), now)}; run it again"

@@ -1,0 +1,13 @@
+"""What several test files need."""
+import sys
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_lazy_modules():
+    """SpeechBrain leaves proxies in sys.modules that import optional packages when anything looks at them; hypothesis looks at every module.
+
+    Once a parity test has imported SpeechBrain, property tests in the same process would fail for want of those packages.
+    """
+    for name in [n for n, m in list(sys.modules.items()) if type(m).__module__ == "speechbrain.utils.importutils"]: del sys.modules[name]
