@@ -203,6 +203,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.runs': { 'mkdcls.runs.Preset': ('method/runs.html#preset', 'mkdcls/runs.py'),
                              'mkdcls.runs.Preset.rows': ('method/runs.html#preset.rows', 'mkdcls/runs.py'),
                              'mkdcls.runs.Recipe': ('method/runs.html#recipe', 'mkdcls/runs.py'),
+                             'mkdcls.runs._feature_code': ('method/runs.html#_feature_code', 'mkdcls/runs.py'),
                              'mkdcls.runs.answers': ('method/runs.html#answers', 'mkdcls/runs.py'),
                              'mkdcls.runs.build': ('method/runs.html#build', 'mkdcls/runs.py'),
                              'mkdcls.runs.identity': ('method/runs.html#identity', 'mkdcls/runs.py'),

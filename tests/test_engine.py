@@ -27,7 +27,7 @@ from mkdcls.engine.store import RunStore, differences, digest, read_weights, wri
 from mkdcls.evaluation import scorecard
 from mkdcls.fbank import fbank, mean_norm
 from mkdcls.labels import PARENT, TASKS
-from mkdcls.runs import table1_rows
+from mkdcls.runs import PRESETS, role_manifest, table1_rows
 from mkdcls.standin import draw_manifest, render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -130,7 +130,7 @@ def test_damaged_weights_say_so(tmp_path):
     write_weights(file := tmp_path / "m.safetensors", nn.Linear(20, 20))
     for size in (0, 5, 300, file.stat().st_size - 1):
         (cut := tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:size])
-        with pytest.raises(ValueError, match="cut.safetensors is not a whole safetensors file.*delete its folder and run again"): read_weights(cut)
+        with pytest.raises(ValueError, match="cut.safetensors is not a whole safetensors file.*delete the folder of that run.*run again"): read_weights(cut)
 
 
 @pytest.fixture
@@ -160,7 +160,15 @@ def test_truncated_record_says_so(finished):
     file = finished.at("3", 0, "abc") / "record.json"
     for size in (0, 10, file.stat().st_size - 3):
         file.write_bytes(file.read_bytes()[:size])
-        with pytest.raises(ValueError, match="record.json is not a whole record.*delete its folder and run again"): finished.record("3", 0, "abc")
+        with pytest.raises(ValueError, match="record.json is not a whole record.*delete its folder, row3-seed0-abc, and run again"): finished.record("3", 0, "abc")
+        with pytest.raises(ValueError, match="not a whole record"): finished.others("3", 0, "another")
+
+
+def test_truncated_answers_say_so(finished):
+    file = finished.at("3", 0, "abc") / "predictions.parquet"
+    for size in (0, 10, file.stat().st_size - 3):
+        file.write_bytes(file.read_bytes()[:size])
+        with pytest.raises(ValueError, match="predictions.parquet is not a whole Parquet file.*row3-seed0-abc, and run again"): finished.predictions("3", 0, "abc")
 
 
 def test_other_records_newest_first(finished):
@@ -173,9 +181,9 @@ def test_other_records_newest_first(finished):
 
 
 def test_provenance():
-    got = store.provenance(torch.device("cpu"))
+    got = store.provenance(torch.device("cpu"), "abc")
     assert set(got) == {"commit", "device", "python", "finished", "versions"} and set(got["versions"]) == set(store.VERSIONS)
-    assert re.fullmatch(r"([0-9a-f]{12}\+?)?", got["commit"]) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", got["finished"])
+    assert got["commit"] == "abc" and re.fullmatch(r"([0-9a-f]{12}\+?)?", store.commit()) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", got["finished"])
     assert got["versions"]["torch"] == torch.__version__ and "threads" in got["device"]
 
 
@@ -231,8 +239,8 @@ def test_imports_are_followed(package):
 def test_what_a_run_depends_on():
     got = {m.removeprefix("mkdcls.") for m in code_hashes("mkdcls.training")}
     assert got == {"asymmetric", "dependency", "distillation", "encoders", "engine.features", "labels", "mixup", "model", "objective", "training"}
-    speaks = {m.removeprefix("mkdcls.") for m in code_hashes("mkdcls.standin", "mkdcls.fbank", "mkdcls.engine.prepare")}
-    assert speaks >= {"standin", "scm", "voice", "fbank", "engine.prepare", "labels"} and not speaks & {"training", "model", "evaluation", "runs"}
+    speaks = {m.removeprefix("mkdcls.") for m in role_manifest("FCVG", PRESETS["smoke"], 0)[1]["code"]}
+    assert speaks == {"standin", "scm", "voice", "fbank", "engine.prepare", "labels"}, "and not where and how features are kept"
     assert all(re.fullmatch("[0-9a-f]{12}", h) for h in code_hashes("mkdcls.training").values())
 
 

@@ -34,10 +34,15 @@ def dump(node) -> str:
     return f"{type(node).__name__}({', '.join(keep)})"
 
 
+def tree_hash(tree: ast.Module) -> str:
+    "Twelve hexadecimal digits for a syntax tree, without docstrings, comments and `__all__`"
+    return hashlib.sha256(dump(_strip(tree)).encode()).hexdigest()[:12]
+
+
 @lru_cache
 def module_hash(module: str) -> str:
-    "Twelve hexadecimal digits for a module's syntax tree, without docstrings, comments and `__all__`"
-    return hashlib.sha256(dump(_strip(_tree(module))).encode()).hexdigest()[:12]
+    "`tree_hash` of a module of this package"
+    return tree_hash(_tree(module))
 
 
 @lru_cache

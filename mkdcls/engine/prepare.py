@@ -64,10 +64,11 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     if workers < 2:
         threads = torch.get_num_threads()
         results = (_chunk(*job) for job in jobs)
-        for i, _ in zip(todo, results):
-            done += len(chunks[i])
-            if progress: progress(done, len(manifest))
-        torch.set_num_threads(threads)
+        try:
+            for i, _ in zip(todo, results):
+                done += len(chunks[i])
+                if progress: progress(done, len(manifest))
+        finally: torch.set_num_threads(threads)
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             try:

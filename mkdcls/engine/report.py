@@ -153,9 +153,11 @@ def about(runs: pd.DataFrame) -> str:
     what = {"standin": "synthetic stand-in speech, not the paper's corpora",
             "real": "real human speech (Speech Accent Archive, Common Voice 6.1), not the paper's corpora"}
     seeds = f"{n} seed{'s' * (n > 1)}" + (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if first["corpus"] == "real" else "")
+    spent = runs["total_s"].sum()
+    minutes = f"{spent / 60:.0f} min" if spent >= 90 else f"{spent:.0f} s"
     smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
     return (f"Measured on {what.get(first['corpus'], 'corpora of your own')}; preset {first['preset']}, {seeds}, protocol {first['protocol']}, "
-            f"{first['device']}, {runs['total_s'].sum() / 60:.0f} min for all rows.{smoke}")
+            f"{first['device']}, {minutes} for all rows.{smoke}")
 
 
 def _cell(row, task):
@@ -167,11 +169,20 @@ def _cell(row, task):
 def _number(v, f=".1f"): return "" if v is None or pd.isna(v) else format(v, f)
 
 
-def shown(table: pd.DataFrame) -> pd.DataFrame:
-    "Table 1 as a reader wants it: F1 with its interval beside the paper's"
+def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) -> set[str]:
+    "Rows whose answers are one class for at least this share of the test utterances"
+    return {row for row, part in lines.groupby("row") if part[task].value_counts(normalize=True).iloc[0] >= share}
+
+
+FLAT = "† One class is answered for at least 98 % of the test utterances: this is the score of a constant answer, and compares nothing.\n"
+
+
+def shown(table: pd.DataFrame, flat: set = frozenset()) -> pd.DataFrame:
+    "Table 1 as a reader wants it: F1 with its interval beside the paper's; rows in `flat` are marked †"
     name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": _cell(r, "gender"),
-                          "paper": _number(r["paper_gender_f1"], ".2f"), "agesup F1 [95 %]": _cell(r, "agesup"), "paper ": _number(r["paper_agesup_f1"], ".2f"),
+                          "paper": _number(r["paper_gender_f1"], ".2f"),
+                          "agesup F1 [95 %]": _cell(r, "agesup") + (" †" if r["row"] in flat else ""), "paper ": _number(r["paper_agesup_f1"], ".2f"),
                           "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
                           "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
@@ -191,15 +202,19 @@ def shown_gains(table: pd.DataFrame) -> pd.DataFrame:
 
 
 NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
-re-estimated on x_normal of the training set; "as trained" is the score without that. Labels are scored as observed. "Parameters" counts all that must be
-shipped, the teacher inside +MKD rows included. Row 4b is the bracketed line of the paper's table.
+re-estimated on x_normal of the training set; "as trained" is the score without that. Labels are scored as observed. "LTV only" leaves out the studio corpus
+of the elderly, whose sound gives them away. "Conflicts" is the share of test utterances whose two age answers contradict each other. "Parameters" counts all
+that must be shipped, the teacher inside +MKD rows included; "train s" does not count the teacher's own row. Row 4b is the bracketed line of the paper's
+table, read as differences to the line above it. The hashes of modules in runs.csv identify the code of a run; a + after its commit says that the working
+tree differed from it.
 """
 
 
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
-    runs, _ = read(folder)
-    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table))}\n{NOTES}\n## Gains over the base of each block\n\n"
+    runs, lines = read(folder)
+    flat = one_answer(lines)
+    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table, flat))}\n{NOTES}{FLAT if flat else ''}\n## Gains over the base of each block\n\n"
             "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing.\n\n"
             f"{_markdown(shown_gains(contrasts))}")
 

@@ -97,6 +97,6 @@ class Runner:
                       metrics=scorecard(table, model.tasks), params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
                       total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
-                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device) | {"commit": self.commit})
+                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device, self.commit))
         self.store.finish(row, seed, key, record, table)
         return self.store.record(row, seed, key)

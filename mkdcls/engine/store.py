@@ -75,7 +75,7 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     "The tensors whose names begin with `prefix`, without it"
     if not path.exists(): raise FileNotFoundError(f"no weights at {path}: the run they come from was deleted; run it again")
     try: tensors = load_file(path)
-    except Exception as e: raise ValueError(f"{path} is not a whole safetensors file ({e}): delete its folder and run again") from e
+    except Exception as e: raise ValueError(f"{path} is not a whole safetensors file ({e}): delete the folder of that run, {path.parent.name}, and run again") from e
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
 
@@ -98,11 +98,16 @@ def processor() -> str:
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
 
-def provenance(device: torch.device) -> dict:
-    "What a result was made with and on; recorded beside it, no part of its identity"
+def provenance(device: torch.device, commit: str) -> dict:
+    "What a result was made with and on; recorded beside it, no part of its identity. `commit` is that of the code that was loaded"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
-    return dict(commit=commit(), device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    return dict(commit=commit, device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 versions={p: _version(p) for p in VERSIONS})
+
+
+def _read_record(path: Path) -> dict:
+    try: return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as e: raise ValueError(f"{path} is not a whole record ({e}): delete its folder, {path.parent.name}, and run again") from e
 
 
 class RunStore:
@@ -119,15 +124,18 @@ class RunStore:
         "The record of a finished run, or None"
         path = self.at(row, seed, key) / "record.json"
         if not path.exists(): return None
-        try: return json.loads(path.read_text(encoding="utf-8"))
-        except json.JSONDecodeError as e: raise ValueError(f"{path} is not a whole record ({e}): delete its folder and run again") from e
+        return _read_record(path)
 
-    def predictions(self, row: str, seed: int, key: str) -> pd.DataFrame: return pd.read_parquet(self.at(row, seed, key) / "predictions.parquet")
+    def predictions(self, row: str, seed: int, key: str) -> pd.DataFrame:
+        "A finished run's answers"
+        path = self.at(row, seed, key) / "predictions.parquet"
+        try: return pd.read_parquet(path)
+        except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole Parquet file ({e}): delete its folder, {path.parent.name}, and run again") from e
 
     def others(self, row: str, seed: int, key: str) -> list[dict]:
         "Records of the same row and seed under another key, newest first"
         found = [p for p in self.folder.glob(f"row{row}-seed{seed}-*/record.json") if p.parent.name.rsplit("-", 1)[1] != key]
-        return [json.loads(p.read_text(encoding="utf-8")) for p in sorted(found, key=lambda p: -p.stat().st_mtime)]
+        return [_read_record(p) for p in sorted(found, key=lambda p: -p.stat().st_mtime)]
 
     def finish(self, row: str, seed: int, key: str, record: dict, predictions: pd.DataFrame):
         "Predictions first, record last: a run is finished when its record exists"
