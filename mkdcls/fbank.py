@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEECHBRAIN', 'KALDI', 'FbankSettings', 'speechbrain_settings', 'kaldi_settings', 'frame_count', 'mel_filters',
-           'fbank', 'mean_norm']
+           'fbank', 'mean_norm', 'network_input']
 
 # %% ../nbs/method/03_fbank.ipynb #95065e9d
 import math
@@ -161,3 +161,12 @@ def mean_norm(
     valid = (torch.arange(x.shape[1], device=x.device) < n_frames[:, None])[..., None]
     mean = x.masked_fill(~valid, 0.).sum(1, keepdim=True) / n_frames[:, None, None].to(x.dtype)
     return (x - mean).masked_fill(~valid, 0.)
+
+# %% ../nbs/method/03_fbank.ipynb #609bc0c6
+def network_input(
+    waves:Tensor, # `[B, N]` float32 in [-1, 1] at 8 kHz, padded at the end
+    n_samples:Tensor, # `[B]` int64, samples of each utterance
+)->tuple[Tensor,Tensor]: # x `[B, T, 80]` float16 dB, exactly 0 in the padding; n_frames `[B]` int64
+    "Fbank and mean normalisation: what is cached of a corpus, once for all rows"
+    x,n_frames = fbank(waves, n_samples)
+    return mean_norm(x, n_frames).half(),n_frames

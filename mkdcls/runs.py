@@ -7,13 +7,14 @@ __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'Recipe', 'recipe', 'table1_rows', 
            'identity', 'build', 'labels_of', 'rows_of', 'answers']
 
 # %% ../nbs/method/13_runs.ipynb #f6de77a0
+import ast, inspect
 from dataclasses import dataclass, replace
 from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from .corpora import ROLES, check_manifest, checksum, corpora_file, real_roles, split_speakers
-from .engine.codehash import code_hashes, module_hash
+from .corpora import ROLES, check_manifest, checksum, corpora_file, read_audio, real_roles, split_speakers
+from .engine.codehash import code_hashes, tree_hash
 from .distillation import VARIANTS
 from .engine.features import Corpus
 from .engine.store import digest, plain
@@ -118,8 +119,8 @@ def preset_of(
     return PRESETS[name]
 
 # %% ../nbs/method/13_runs.ipynb #646ba167
-def _feature_code(source): # of the code that turns causes, or recordings, into features
-    return code_hashes(source, 'mkdcls.fbank') | {'mkdcls.engine.prepare': module_hash('mkdcls.engine.prepare')}
+def _read_code(): # of the code that turns recordings into features
+    return code_hashes('mkdcls.fbank') | {'read_audio': tree_hash(ast.parse(inspect.getsource(read_audio)))}
 
 def role_manifest(
     role:str, # 'FCVG', 'LTV+FCVE' or 'call centre'
@@ -135,7 +136,7 @@ def role_manifest(
         sizes = {name: preset.speakers[name] for name in role.split('+')}
         manifest = pd.concat([split_speakers(draw_manifest(n, k, seed=seed), preset.fractions, seed) for n, k in sizes.items()], ignore_index=True)
         return check_manifest(manifest), dict(kind='standin', seed=seed, specs={n: plain(STANDINS[n]) for n in sizes}, speakers=sizes,
-                                              fractions=plain(preset.fractions), protocol=PROTOCOL, code=_feature_code('mkdcls.standin'))
+                                              fractions=plain(preset.fractions), protocol=PROTOCOL, code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
     if corpus == 'real':
         if not real: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
         manifest = real_roles(real, fold=seed)[role]
@@ -143,7 +144,7 @@ def role_manifest(
     sums = {p: checksum(p) for p in sorted(set(manifest['path']))}
     lines = manifest.drop(columns='path').assign(sha256=manifest['path'].map(sums)).astype(str)
     if corpus == 'real': lines = lines.sort_values('utterance') # its order is ours and never changes; a list of your own may be reordered, and features lie in its order
-    return manifest, dict(kind='recordings', rows=digest(lines.values.tolist()), code=_feature_code('mkdcls.corpora'))
+    return manifest, dict(kind='recordings', rows=digest(lines.values.tolist()), code=_read_code())
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
 def identity(

@@ -16,7 +16,7 @@ import torch
 from mkdcls.corpora import read_audio
 from mkdcls.engine.features import Corpus, Features
 from mkdcls.engine.store import home, writable, write_table, write_text
-from mkdcls.fbank import fbank, mean_norm
+from mkdcls.fbank import network_input
 from mkdcls.standin import render
 
 CHUNK, BATCH = 192, 48
@@ -37,8 +37,7 @@ def _chunk(rows: pd.DataFrame, path: Path):
     torch.set_num_threads(1)
     values, lengths = [], []
     for i in range(0, len(rows), BATCH):
-        x, n = fbank(*_waves(rows.iloc[i:i + BATCH]))
-        x = mean_norm(x, n).half()
+        x, n = network_input(*_waves(rows.iloc[i:i + BATCH]))
         values += [v[:k] for v, k in zip(x, n.tolist())]
         lengths.append(n)
     part = path.with_suffix(".part.npz")
