@@ -364,6 +364,16 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def chunks(runs, six, small_chunks, monkeypatch):
+    "A corpus whose chunks are all there, killed before they were joined"
+    def killed(*args): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(prepare, "_join", killed)
+        with pytest.raises(KeyboardInterrupt): prepare.features_of(six, "f", workers=0)
+    return runs / "features" / "f"
+
+
 def rows_of(f): return [f.batch(torch.tensor([i]))[0][0] for i in range(len(f))]
 
 
@@ -373,7 +383,9 @@ def same(f, g): return all(torch.equal(getattr(f, n), getattr(g, n)) for n in ("
 def test_features_are_those_of_each_row(runs, six, direct, small_chunks):
     "In the manifest's order, although chunks are taken by length; and again from the cache, in another order of rows too"
     f = prepare.features_of(six, "f", workers=0)
-    assert not six["duration"].is_monotonic_increasing and len(list((runs / "features" / "f").glob("*.npz"))) == 3
+    assert not six["duration"].is_monotonic_increasing
+    assert {p.name for p in (runs / "features" / "f").iterdir()} == {"values.f16", "index.npz"}, "no chunk is kept twice"
+    assert (runs / "features" / "f" / "values.f16").stat().st_size == 2 * f.values.numel()
     for got, want in zip(rows_of(f), direct): torch.testing.assert_close(got, want, rtol=2e-3, atol=.03)
     assert f.values.dtype == torch.float16 and f.values.shape[1] == 80
 
@@ -385,14 +397,43 @@ def test_any_number_of_workers_gives_the_same(runs, six, small_chunks, threads):
     assert torch.get_num_threads() == 2
 
 
-def test_a_missing_chunk_alone_is_computed_again(runs, six, small_chunks, monkeypatch):
-    whole, seen, counts = prepare.features_of(six, "f", workers=0), [], []
+def test_a_missing_chunk_alone_is_computed_again(chunks, six, monkeypatch):
+    whole, seen, counts = prepare.features_of(six, "whole", workers=0), [], []
     real = prepare._chunk
     monkeypatch.setattr(prepare, "_chunk", lambda rows, path: (seen.append(path.name), real(rows, path)))
-    assert same(whole, prepare.features_of(six, "f", workers=0)) and seen == []
-    (runs / "features" / "f" / "00001.npz").unlink()
+    (chunks / "00001.npz").unlink()
     assert same(whole, prepare.features_of(six, "f", workers=0, progress=lambda *a: counts.append(a)))
     assert seen == ["00001.npz"] and counts == [(4, 6), (6, 6)]
+    assert same(whole, prepare.features_of(six, "f", workers=0)) and seen == ["00001.npz"], "and nothing once it is whole"
+
+
+def test_features_are_mapped_not_read(runs, six, small_chunks):
+    "Writing into a batch or into the values changes no file; a file that was cut is named"
+    f, file = prepare.features_of(six, "f", workers=0), runs / "features" / "f" / "values.f16"
+    before = file.read_bytes()
+    f.values[0] = 7
+    assert file.read_bytes() == before and not torch.equal(prepare.features_of(six, "f", workers=0).values[0], f.values[0])
+    del f
+    for size in (len(before) - 2, 0):
+        file.write_bytes(before[:size])
+        with pytest.raises(ValueError, match="features in .*f are damaged.*delete this folder and run again"): prepare.features_of(six, "f", workers=0)
+
+
+def test_streamed_features_are_the_same(runs, six, small_chunks):
+    "What a corpus larger than the GPU's memory is read with gives the batches that memory gives"
+    f = prepare.features_of(six, "f", workers=0)
+    s, index, u = prepare.Streamed(f, torch.device("cpu")), torch.tensor([4, 0, 5]), torch.tensor([.2, .9, .5])
+    assert len(s) == 6 and torch.equal(s.n_frames, f.n_frames) and torch.equal(s.starts, f.starts)
+    for a, b in zip(s.batch(index, 50, u), f.batch(index, 50, u)): assert torch.equal(a, b)
+    assert prepare.placed(f, torch.device("cpu")) is f
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA here")
+def test_features_go_where_they_fit(runs, six, small_chunks):
+    f = prepare.features_of(six, "f", workers=0)
+    there, streamed = prepare.placed(f, torch.device("cuda")), prepare.placed(f, torch.device("cuda"), share=0)
+    assert there.values.is_cuda and isinstance(streamed, prepare.Streamed) and streamed.starts.is_cuda
+    for a, b in zip(there.batch(torch.tensor([3, 1])), streamed.batch(torch.tensor([3, 1]).cuda())): assert torch.equal(a, b) and b.is_cuda
 
 
 def test_killed_between_chunks(runs, six, small_chunks, monkeypatch):
@@ -406,9 +447,9 @@ def test_killed_between_chunks(runs, six, small_chunks, monkeypatch):
     assert same(whole, prepare.features_of(six, "g", workers=0)) and seen == ["00002.npz"]
 
 
-def test_truncated_chunk_says_so(runs, six, small_chunks):
-    whole = prepare.features_of(six, "f", workers=0)
-    file = runs / "features" / "f" / "00001.npz"
+def test_truncated_chunk_says_so(chunks, six):
+    whole = prepare.features_of(six, "whole", workers=0)
+    file = chunks / "00001.npz"
     for size in (file.stat().st_size // 2, 0):
         file.write_bytes(file.read_bytes()[:size])
         with pytest.raises(ValueError, match="00001.npz cannot be read.*delete it and run again, only this chunk"): prepare.features_of(six, "f", workers=0)
@@ -422,12 +463,13 @@ class Trap:
     def __reduce__(self): return os.mkdir, (str(self.path),)
 
 
-def test_chunks_hold_no_pickle(runs, six, small_chunks, tmp_path):
-    "A chunk is read without unpickling: code put into one is not run"
-    prepare.features_of(six, "f", workers=0)
-    file = runs / "features" / "f" / "00000.npz"
-    np.savez(file, values=np.array([Trap(tmp_path / "run")], dtype=object), n_frames=np.array([1]))
+def test_chunks_and_index_hold_no_pickle(chunks, six, tmp_path):
+    "Both are read without unpickling: code put into one is not run"
+    trap = np.array([Trap(tmp_path / "run")], dtype=object)
+    np.savez(chunks / "00000.npz", values=trap, n_frames=np.array([1]))
     with pytest.raises(ValueError, match="cannot be read"): prepare.features_of(six, "f", workers=0)
+    np.savez(chunks / "index.npz", starts=trap, n_frames=trap, width=80)
+    with pytest.raises(ValueError, match="damaged"): prepare.features_of(six, "f", workers=0)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,4 +1,7 @@
-"""From a manifest to cached features: in chunks, in parallel, resumable, the same bytes whatever the number of workers."""
+"""From a manifest to cached features: in chunks, in parallel, resumable, the same bytes whatever the number of workers.
+
+Chunks are joined into one file, which is mapped into memory, not read: a corpus may be larger than the memory.
+"""
 from __future__ import annotations
 
 import json
@@ -15,6 +18,7 @@ import torch
 
 from mkdcls.corpora import read_audio
 from mkdcls.engine.features import Corpus, Features
+from mkdcls.engine.shards import Shards
 from mkdcls.engine.store import home, writable, write_table, write_text
 from mkdcls.fbank import network_input
 from mkdcls.standin import render
@@ -23,9 +27,15 @@ CHUNK, BATCH = 192, 48
 
 
 def _waves(rows: pd.DataFrame):
-    "Audio of manifest rows: rendered where the row carries its causes, read where it carries a path"
+    "Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard, if it has a number in one)"
     if "path" not in rows: return render(rows)
-    waves = [read_audio(r.path, start_s=getattr(r, "start_s", None), end_s=getattr(r, "end_s", None)) for r in rows.itertuples()]
+    prepared = rows["row"].notna() if "row" in rows else pd.Series(False, index=rows.index)
+    shards = {}
+    def read(r, inside):
+        if not inside: return read_audio(r.path, start_s=getattr(r, "start_s", None), end_s=getattr(r, "end_s", None))
+        folder, shard = os.path.split(r.path)
+        return shards.setdefault(folder, Shards(folder)).read(shard, int(r.row)).astype(np.float32) / 2**15
+    waves = [read(r, inside) for r, inside in zip(rows.itertuples(), prepared)]
     n = torch.tensor([len(w) for w in waves])
     out = torch.zeros(len(waves), int(n.max()))
     for row, w in zip(out, waves): row[: len(w)] = torch.from_numpy(w)
@@ -46,12 +56,13 @@ def _chunk(rows: pd.DataFrame, path: Path):
 
 
 def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = None, progress=None) -> Features:
-    """Fbank of every row, mean-normalised, float16, from the cache where it is there.
+    """Fbank of every row, mean-normalised, float16, from the cache where it is there; `values` is mapped from a file.
 
     Rows are taken by length so that little is padding; a killed call goes on with the chunks that are missing.
     `progress(done, of)` counts utterances.
     """
     folder = writable(home() / "features" / fingerprint)
+    if (folder / "index.npz").exists(): return _open(folder)
     order = np.argsort(manifest["duration"].to_numpy(), kind="stable")
     chunks = [order[i:i + CHUNK] for i in range(0, len(order), CHUNK)]
     files = [folder / f"{i:05d}.npz" for i in range(len(chunks))]
@@ -78,18 +89,62 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return _assemble(files, order)
+    _join(folder, files, order)
+    return _open(folder)
 
 
-def _assemble(files, order) -> Features:
-    parts = []
-    for f in files:
-        try:
-            with np.load(f, allow_pickle=False) as z: parts.append((torch.from_numpy(z["values"]), torch.from_numpy(z["n_frames"]).long()))
-        except Exception as e: raise ValueError(f"{f} cannot be read ({type(e).__name__}): delete it and run again, only this chunk is computed anew") from e
-    n = torch.cat([p[1] for p in parts])
-    back = torch.from_numpy(np.argsort(order, kind="stable"))
-    return Features(torch.cat([p[0] for p in parts]), (n.cumsum(0) - n)[back], n[back])
+def _read(f: Path):
+    try:
+        with np.load(f, allow_pickle=False) as z: return z["values"], z["n_frames"]
+    except Exception as e: raise ValueError(f"{f} cannot be read ({type(e).__name__}): delete it and run again, only this chunk is computed anew") from e
+
+
+def _join(folder: Path, files: list[Path], order: np.ndarray):
+    "Chunks, one after another, into `values.f16`; the index is written last, then the chunks go"
+    lengths, part = [], folder / "values.part"
+    with open(part, "wb") as out:
+        for f in files:
+            values, n = _read(f)
+            values.tofile(out)
+            lengths.append(n)
+    os.replace(part, folder / "values.f16")
+    n = np.concatenate(lengths).astype(np.int64)
+    back = np.argsort(order, kind="stable")
+    part = folder / "index.part.npz"
+    np.savez(part, starts=(n.cumsum() - n)[back], n_frames=n[back], width=values.shape[1])
+    os.replace(part, folder / "index.npz")
+    for f in files: f.unlink()
+
+
+def _open(folder: Path) -> Features:
+    try:
+        with np.load(folder / "index.npz", allow_pickle=False) as z: starts, n_frames, width = z["starts"], z["n_frames"], int(z["width"])
+        values = np.memmap(folder / "values.f16", np.float16, "c", shape=(int(n_frames.sum()), width))
+    except Exception as e: raise ValueError(f"the features in {folder} are damaged ({type(e).__name__}: {e}): delete this folder and run again") from e
+    return Features(torch.from_numpy(values), torch.from_numpy(starts), torch.from_numpy(n_frames))
+
+
+class Streamed:
+    """Features that stay on disk: a batch is gathered there and sent to `device`. For corpora larger than the accelerator's memory.
+
+    Has what training asks of `Features`: `starts`, `n_frames`, `batch`, `len`.
+    """
+
+    def __init__(self, kept: Features, device):
+        self.kept, self.device, self.starts, self.n_frames = kept, device, kept.starts.to(device), kept.n_frames.to(device)
+
+    def __len__(self) -> int: return len(self.kept)
+
+    def batch(self, index, max_frames=None, u=None):
+        x, n = self.kept.batch(index, max_frames, u)
+        return x.to(self.device), n.to(self.device)
+
+
+def placed(features: Features, device: torch.device, share: float = .5) -> Features | Streamed:
+    "Where training reads features: mapped from disk on a CPU, on the GPU where they take at most this share of its free memory, else streamed to it"
+    if device.type == "cpu": return features
+    fits = features.values.nbytes <= share * torch.cuda.mem_get_info(device)[0]
+    return features.to(device) if fits else Streamed(features, device)
 
 
 def prepare(manifest: pd.DataFrame, fingerprint: str, **kwargs) -> Corpus:

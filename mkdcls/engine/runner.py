@@ -8,11 +8,14 @@ from pathlib import Path
 import torch
 
 from mkdcls.engine.features import Corpus
-from mkdcls.engine.prepare import prepare
+from mkdcls.engine.prepare import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
 from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of
 from mkdcls.training import Data, encode_all, fit
+
+
+K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's size, about 600,000 utterances
 
 
 class Runner:
@@ -39,7 +42,7 @@ class Runner:
         if (role, seed) not in self._corpora:
             manifest, about = self.manifest(role, seed)
             c = prepare(manifest, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
-            self._corpora = {(role, seed): Corpus(c.manifest, c.features.to(self.device), c.fingerprint)}
+            self._corpora = {(role, seed): Corpus(c.manifest, placed(c.features, self.device), c.fingerprint)}
         return self._corpora[role, seed]
 
     def fingerprint(self, role: str, seed: int) -> str:
@@ -64,11 +67,13 @@ class Runner:
         return net.to(self.device)
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
-        "A teacher and its features of a corpus; the last pair stays in memory, since the rows of a block share it"
+        "A teacher and its features of a corpus, or None where they take more than K_BYTES: it is then asked at every step. The last pair is kept for the block"
         at = (row, seed, corpus.fingerprint)
         if at not in self._k:
             teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row].settings.channels_last else torch.contiguous_format)
-            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision))}
+            with torch.no_grad(): one = teacher.eval()(*corpus.features.batch(torch.tensor([0])))
+            size = 4 * len(corpus.features) * (one.pooled.shape[1] + one.embedding.shape[1])
+            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if size <= K_BYTES else None)}
         return self._k[at]
 
     def run(self, row: str, seed: int) -> dict:
