@@ -10,13 +10,16 @@ __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'Recipe', 'recipe', 'table1_rows', 
 import ast, inspect
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 import numpy as np
 import pandas as pd
 import torch
-from .corpora import ROLES, check_manifest, checksum, corpora_file, read_audio, real_roles, split_speakers
+from .adapters import real_roles
+from .corpora import ROLES, check_manifest, checksum, corpora_file, read_audio, split_speakers
 from .engine.codehash import code_hashes, tree_hash
 from .distillation import VARIANTS
 from .engine.features import Corpus
+from .engine.intake import prepared_real
 from .engine.store import digest, plain
 from .evaluation import predict
 from .labels import TASKS, to_index
@@ -119,8 +122,17 @@ def preset_of(
     return PRESETS[name]
 
 # %% ../nbs/method/13_runs.ipynb #646ba167
-def _read_code(): # of the code that turns recordings into features
-    return code_hashes('mkdcls.fbank') | {'read_audio': tree_hash(ast.parse(inspect.getsource(read_audio)))}
+def _content(manifest, ordered): # what is heard and told, and by which code; not where it lies
+    sums = manifest['checksum'] if 'checksum' in manifest else pd.Series(np.nan, index=manifest.index)
+    code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # of prepared audio the samples themselves are known, of a file only its bytes
+    if plain_files.any():
+        sums = sums.where(~plain_files, manifest['path'].map({p: checksum(p) for p in sorted(set(manifest['path'][plain_files]))}))
+        code |= {'read_audio': tree_hash(ast.parse(inspect.getsource(read_audio)))}
+    lines = manifest.drop(columns=['path', 'shard', 'row', 'checksum'], errors='ignore').assign(sha256=sums.astype(str))
+    if not ordered: lines = lines.sort_values('utterance') # the order of real speech is ours; a list of your own may be reordered, and features lie in its order
+    lines = lines[sorted(lines)].astype({c: str for c in lines if lines[c].dtype.name == 'category'})
+    rows = sha256('|'.join(lines).encode() + pd.util.hash_pandas_object(lines, index=False).to_numpy().tobytes()).hexdigest()[:16]
+    return dict(kind='recordings', rows=rows, code=code)
 
 def role_manifest(
     role:str, # 'FCVG', 'LTV+FCVE' or 'call centre'
@@ -139,12 +151,9 @@ def role_manifest(
                                               fractions=plain(preset.fractions), protocol=PROTOCOL, code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
     if corpus == 'real':
         if not real: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
-        manifest = real_roles(real, fold=seed)[role]
+        manifest = real_roles(*prepared_real(real), fold=seed)[role]
     else: manifest = corpora_file(corpus)[role]
-    sums = {p: checksum(p) for p in sorted(set(manifest['path']))}
-    lines = manifest.drop(columns='path').assign(sha256=manifest['path'].map(sums)).astype(str)
-    if corpus == 'real': lines = lines.sort_values('utterance') # its order is ours and never changes; a list of your own may be reordered, and features lie in its order
-    return manifest, dict(kind='recordings', rows=digest(lines.values.tolist()), code=_read_code())
+    return manifest, _content(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
 def identity(

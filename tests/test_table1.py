@@ -241,7 +241,7 @@ def wrong(*args, runs) -> str:
     (("--preset", "smoke", "--corpus", "real", "--real", "no/such/folder"), "REAL=<folder with accent_archive/ and common_voice/>; there is no folder 'no/such/folder'"),
     (("--preset", "smoke", "--corpus", "real", "--real", "nbs"), "no manifest.csv in "),
     (("--preset", "smoke", "--corpus", "real", "--real", "nbs", "--seeds", "6"), "five folds"),
-    (("--preset", "smoke", "--corpus", "no/such.toml"), "CORPUS=no/such.toml: 'standin', 'real', or a corpora file that exists"),
+    (("--preset", "smoke", "--corpus", "no/such.toml"), "CORPUS=no/such.toml: 'standin', 'real', a corpora file, or a folder"),
     (("--preset", "smoke", "--corpus", "README.md"), "README.md is not TOML"),
     (("--preset", "paper"), "give CORPUS=<corpora file>, or choose smoke, laptop or gpu"),
     (("--preset", "smoke", "--device", "abacus"), "device 'abacus': choose auto, cpu or cuda"),

@@ -1,4 +1,4 @@
-"""The command line: `mkdcls table1 …`, which is what `make table1` calls."""
+"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` for Table 1; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError"}  # told in one line, wherever they happen
+RECUT = "not equal bit for bit"  # of adapters.rebuild_selection: there, but cut by another decoder
 ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
 
 
@@ -91,9 +92,11 @@ def table1(a):
         raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
     if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
     if a.corpus not in ("standin", "real"):
-        if not Path(a.corpus).is_file(): raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', or a corpora file that exists")
+        if not Path(a.corpus).exists(): raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
-    runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device)
+    bars = Bars()
+    runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
+    bars.close()
     todo = [(r, s) for s in range(a.seeds) for r in runner.rows if not runner.record(r, s)]
     folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
     seconds = p.seconds[0] * len({s for _, s in todo}) + p.seconds[1] * len(todo) if a.corpus == "standin" else 0
@@ -107,6 +110,56 @@ def table1(a):
         sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
 
 
+def prepare(a) -> int:
+    "A corpus as downloaded into prepared audio and its manifest"
+    from mkdcls.engine.intake import about_prepared, prepare_corpus
+    bars = Bars()
+    def say(text):
+        bars.close()
+        print(text, flush=True)
+    try: out = prepare_corpus(a.corpus, a.folder, a.out, a.workers, a.seed, a.fractions, a.by, progress=bars, say=say)
+    finally: bars.close()
+    faults = about_prepared(out)["faults"]
+    if faults: print(f"{faults:,} of the others are faulty, not merely outside the classes; prepared is what is sound (exit code 1).")
+    return int(faults > 0)
+
+
+def validate(a) -> int:
+    "Every file of a manifest, a list or a prepared folder"
+    from mkdcls.engine.intake import validate_manifest
+    bars = Bars()
+    try: report, code = validate_manifest(a.manifest, a.workers, a.out, progress=bars)
+    finally: bars.close()
+    print(report)
+    return code
+
+
+def template(a):
+    "An example list of one's own recordings"
+    from mkdcls.corpora import own_template
+    print(f"{own_template(a.csv)} is an example to fill in; then: mkdcls prepare own {a.csv} --out <folder>")
+
+
+def select(a) -> int:
+    "The recordings behind the committed results on real speech, from the public downloads"
+    from mkdcls.adapters import rebuild_selection
+    from mkdcls.engine.store import ROOT, writable
+    selection = Path(a.selection or ROOT / "paper" / "selection" / "real.csv")
+    if not selection.is_file(): raise FileNotFoundError(f"no selection list {selection}: give the list of a checkout, paper/selection/real.csv, with --selection")
+    wrong = rebuild_selection(selection, a.common_voice, a.accent_archive, writable(Path(a.out)))
+    gone = wrong[wrong["problem"] != RECUT]
+    print(f"Written to {a.out}; for the real columns: make table1 CORPUS=real REAL={a.out}")
+    if recut := len(wrong) - len(gone):
+        print(f"{recut:,} pieces of the Speech Accent Archive were cut anew and are not equal bit for bit: compare scores, do not expect the same.")
+    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.to_string(index=False)}")
+    return int(len(gone) > 0)
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try: return tuple(float(p) for p in text.split(","))
+    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between, as 0.8,0.1,0.1") from None
+
+
 def parser() -> argparse.ArgumentParser:
     "All commands and their options"
     top = argparse.ArgumentParser(prog="mkdcls", description="A paper you can run.")
@@ -114,34 +167,58 @@ def parser() -> argparse.ArgumentParser:
     t = sub.add_parser("table1", help="regenerate Table 1")
     t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
     t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
-    t.add_argument("--corpus", default="standin", help="standin (default), real, or a corpora file (TOML)")
+    t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays all roles")
     t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
     t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
     t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
     t.set_defaults(call=table1)
+    p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
+                       epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")
+    p.add_argument("corpus", help="aihub109, aihub107, aihub571, common_voice, accent_archive, audiomnist, or own")
+    p.add_argument("folder", help="the corpus as downloaded: a folder or one archive; for own, the list (CSV or Parquet)")
+    p.add_argument("--out", required=True, help="a folder of its own for what is made; the same command goes on where it was stopped")
+    p.add_argument("--workers", type=int, help="processes (default: one a core)")
+    p.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
+    p.add_argument("--fractions", type=_shares, default=(.8, .1, .1), help="shares of speakers in train, val, test (default 0.8,0.1,0.1)")
+    p.add_argument("--by", default="speaker", choices=("speaker", "utterance"), help="speaker (default); utterance lets voices leak, only to measure that")
+    p.set_defaults(call=prepare)
+    v = sub.add_parser("validate", help="open every file of a prepared folder, a manifest or a list",
+                       epilog="Exit code: 0 clean, 1 faults found, 2 nothing could be done.")
+    v.add_argument("manifest", help="a prepared folder, a manifest (Parquet, CSV), or a list of one's own")
+    v.add_argument("--workers", type=int, help="processes (default: one a core)")
+    v.add_argument("--out", default="", help="a folder for report.md and dropped.csv (default: the report is only shown)")
+    v.set_defaults(call=validate)
+    e = sub.add_parser("template", help="write an example list of one's own recordings")
+    e.add_argument("csv", help="the file to write; never overwritten")
+    e.set_defaults(call=template)
+    s = sub.add_parser("select", help="rebuild the real recordings behind the committed results from the public downloads")
+    s.add_argument("--common-voice", required=True, help="Common Voice 6.1 as downloaded: folder or archive")
+    s.add_argument("--accent-archive", required=True, help="the Speech Accent Archive as downloaded: folder or archive")
+    s.add_argument("--out", required=True, help="a new folder; REAL=<it> then serves make table1 CORPUS=real")
+    s.add_argument("--selection", default="", help="another selection list (default: paper/selection/real.csv)")
+    s.set_defaults(call=select)
     return top
 
 
-def _stopped() -> int:
-    print("\nStopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+def _stopped(command: str) -> int:
+    print("\nStopped." + " What was finished is kept; the same command goes on from there." * (command in ("table1", "prepare")), file=sys.stderr)
     return 130
 
 
 def main(argv: list[str] | None = None) -> int:
     "Run a command; a mistake of the user's is one line and exit code 2, an interrupt is 130"
     a = parser().parse_args(argv)
-    try: a.call(a)
-    except KeyboardInterrupt: return _stopped()
+    try: return a.call(a) or 0
+    except KeyboardInterrupt: return _stopped(a.command)
     except (ValueError, OSError) as e:
         print(f"mkdcls {a.command}: {e}", file=sys.stderr)
         return 2
     except Exception as e:  # papermill's report of a cell that failed, with the notebook's own error in it
         if not hasattr(e, "ename"): raise
-        if e.ename == "KeyboardInterrupt": return _stopped()
+        if e.ename == "KeyboardInterrupt": return _stopped(a.command)
         print(f"\nmkdcls {a.command}: the notebook stopped with {e.ename}: {e.evalue}\n"
               "What was finished is kept; mend this and run the same command again.", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__": sys.exit(main())

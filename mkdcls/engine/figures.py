@@ -51,7 +51,7 @@ def curves(folder: Path):
             ax.set_title(_name(row, first), loc="left")
             ax.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4, integer=True))
         for ax in axes.flat[len(rows):]: ax.axis("off")
-        for ax in axes[:, 0]: ax.set_ylabel("loss (nats)")
+        for ax in axes[:, 0]: ax.set_ylabel("mean of the term")
         for ax in axes.flat[max(0, len(rows) - 5):len(rows)]: ax.set_xlabel("epoch")
         handles = {t: plt.Line2D([], [], ls=s, color=c, lw=1.4) for (t, s), c in zip(TERMS.items(), COLOURS)}
         spare = axes.flat[len(rows)] if len(rows) < axes.size else axes.flat[-1]
@@ -68,15 +68,15 @@ def forest(folder: Path, contrasts: pd.DataFrame):
         for ax, task in zip(axes, ("agesup", "gender")):
             part = table[table["task"] == task].reset_index(drop=True)
             y = part.index + part["block"].ne(part["block"].shift()).cumsum()
-            ax.axvspan(-MARGIN, MARGIN, color="0.92")
+            ax.axvspan(-MARGIN, MARGIN, color="0.92", label=f"the protocol's margin, ±{MARGIN:g} point")
             ax.axvline(0, color="0.5", lw=.8)
             ax.hlines(y, part["low"], part["high"], color=COLOURS[0], lw=2)
             ax.plot(part["gain"], y, "o", color=COLOURS[0], label="ours, 95 % interval")
             ax.plot(part["paper_gain"], y, "|", color="k", ms=11, mew=2, label="paper (its own corpora)")
             ax.set(yticks=list(y), yticklabels=[_label(g) for _, g in part.iterrows()], xlabel=f"{task} macro F1, gain over base (points)")
-            for block, where in y.groupby(part["block"]): ax.annotate(block, (0, where.min() - .75), xycoords=("axes fraction", "data"), fontsize=7, color="0.35")
+            for block, where in y.groupby(part["block"]): ax.annotate(block, (1, where.min() - .75), xycoords=("axes fraction", "data"), ha="right", fontsize=7, color="0.35")
         axes[0].invert_yaxis()
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
         save(fig, folder, "gains")
     return fig
 

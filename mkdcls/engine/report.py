@@ -11,7 +11,7 @@ from mkdcls.engine.store import ROOT, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.engine.runner import Runner
-from mkdcls.runs import preset_of, table1_rows
+from mkdcls.runs import preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
 PARTS = ("p", "r", "f1")
@@ -136,14 +136,17 @@ def gains(folder: Path) -> pd.DataFrame:
                     gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
                     low, high = np.percentile(sims, [2.5, 97.5])
                     theirs = paper.loc[row, f"{task}_f1"] - paper.loc[base, f"{task}_f1"]
+                    plain = runs.loc[runs["row"] == row, f"as_trained_{task}_f1"].mean() - runs.loc[runs["row"] == base, f"{task}_f1"].mean() if scope is None else None
                     out.append(dict(block=block, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
                                     primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None, corpus=first["corpus"], preset=first["preset"],
                                     protocol=first["protocol"], n_seeds=n, gain=round(gain, 2), low=round(low, 2), high=round(high, 2),
+                                    as_trained=None if plain is None or pd.isna(plain) else round(plain, 2),
                                     paper_gain=round(theirs, 2), p=round(p_value(sims), 4), status=status(low, high, theirs, n) if evidence else "plumbing only"))
     table = pd.DataFrame(out)
     if len(table):
         second = ~table["primary"]
         table.loc[second, "p_holm"] = holm(table.loc[second, "p"].to_numpy()).round(4)
+        table.loc[second & table["status"].isin(("same direction", "opposite")) & (table["p_holm"] >= .05), "status"] = "undecided"
     return table
 
 
@@ -175,14 +178,30 @@ def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) ->
 
 
 FLAT = "† One class is answered for at least 98 % of the test utterances: this is the score of a constant answer, and compares nothing.\n"
+SMALL = "‡ The base of this block closes less than half of the gap between chance and the oracle on these speakers: by the protocol, too small to compare anything.\n"
 
 
-def shown(table: pd.DataFrame, flat: set = frozenset()) -> pd.DataFrame:
-    "Table 1 as a reader wants it: F1 with its interval beside the paper's; rows in `flat` are marked †"
+def too_small(folder: Path) -> set[str]:
+    "Rows of the blocks whose base closes less than half of the gap (protocol, section 3); only the stand-in knows its gap"
+    closed = gap_closed(folder)
+    return {row for block in BLOCKS.values() if block[0] in closed.index and closed.loc[block[0], CLOSED] < 50 for row in block}
+
+
+def marks(folder: Path) -> dict[str, str]:
+    "Row → the marks of its age score, where it has any"
+    flat, small = one_answer(read(folder)[1]), too_small(folder)
+    return {row: " " + "†" * (row in flat) + "‡" * (row in small) for row in flat | small}
+
+
+def footnotes(marked: dict) -> str: return "".join(text for mark, text in (("†", FLAT), ("‡", SMALL)) if any(mark in m for m in marked.values()))
+
+
+def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
+    "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": _cell(r, "gender"),
                           "paper": _number(r["paper_gender_f1"], ".2f"),
-                          "agesup F1 [95 %]": _cell(r, "agesup") + (" †" if r["row"] in flat else ""), "paper ": _number(r["paper_agesup_f1"], ".2f"),
+                          "agesup F1 [95 %]": _cell(r, "agesup") + marked.get(r["row"], ""), "paper ": _number(r["paper_agesup_f1"], ".2f"),
                           "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
                           "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
@@ -193,12 +212,18 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
 
 
-def shown_gains(table: pd.DataFrame) -> pd.DataFrame:
+def gain_cell(g, marked: dict) -> str:
+    "A gain with its interval; nothing where one of the two age answers is constant"
+    if g["task"] == "agesup" and any("†" in marked.get(r, "") for r in (g["row"], g["base_row"])): return "†"
+    return f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]" + ("" if g["task"] != "agesup" else marked.get(g["row"], ""))
+
+
+def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Gains as a reader wants them"
     name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
     task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
     return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+.2f}",
-                          "gain [95 %]": f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]", "status": g["status"]} for _, g in table.iterrows()])
+                          "gain [95 %]": gain_cell(g, marked), "as trained": _number(g["as_trained"], "+.1f"), "status": g["status"]} for _, g in table.iterrows()])
 
 
 NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
@@ -212,11 +237,11 @@ tree differed from it.
 
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
-    runs, lines = read(folder)
-    flat = one_answer(lines)
-    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table, flat))}\n{NOTES}{FLAT if flat else ''}\n## Gains over the base of each block\n\n"
-            "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing.\n\n"
-            f"{_markdown(shown_gains(contrasts))}")
+    runs, marked = read(folder)[0], marks(folder)
+    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains over the base of each block\n\n"
+            "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing. \"As trained\": the gain of a row with MKD "
+            "without re-estimating its BatchNorm statistics; base never has that done.\n\n"
+            f"{_markdown(shown_gains(contrasts, marked))}")
 
 
 def latex(folder: Path, table: pd.DataFrame) -> str:
@@ -225,7 +250,7 @@ def latex(folder: Path, table: pd.DataFrame) -> str:
     esc = lambda s: str(s).replace("%", r"\%").replace("_", r"\_").replace("&", r"\&")
     keep = ["row", "encoder", "data", "method", "gender F1 [95 %]", "paper", "agesup F1 [95 %]", "paper ", "agesub F1"]
     body, last = [], None
-    for _, r in shown(table)[keep].iterrows():
+    for _, r in shown(table, {})[keep].iterrows():
         if last not in (None, (r["encoder"], r["data"])): body.append(r"\midrule")
         last = (r["encoder"], r["data"])
         body.append(" & ".join(esc(v) for v in r) + r" \\")
@@ -269,13 +294,19 @@ def diagnostics(folder: Path) -> pd.DataFrame:
     return runs.groupby("row")[have].mean().loc[order].rename(columns=names).round(1)
 
 
-def gap_closed(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
-    "How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels, with seed 0's test speakers as `manifest` lists them"
+CLOSED = "share of the gap closed (%)"
+
+
+def gap_closed(folder: Path) -> pd.DataFrame:
+    "How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels; chance and oracle with seed 0's test speakers. Stand-in only"
     runs, _ = read(folder)
+    preset = preset_of(runs["preset"].iloc[0])
+    if runs["corpus"].iloc[0] != "standin" or not preset.evidence: return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
+    manifest = role_manifest("LTV+FCVE", preset, 0)[0]
     test = manifest[manifest["split"] == "test"]
     y = truth(test, "agesup")
     ceiling = prf(confusion(y, posterior(test, "agesup", decades=(20, 30, 40, 50, 60, 70)).argmax(1), 3))[2]
     share = np.bincount(y, minlength=3) / len(y)
     chance = 100 * (2 * share / 3 / (share + 1 / 3)).mean()
     base = runs[runs["row"].isin(["3", "7"])].groupby("row", sort=True)["true_agesup_f1"].mean()
-    return pd.DataFrame({"chance": chance, "base": base, "oracle": ceiling, "share of the gap closed (%)": 100 * (base - chance) / (ceiling - chance)}).round(1)
+    return pd.DataFrame({"chance": chance, "base": base, "oracle": ceiling, CLOSED: 100 * (base - chance) / (ceiling - chance)}).round(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from mkdcls.engine.features import Corpus
+from mkdcls.engine.intake import prepared_real
 from mkdcls.engine.prepare import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
@@ -32,6 +33,7 @@ class Runner:
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
+        if corpus == "real" and real: prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of))
         self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
         self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
 
