@@ -15,6 +15,7 @@ CORPUS := standin
 REAL :=
 DEVICE := auto
 OUT :=
+SHEET :=
 
 MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
@@ -64,9 +65,10 @@ test: $(dev-ready) ## run every check: lint, no-ops, all notebooks, all tests
 lab: $(run-ready) ## open JupyterLab on the tour
 	"$(PY)" -m jupyterlab nbs/00_tour.ipynb
 
-benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio (OUT= keeps the executed notebook elsewhere)
+benchmark: sheet := benchmark$(if $(SHEET),_$(SHEET))
+benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio; SHEET=corpora: millions of rows, audio (OUT= keeps the executed notebook elsewhere)
 	@mkdir -p runs
-	"$(PY)" -m papermill nbs/results/benchmark.ipynb "$(or $(OUT),runs/benchmark.ipynb)" --cwd nbs/results
+	"$(PY)" -m papermill "nbs/results/$(sheet).ipynb" "$(or $(OUT),runs/$(sheet).ipynb)" --cwd nbs/results
 
 export: $(dev-ready) ## after editing notebooks: write the modules, README.md, and clean the notebooks
 	@env -u IN_TEST "$(PY)" -c "from nbdev.doclinks import nbdev_export as f; f.__wrapped__()"

@@ -194,9 +194,10 @@ def read_audio(
             source,n,channels = f.samplerate,len(f),f.channels
             a = 0 if start_s is None or math.isnan(start_s) else round(start_s * source)
             b = n if end_s is None or math.isnan(end_s) else round(end_s * source)
-            if not 0 <= a < b <= n:
+            if not 0 <= a < b <= n + source / 1000: # told to the millisecond
                 raise ValueError(f"read_audio: {name} is {n/source:.2f} s long; no samples from {a/source:.2f} to {b/source:.2f} s")
-            f.seek(a); wave = f.read(b - a, dtype='float32', always_2d=True)
+            read = lambda k: f.read(k, dtype='float32', always_2d=True)
+            wave = read(min(b, n) - a) if f.seekable() and f.seek(a) == a else read(min(b, n))[a:] # GSM 6.10 and G.721 cannot seek
     except sf.LibsndfileError as e:
         raise ValueError(f"read_audio: {name} is not audio that can be decoded ({e.error_string}); convert it to WAV or drop it") from e
     if channels != 1: raise ValueError(f"read_audio: {name} has {channels} channels; write each speaker's channel to a mono file of its own")

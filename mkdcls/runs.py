@@ -20,7 +20,7 @@ from .engine.codehash import code_hashes, tree_hash
 from .distillation import VARIANTS
 from .engine.features import Corpus
 from .engine.intake import prepared_real
-from .engine.store import digest, plain
+from .engine.store import plain
 from .evaluation import predict
 from .labels import TASKS, to_index
 from .model import MultiTaskModel

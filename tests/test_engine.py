@@ -623,6 +623,44 @@ def test_a_sheet_with_some_rows(tmp_path):
     figures.all_figures(empty, report.gains(empty))
 
 
+def test_a_block_whose_base_closes_too_little_is_marked(published, monkeypatch):
+    "Half of the gap decides, block by block; the marks reach the table, the gains and the footnote, and no other block"
+    folder, table, contrasts = published
+    closed = pd.DataFrame({report.CLOSED: [50., 49.9]}, index=["3", "7"])
+    monkeypatch.setattr(report, "gap_closed", lambda folder: closed)
+    marked = report.marks(folder)
+    assert marked == dict.fromkeys(("7", "8", "9", "10"), " ‡") and report.footnotes(marked) == report.SMALL
+    cells = report.shown(table, marked).set_index("row")["agesup F1 [95 %]"]
+    assert [r for r in cells.index if "‡" in cells[r]] == ["7", "8", "9", "10"]
+    gains = report.shown_gains(contrasts, marked)
+    hit = gains["gain [95 %]"].str.contains("‡")
+    assert gains["row"][hit].unique().tolist() == ["8", "9", "10"] and not (hit & gains["task"].str.startswith("gender")).any()
+    assert "‡" in report.markdown(folder, table, contrasts)
+
+
+def test_gains_over_constant_answers_are_not_shown(published):
+    contrasts = published[2]
+    g = contrasts[(contrasts["task"] == "agesup") & (contrasts["row"] == "4a")].iloc[0]
+    assert report.gain_cell(g, {"4a": " †"}) == report.gain_cell(g, {"3": " †‡"}) == "†" != report.gain_cell(g, {"5": " †"})
+
+
+def test_as_trained_gains_stand_beside(published):
+    "By hand from the records: the mean over seeds of a row as trained, less that of its base"
+    folder, _, contrasts = published
+    runs = report.read(folder)[0]
+    mean = lambda row, name: runs.loc[runs["row"] == row, name].mean()
+    for _, g in contrasts[contrasts["scope"] == "pooled"].iterrows():
+        if "MKD" not in g["method"]: assert pd.isna(g["as_trained"])
+        else: assert abs(g["as_trained"] - (mean(g["row"], f"as_trained_{g['task']}_f1") - mean(g["base_row"], f"{g['task']}_f1"))) < .006
+
+
+def test_secondary_gains_need_holm(published, monkeypatch):
+    "A secondary gain beyond the margin stays undecided where its corrected p is 0.05 or more; the primary one asks nothing of it"
+    monkeypatch.setattr(report, "holm", lambda p: np.full(len(p), .05))
+    words = report.gains(published[0]).groupby("primary")["status"].agg(set)
+    assert not words[False] & {"same direction", "opposite"} and "same direction" in words[True]
+
+
 def test_nobody_is_named(published):
     folder, *_ = published
     lines = pd.read_parquet(folder / report.LINES)

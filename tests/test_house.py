@@ -219,9 +219,10 @@ def closing(path: Path) -> list[str]:
     heads = [m[1] for c in nb["cells"] if c["cell_type"] == "markdown" for m in re.finditer(r"^## (.+?)\s*$", source(c), re.M)]
     last, wrong = nb["cells"][-1], []
     if heads[-4:] != ["Try it", "Pitfalls", "Key ideas", "Sources"]: wrong.append(f"closes with {heads[-4:]}, not Try it, Pitfalls, Key ideas, Sources")
-    if last["cell_type"] != "code" or not source(last).startswith("#| hide") or "nbdev_export()" not in source(last):
-        wrong.append("the last cell is not the hidden export")
-    if not default_exp(nb): wrong.append("no `#| default_exp`")
+    if any(source(c).startswith("#| export") for c in nb["cells"]):
+        if last["cell_type"] != "code" or not source(last).startswith("#| hide") or "nbdev_export()" not in source(last):
+            wrong.append("the last cell is not the hidden export")
+        if not default_exp(nb): wrong.append("no `#| default_exp`")
     if not (ROOT / twin).exists(): return [*wrong, f"no answers in {twin}"]
     answers = load(twin)
     code = "\n".join(source(c) for c in answers["cells"] if c["cell_type"] == "code")

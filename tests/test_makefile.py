@@ -41,6 +41,13 @@ def test_table1_options():
     assert "pip install" not in done.stdout and "-m venv" not in done.stdout, "PYTHON= installs nothing"
 
 
+def test_benchmark_sheets():
+    "The first sheet, or the one asked for on the command line; each must be there"
+    for options, env, name in (((), {"SHEET": "elsewhere"}, "benchmark"), (("SHEET=corpora",), {}, "benchmark_corpora")):
+        want = f'".venv/bin/python" -m papermill "nbs/results/{name}.ipynb" "runs/{name}.ipynb" --cwd nbs/results'
+        assert command(make("-n", "benchmark", *options, **env)) == want and (ROOT / f"nbs/results/{name}.ipynb").exists()
+
+
 def test_setup_installs_torch_first():
     "A stale stamp means: venv, pip, torch alone at its pin, the rest; the stamp comes last"
     done = make("-n", "-W", "constraints.txt", "setup", "TORCH_INDEX=somewhere")

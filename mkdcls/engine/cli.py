@@ -92,7 +92,8 @@ def table1(a):
         raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
     if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
     if a.corpus not in ("standin", "real"):
-        if not Path(a.corpus).exists(): raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; there is no such file")
+        if not Path(a.corpus).exists():
+            raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
     runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)

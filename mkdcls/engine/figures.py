@@ -74,7 +74,8 @@ def forest(folder: Path, contrasts: pd.DataFrame):
             ax.plot(part["gain"], y, "o", color=COLOURS[0], label="ours, 95 % interval")
             ax.plot(part["paper_gain"], y, "|", color="k", ms=11, mew=2, label="paper (its own corpora)")
             ax.set(yticks=list(y), yticklabels=[_label(g) for _, g in part.iterrows()], xlabel=f"{task} macro F1, gain over base (points)")
-            for block, where in y.groupby(part["block"]): ax.annotate(block, (1, where.min() - .75), xycoords=("axes fraction", "data"), ha="right", fontsize=7, color="0.35")
+            for block, where in y.groupby(part["block"]):
+                ax.annotate(block, (1, where.min() - .75), xycoords=("axes fraction", "data"), ha="right", fontsize=7, color="0.35")
         axes[0].invert_yaxis()
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
         save(fig, folder, "gains")

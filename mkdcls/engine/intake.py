@@ -422,7 +422,7 @@ _real = {}
 
 def prepared_real(folder, progress=lambda what, done, of: None) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Manifests of the Accent Archive and Common Voice, prepared into the folder of runs; looked at once a process, and an error where the folder has changed since"
-    at = home() / "prepared" / digest(os.path.abspath(folder))
+    at = home() / "prepared" / digest([os.path.abspath(folder), {m: module_hash(m) for m in CODE}])
     if at not in _real:
         _real[at] = tuple(open_prepared(prepare_corpus(name, Path(folder) / name, writable(at / name), progress=progress, say=lambda text: None)) for name in REAL)
     return _real[at]

@@ -136,11 +136,12 @@ def gains(folder: Path) -> pd.DataFrame:
                     gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
                     low, high = np.percentile(sims, [2.5, 97.5])
                     theirs = paper.loc[row, f"{task}_f1"] - paper.loc[base, f"{task}_f1"]
-                    plain = runs.loc[runs["row"] == row, f"as_trained_{task}_f1"].mean() - runs.loc[runs["row"] == base, f"{task}_f1"].mean() if scope is None else None
+                    mean = lambda row, name: runs.loc[runs["row"] == row, name].mean() if name in runs else None
+                    plain = mean(row, f"as_trained_{task}_f1"), mean(base, f"{task}_f1")
                     out.append(dict(block=block, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
                                     primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None, corpus=first["corpus"], preset=first["preset"],
                                     protocol=first["protocol"], n_seeds=n, gain=round(gain, 2), low=round(low, 2), high=round(high, 2),
-                                    as_trained=None if plain is None or pd.isna(plain) else round(plain, 2),
+                                    as_trained=None if scope or any(map(pd.isna, plain)) else round(plain[0] - plain[1], 2),
                                     paper_gain=round(theirs, 2), p=round(p_value(sims), 4), status=status(low, high, theirs, n) if evidence else "plumbing only"))
     table = pd.DataFrame(out)
     if len(table):
@@ -301,7 +302,7 @@ def gap_closed(folder: Path) -> pd.DataFrame:
     "How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels; chance and oracle with seed 0's test speakers. Stand-in only"
     runs, _ = read(folder)
     preset = preset_of(runs["preset"].iloc[0])
-    if runs["corpus"].iloc[0] != "standin" or not preset.evidence: return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
+    if "true_agesup_f1" not in runs or runs["corpus"].iloc[0] != "standin" or not preset.evidence: return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
     manifest = role_manifest("LTV+FCVE", preset, 0)[0]
     test = manifest[manifest["split"] == "test"]
     y = truth(test, "agesup")
