@@ -408,11 +408,11 @@ def test_a_missing_chunk_alone_is_computed_again(chunks, six, monkeypatch):
 
 
 def test_features_are_mapped_not_read(runs, six, small_chunks):
-    "Writing into a batch or into the values changes no file; a file that was cut is named"
+    "A batch is a copy: writing into it changes neither features nor file; a file that was cut is named"
     f, file = prepare.features_of(six, "f", workers=0), runs / "features" / "f" / "values.f16"
     before = file.read_bytes()
-    f.values[0] = 7
-    assert file.read_bytes() == before and not torch.equal(prepare.features_of(six, "f", workers=0).values[0], f.values[0])
+    f.batch(torch.tensor([0, 1]))[0].fill_(7)
+    assert file.read_bytes() == before and same(f, prepare.features_of(six, "f", workers=0))
     del f
     for size in (len(before) - 2, 0):
         file.write_bytes(before[:size])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -119,9 +120,12 @@ def _join(folder: Path, files: list[Path], order: np.ndarray):
 def _open(folder: Path) -> Features:
     try:
         with np.load(folder / "index.npz", allow_pickle=False) as z: starts, n_frames, width = z["starts"], z["n_frames"], int(z["width"])
-        values = np.memmap(folder / "values.f16", np.float16, "c", shape=(int(n_frames.sum()), width))
+        values = np.memmap(folder / "values.f16", np.float16, "r", shape=(int(n_frames.sum()), width))  # "c" would be refused beyond the machine's memory
     except Exception as e: raise ValueError(f"the features in {folder} are damaged ({type(e).__name__}: {e}): delete this folder and run again") from e
-    return Features(torch.from_numpy(values), torch.from_numpy(starts), torch.from_numpy(n_frames))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nobody writes into features
+        values = torch.from_numpy(values)
+    return Features(values, torch.from_numpy(starts), torch.from_numpy(n_frames))
 
 
 class Streamed:
