@@ -298,6 +298,7 @@ OWN_OPTIONAL = ('agesub', 'agesup', 'split', 'start_s', 'end_s', 'language', 'co
 
 def _read_list(file)->pd.DataFrame:
     file = Path(file)
+    if file.is_dir(): raise ValueError(f"{file} is a folder; a corpus of one's own is a list, CSV or Parquet: `mkdcls template` writes an example")
     if not file.is_file(): raise FileNotFoundError(f"no list {file}; paths in a corpora file count from its own folder")
     if file.suffix == '.parquet': return pd.read_parquet(file)
     if file.suffix != '.csv': raise ValueError(f"{file.name}: expected .csv or .parquet")
@@ -342,6 +343,7 @@ def own_template(
     if file.exists(): raise ValueError(f"own_template: {file} exists; give a new name")
     lines = [','.join(OWN + OWN_OPTIONAL), 'call_0001.wav,agent_1,F,34,,,train,0.0,4.2,ko,call centre',
              'call_0001.wav,caller_0001,남,20대,20s,20-30,train,4.2,9.8,ko,call centre']
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text('\n'.join(lines) + '\n', encoding='utf-8')
     return file
 
@@ -398,7 +400,8 @@ def corpora_file(
     opened = {}
     for one in dict.fromkeys(o for l in lists.values() for o in l):
         d = _opened(base/one)
-        opened[one] = d if 'split' in d else split_speakers(check_manifest(d, split=False), **split)
+        try: opened[one] = d if 'split' in d else split_speakers(check_manifest(d, split=False), **split)
+        except ValueError as e: raise ValueError(f"corpora_file: {one}, {e}") from None
     out = {}
     for role in ROLES:
         parts = [(p, opened[o]) for p in role.split('+') for o in lists.get(p, [])]

@@ -629,7 +629,7 @@ def test_a_block_whose_base_closes_too_little_is_marked(published, monkeypatch):
     closed = pd.DataFrame({report.CLOSED: [50., 49.9]}, index=["3", "7"])
     monkeypatch.setattr(report, "gap_closed", lambda folder: closed)
     marked = report.marks(folder)
-    assert marked == dict.fromkeys(("7", "8", "9", "10"), " ‡") and report.footnotes(marked) == report.SMALL
+    assert marked == dict.fromkeys([(r, "agesup") for r in ("7", "8", "9", "10")], " ‡") and report.footnotes(marked) == report.SMALL
     cells = report.shown(table, marked).set_index("row")["agesup F1 [95 %]"]
     assert [r for r in cells.index if "‡" in cells[r]] == ["7", "8", "9", "10"]
     gains = report.shown_gains(contrasts, marked)
@@ -640,8 +640,10 @@ def test_a_block_whose_base_closes_too_little_is_marked(published, monkeypatch):
 
 def test_gains_over_constant_answers_are_not_shown(published):
     contrasts = published[2]
-    g = contrasts[(contrasts["task"] == "agesup") & (contrasts["row"] == "4a")].iloc[0]
-    assert report.gain_cell(g, {"4a": " †"}) == report.gain_cell(g, {"3": " †‡"}) == "†" != report.gain_cell(g, {"5": " †"})
+    for task, other in (("agesup", "gender"), ("gender", "agesup")):
+        g = contrasts[(contrasts["task"] == task) & (contrasts["row"] == "4a")].iloc[0]
+        assert report.gain_cell(g, {("4a", task): " †"}) == report.gain_cell(g, {("3", task): " †‡"}) == "†"
+        assert "†" not in report.gain_cell(g, {("5", task): " †", ("4a", other): " †"})
 
 
 def test_as_trained_gains_stand_beside(published):

@@ -171,7 +171,7 @@ def test_a_tar_is_read_forwards(corpus, out, tmp_path, monkeypatch):
 
 def stopped(corpus, out, workers, how, most=CHUNKS - 1) -> tuple[subprocess.Popen, str]:
     "The command in a process group of its own, stopped when `most` chunks were done at the most → its process, what it said. Tried again where it was too fast"
-    for _ in range(3):
+    for _ in range(12):
         shutil.rmtree(out, ignore_errors=True)
         p = subprocess.Popen([*COMMAND, "prepare", "common_voice", str(corpus), "--out", str(out), "--workers", str(workers)], cwd=ROOT, env=ENVIRONMENT, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
@@ -253,7 +253,9 @@ def test_a_changed_source_is_not_mixed_in(corpus, out, tmp_path, capsys):
 
 
 def test_out_is_a_folder_of_its_own(corpus, tmp_path, capsys):
-    refused(capsys, prepare(corpus, corpus), "not empty", "ko", "a folder of its own")
+    for inside in (corpus, corpus / "ready"): refused(capsys, prepare(corpus, inside), "lies inside", "outside the recordings")
+    (tmp_path / "full" / "ko").mkdir(parents=True)
+    refused(capsys, prepare(corpus, tmp_path / "full"), "not empty", "ko", "a folder of its own")
     (tmp_path / "file").write_text("")
     refused(capsys, prepare(corpus, tmp_path / "file" / "out"), "cannot write to", "choose another folder")
 

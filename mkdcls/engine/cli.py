@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     t = sub.add_parser("table1", help="regenerate Table 1")
     t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
     t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
-    t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays all roles")
+    t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays every role but FCVE")
     t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
     t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
     t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
@@ -211,6 +211,9 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try: return a.call(a) or 0
     except KeyboardInterrupt: return _stopped(a.command)
+    except BrokenPipeError:  # `mkdcls validate … | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as e:
         print(f"mkdcls {a.command}: {e}", file=sys.stderr)
         return 2

@@ -297,6 +297,7 @@ def prepare_corpus(
     todo = rows[rows["reason"] == ""].reset_index(drop=True)
     if not len(todo): raise ValueError(f"{name}: none of {len(rows):,} utterances has usable labels ({_counts(rows)})")
     check_manifest(_divided(todo.assign(duration=1.0), seed, fractions, by), leaky=by == "utterance")  # better now than after hours of decoding
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()): raise ValueError(f"{out} lies inside {folder}: choose a folder outside the recordings")
     _claim(out, _state(name, todo))
     begins = range(0, len(todo), CHUNK)
     files = [(out / "audio" / f"{i:05d}.arrow", out / "facts" / f"{i:05d}.parquet") for i in range(len(begins))]
@@ -380,6 +381,7 @@ def _facts_of(rows: pd.DataFrame) -> pd.DataFrame: return _inspect(rows)[1]
 
 def _to_validate(path: Path) -> pd.DataFrame:
     "Rows of a manifest or of a list of one's own, as `_listing` gives them"
+    if path.suffix not in (".parquet", ".csv"): raise ValueError(f"{path.name} is no .csv or .parquet: give a prepared folder, a manifest or a list of your own")
     columns = pq.read_schema(path).names if path.suffix == ".parquet" else pd.read_csv(path, nrows=0).columns
     if "speaker_id" in columns: return _listing("own", path)[0]
     m = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)

@@ -188,10 +188,12 @@ def too_small(folder: Path) -> set[str]:
     return {row for block in BLOCKS.values() if block[0] in closed.index and closed.loc[block[0], CLOSED] < 50 for row in block}
 
 
-def marks(folder: Path) -> dict[str, str]:
-    "Row → the marks of its age score, where it has any"
-    flat, small = one_answer(read(folder)[1]), too_small(folder)
-    return {row: " " + "†" * (row in flat) + "‡" * (row in small) for row in flat | small}
+def marks(folder: Path) -> dict[tuple[str, str], str]:
+    "(row, task) → the marks of its score, where it has any; ‡ is for age alone"
+    lines = read(folder)[1]
+    flat = {(row, task) for task in ("gender", "agesup") for row in one_answer(lines, task)}
+    small = {(row, "agesup") for row in too_small(folder)}
+    return {at: " " + "†" * (at in flat) + "‡" * (at in small) for at in flat | small}
 
 
 def footnotes(marked: dict) -> str: return "".join(text for mark, text in (("†", FLAT), ("‡", SMALL)) if any(mark in m for m in marked.values()))
@@ -200,9 +202,10 @@ def footnotes(marked: dict) -> str: return "".join(text for mark, text in (("†
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-    return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": _cell(r, "gender"),
+    cell = lambda r, task: _cell(r, task) + marked.get((r["row"], task), "")
+    return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": cell(r, "gender"),
                           "paper": _number(r["paper_gender_f1"], ".2f"),
-                          "agesup F1 [95 %]": _cell(r, "agesup") + marked.get(r["row"], ""), "paper ": _number(r["paper_agesup_f1"], ".2f"),
+                          "agesup F1 [95 %]": cell(r, "agesup"), "paper ": _number(r["paper_agesup_f1"], ".2f"),
                           "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
                           "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
@@ -214,9 +217,9 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def gain_cell(g, marked: dict) -> str:
-    "A gain with its interval; nothing where one of the two age answers is constant"
-    if g["task"] == "agesup" and any("†" in marked.get(r, "") for r in (g["row"], g["base_row"])): return "†"
-    return f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]" + ("" if g["task"] != "agesup" else marked.get(g["row"], ""))
+    "A gain with its interval; nothing where one of the two rows answers one class to everybody"
+    if any("†" in marked.get((r, g["task"]), "") for r in (g["row"], g["base_row"])): return "†"
+    return f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]" + marked.get((g["row"], g["task"]), "")
 
 
 def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
