@@ -6,7 +6,7 @@ beside one array that says where each utterance begins. One utterance is a slice
 Why Arrow IPC. pyarrow is here already, for Parquet. A tar of WebDataset reads well in order but has no rows: one utterance costs a pass
 over its shard. Lhotse brings a library of its own and compressed audio that is decoded at every reading. Hugging Face `datasets` keeps its
 tables as Arrow too, and its loader `arrow` opens these files. Arrow's *file* format, not its stream: it ends in an index and a mark, so that a
-file cut short is noticed on opening, wherever it was cut. What this form costs in seconds is measured in nbs/results/benchmark.ipynb.
+file cut short is noticed on opening, wherever it was cut. What this form costs in seconds is measured in nbs/results/benchmark_corpora.ipynb.
 """
 from __future__ import annotations
 
