@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from mkdcls.corpora import read_audio
-from mkdcls.engine import codehash, prepare, report, store
+from mkdcls.engine import codehash, prepare, report, runner, store
 from mkdcls.engine.cli import check_parameters, relative, strip
 from mkdcls.engine.codehash import code_hashes, module_hash
 from mkdcls.engine.features import Features
@@ -765,3 +765,19 @@ def test_strip_leaves_no_trace_of_the_machine(tmp_path):
     got = nbformat.read(file, 4)
     assert "/home" not in text and "/tmp" not in text and "papermill" not in text and 'corpus = \\"own.toml\\"' in text
     assert [o["name"] for o in got.cells[1].outputs] == ["stdout"] and got.cells[0].metadata == {"tags": ["injected-parameters"]}
+
+
+# ---- a teacher whose features do not fit
+
+def test_a_teacher_that_is_asked_at_every_step_gives_the_same(tmp_path, monkeypatch):
+    "Where nothing is cut, kept teacher features and a teacher asked anew train the same row, up to rounding"
+    rows = {r: replace(x, settings=replace(x.settings, epochs=1, drops=(), batch=64, max_frames=None)) for r, x in PRESETS["smoke"].rows().items() if r in ("1", "4a")}
+    curves = {}
+    for limit in (runner.K_BYTES, 0):
+        monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / str(limit)))
+        monkeypatch.setattr(runner, "K_BYTES", limit)
+        one = runner.Runner("smoke", device="cpu", rows=rows)
+        curves[limit] = one.run("4a", 0)["curves"][0]
+        assert (next(iter(one._k.values()))[1] is None) == (limit == 0)
+    kept, asked = curves.values()  # one step: the losses before anything was learnt
+    assert all(abs(kept[t] - asked[t]) < 1e-4 for t in ("total", "gender", "agesup", "dist"))

@@ -16,7 +16,7 @@ from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_man
 from mkdcls.training import Data, encode_all, fit
 
 
-K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's size, about 600,000 utterances
+K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances (ECAPA-TDNN) or 399,000 (ResNet)
 
 
 class Runner:
@@ -69,13 +69,15 @@ class Runner:
         return net.to(self.device)
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
-        "A teacher and its features of a corpus, or None where they take more than K_BYTES: it is then asked at every step. The last pair is kept for the block"
+        """A teacher and its features of a corpus, or None where they take more than K_BYTES. The last pair is kept for the block.
+
+        With None it is asked at every step, and hears what the student hears: the same, but for the cut to `max_frames`, which preset paper has not.
+        """
         at = (row, seed, corpus.fingerprint)
         if at not in self._k:
             teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row].settings.channels_last else torch.contiguous_format)
-            with torch.no_grad(): one = teacher.eval()(*corpus.features.batch(torch.tensor([0])))
-            size = 4 * len(corpus.features) * (one.pooled.shape[1] + one.embedding.shape[1])
-            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if size <= K_BYTES else None)}
+            fits = 4 * len(corpus.features) * (teacher.pooled_dim + teacher.embed_dim) <= K_BYTES
+            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if fits else None)}
         return self._k[at]
 
     def run(self, row: str, seed: int) -> dict:
