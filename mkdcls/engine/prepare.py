@@ -31,11 +31,10 @@ def _waves(rows: pd.DataFrame):
     "Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard, if it has a number in one)"
     if "path" not in rows: return render(rows)
     prepared = rows["row"].notna() if "row" in rows else pd.Series(False, index=rows.index)
-    shards = {}
+    shards = Shards("")  # a row's path leads to its shard, and rows of several corpora may meet here
     def read(r, inside):
-        if not inside: return read_audio(r.path, start_s=getattr(r, "start_s", None), end_s=getattr(r, "end_s", None))
-        folder, shard = os.path.split(r.path)
-        return shards.setdefault(folder, Shards(folder)).read(shard, int(r.row)).astype(np.float32) / 2**15
+        if inside: return shards.read(r.path, int(r.row)).astype(np.float32) / 2**15
+        return read_audio(r.path, start_s=getattr(r, "start_s", None), end_s=getattr(r, "end_s", None))
     waves = [read(r, inside) for r, inside in zip(rows.itertuples(), prepared)]
     n = torch.tensor([len(w) for w in waves])
     out = torch.zeros(len(waves), int(n.max()))
