@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 test lab benchmark export readme clean
+.PHONY: help setup setup-dev table1 table test lab benchmark export readme clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -38,7 +38,7 @@ help: ## this list
 	@echo "Options, after any of them:"
 	@echo "  PYTHON=<interpreter>   use this one as it is: no .venv, nothing installed"
 	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
-	@echo "Options of table1:"
+	@echo "Options of table1 and table:"
 	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda   OUT=<folder>"
 	@echo "  CORPUS=standin|real|<prepared folder or corpora file>   REAL=<folder of real speech, with CORPUS=real>"
 
@@ -48,6 +48,9 @@ setup-dev: $(dev-ready) ## the same with what the tests and the peers' compariso
 
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
 	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)"
+
+table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity or figures, options as for table1
+	"$(PY)" -m mkdcls.engine.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)"
 
 # Fail fast, cheap first. Two notebooks or test files at a time, one thread each.
 test: export OMP_NUM_THREADS := 1

@@ -27,7 +27,7 @@ from mkdcls.engine.store import RunStore, differences, digest, read_weights, wri
 from mkdcls.evaluation import scorecard
 from mkdcls.fbank import fbank, mean_norm
 from mkdcls.labels import PARENT, TASKS
-from mkdcls.runs import PRESETS, role_manifest, table1_rows
+from mkdcls.runs import PRESETS, Knobs, role_manifest, table1_rows
 from mkdcls.standin import draw_manifest, render
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -522,13 +522,15 @@ def test_a_recording_that_is_gone_is_named(runs, recordings):
 
 class Invented:
     "A runner with records of its own making: a row answers right as often as its method suggests"
-    preset, right = "laptop", {"base": .6, "+MKD": .6, "+CH": .75, "+MKD+CH": .9}
+    preset, knobs, right = "laptop", Knobs(), {"base": .6, "+MKD": .6, "+CH": .75, "+MKD+CH": .9}
 
     def __init__(self, rows=None, seeds=5, speakers=60):
         all_rows = table1_rows()
         self.rows = {r: all_rows[r] for r in rows or all_rows}
         self.tables = {(r, s): self.answers(self.rows[r], s, speakers) for r in self.rows for s in range(seeds)}
         self.store = SimpleNamespace(predictions=lambda row, seed, key: self.tables[row, seed])
+
+    def plan(self, seeds): return [(self, [(r, s) for s in range(seeds) for r in self.rows])]
 
     def answers(self, r, seed, speakers):
         data, mine = np.random.default_rng([seed, len(r.role)]), np.random.default_rng([seed, int.from_bytes(r.row.encode(), "big")])
@@ -559,7 +561,7 @@ def invention(): return Invented()
 
 @pytest.fixture(scope="module")
 def published(invention, tmp_path_factory):
-    folder = report.publish(invention, 5, tmp_path_factory.mktemp("published"))
+    folder = report.publish(invention.plan(5), tmp_path_factory.mktemp("published"))
     return folder, *report.write(folder)
 
 
@@ -599,13 +601,13 @@ def test_gains_and_their_words(published, invention):
 
 
 def test_four_seeds_decide_nothing(invention, tmp_path):
-    folder = report.publish(invention, 4, tmp_path)
+    folder = report.publish(invention.plan(4), tmp_path)
     assert set(report.gains(folder)["status"]) == {"undecided"} and set(report.table1(folder)["n_seeds"]) == {4}
 
 
 def test_smoke_never_gets_a_status(tmp_path, invention, monkeypatch):
     monkeypatch.setattr(invention, "preset", "smoke", raising=False)
-    folder = report.publish(invention, 5, tmp_path)
+    folder = report.publish(invention.plan(5), tmp_path)
     assert set(report.gains(folder)["status"]) == {"plumbing only"}
     table, contrasts = report.write(folder)
     assert "PLUMBING CHECK" in (folder / "table1.md").read_text("utf-8") and "PLUMBING CHECK" in (folder / "table1.tex").read_text("utf-8")
@@ -614,11 +616,11 @@ def test_smoke_never_gets_a_status(tmp_path, invention, monkeypatch):
 def test_a_sheet_with_some_rows(tmp_path):
     "Rows that were not run are absent; a method without its base gives no gain; figures can still be drawn"
     from mkdcls.engine import figures
-    folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20), 1, tmp_path)
+    folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20).plan(1), tmp_path)
     table, contrasts = report.write(folder)
     assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check(folder) == []
     assert "1 seed" in figures.all_figures(folder, contrasts)
-    empty = report.publish(Invented(("1", "2"), seeds=1, speakers=20), 1, tmp_path / "teachers")
+    empty = report.publish(Invented(("1", "2"), seeds=1, speakers=20).plan(1), tmp_path / "teachers")
     assert report.write(empty)[1].empty and report.check(empty) == []
     figures.all_figures(empty, report.gains(empty))
 
@@ -707,7 +709,7 @@ def test_what_does_not_follow_from_the_records_is_found(spoilt, what):
 
 
 def test_nothing_to_publish_is_an_error(invention, tmp_path):
-    with pytest.raises(ValueError, match="nothing to publish; run it first"): report.publish(Invented(("1",), seeds=0), 1, tmp_path)
+    with pytest.raises(ValueError, match="nothing to publish; run it first"): report.publish(Invented(("1",), seeds=0).plan(1), tmp_path)
     with pytest.raises(FileNotFoundError, match="no runs.csv in .*publish the runs first"): report.table1(tmp_path / "nowhere")
 
 
@@ -726,7 +728,7 @@ def test_latex_and_markdown_hold_the_table(published):
 
 def test_figures_are_the_same_bytes_each_time(tmp_path):
     from mkdcls.engine import figures
-    folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30), 2, tmp_path / "sheet")
+    folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30).plan(2), tmp_path / "sheet")
     contrasts = report.gains(folder)
     first, second = (shutil.copytree(folder, tmp_path / n) for n in "ab")
     captions = {figures.all_figures(f, contrasts) for f in (first, second)}

@@ -1,4 +1,4 @@
-"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` for Table 1; `make` calls the same."""
+"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` and `mkdcls table` for results; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -26,21 +26,23 @@ def relative(path: Path) -> str:
 
 
 class Bars:
-    "Progress on stderr, one bar for each piece of work"
+    "Progress on stderr, a bar for each piece of work that is going on"
 
-    def __init__(self): self.bar, self.what = None, None
+    def __init__(self): self.bars = {}
 
     def __call__(self, what: str, done: int, of: int):
         from tqdm import tqdm
-        if what != self.what:
-            self.close()
-            self.bar, self.what = tqdm(total=of, desc=what, file=sys.stderr, mininterval=1, ncols=90, leave=True), what
-        self.bar.total = of
-        self.bar.update(done - self.bar.n)
+        if what not in self.bars:
+            if of and done >= of: return
+            self.bars[what] = tqdm(total=of, desc=what, file=sys.stderr, mininterval=1, ncols=90, leave=True)
+        bar = self.bars[what]
+        bar.total = of
+        bar.update(done - bar.n)
+        if done >= of: self.bars.pop(what).close()
 
     def close(self):
-        if self.bar is not None: self.bar.close()
-        self.bar = self.what = None
+        for bar in self.bars.values(): bar.close()
+        self.bars = {}
 
 
 def strip(path: Path):
@@ -79,13 +81,14 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part.replace(target)
 
 
-def table1(a):
-    "Table 1, from nothing"
+def table(a):
+    "A results sheet, from nothing"
     from mkdcls.engine.report import default_folder
+    from mkdcls.engine.sheets import SHEETS, plans
     from mkdcls.engine.store import ROOT, home, writable
-    from mkdcls.engine.runner import Runner
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
+    if a.sheet not in SHEETS: raise ValueError(f"SHEET={a.sheet}: choose one of {', '.join(SHEETS)}")
     p = preset_of(a.preset)
     if a.seeds < 1: raise ValueError(f"SEEDS={a.seeds}: at least 1")
     if a.corpus == "real" and not Path(a.real).is_dir():
@@ -96,18 +99,21 @@ def table1(a):
             raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
-    runner = Runner(a.preset, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
+    parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
     bars.close()
-    todo = [(r, s) for s in range(a.seeds) for r in runner.rows if not runner.record(r, s)]
+    runner = parts[0][0]
+    missing = [job for r, plan in parts for job in r.missing(plan)]
     folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
-    seconds = p.seconds[0] * len({s for _, s in todo}) + p.seconds[1] * len(todo) if a.corpus == "standin" else 0
-    estimate = f"about {seconds / 60:.0f} minutes on two cores" if seconds else "no estimate for these corpora"
-    print(f"Table 1: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
-          f"{len(todo)} of {len(runner.rows) * a.seeds} runs to do" + (f", {estimate}." if todo else ": only the tables are written anew.") +
+    corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
+    seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
+    estimate = f"about {-(-seconds // 60)} minutes on two cores" if seconds else "no estimate for these corpora"
+    print(f"{SHEETS[a.sheet]}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
+          f"{len(missing)} of {sum(len(plan) for _, plan in parts)} runs to do" + (f", {estimate}." if missing else ": only the tables are written anew.") +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
-    run_notebook(ROOT / "nbs" / "results" / "table1.ipynb", folder / "table1.ipynb",
+    run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
-    print(f"\n{(folder / 'table1.md').read_text(encoding='utf-8')}\nEverything lies in {folder}:\n  " + "\n  ".join(
+    page = folder / f"{a.sheet}.md"
+    print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  " + "\n  ".join(
         sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
 
 
@@ -165,14 +171,17 @@ def parser() -> argparse.ArgumentParser:
     "All commands and their options"
     top = argparse.ArgumentParser(prog="mkdcls", description="A paper you can run.")
     sub = top.add_subparsers(dest="command", required=True)
-    t = sub.add_parser("table1", help="regenerate Table 1")
-    t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
-    t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
-    t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays every role but FCVE")
-    t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
-    t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
-    t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
-    t.set_defaults(call=table1)
+    for name, text in (("table1", "regenerate Table 1"), ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
+        t = sub.add_parser(name, help=text)
+        if name == "table": t.add_argument("--sheet", required=True, help="table1, ablations, interventions, attributions, sensitivity or figures")
+        else: t.set_defaults(sheet=name)
+        t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
+        t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
+        t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays every role but FCVE")
+        t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
+        t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
+        t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
+        t.set_defaults(call=table)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
                        epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")
     p.add_argument("corpus", help="aihub109, aihub107, aihub571, common_voice, accent_archive, audiomnist, or own")
@@ -202,7 +211,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _stopped(command: str) -> int:
-    print("\nStopped." + " What was finished is kept; the same command goes on from there." * (command in ("table1", "prepare")), file=sys.stderr)
+    print("\nStopped." + " What was finished is kept; the same command goes on from there." * (command in ("table1", "table", "prepare")), file=sys.stderr)
     return 130
 
 

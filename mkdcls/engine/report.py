@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from mkdcls.engine.store import ROOT, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.engine.runner import Runner
-from mkdcls.runs import preset_of, role_manifest, table1_rows
+from mkdcls.runs import Knobs, preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
 PARTS = ("p", "r", "f1")
@@ -35,15 +36,16 @@ def _lines(table: pd.DataFrame, row: str, seed: int) -> pd.DataFrame:
     return table.assign(row=row, seed=np.int16(seed))
 
 
-def publish(runner: Runner, seeds: int, folder: Path) -> Path:
-    "Copy every finished run of this plan into one folder: identity, provenance and scores flat, answers line by line"
+def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> Path:
+    "Copy every finished run of these plans into one folder: identity, provenance and scores flat, answers line by line"
     folder = writable(Path(folder))
     flat, answers, curves = [], [], []
-    for seed in range(seeds):
-        for row, r in runner.rows.items():
+    for runner, plan in parts:
+        for row, seed in plan:
             if (rec := runner.record(row, seed)) is None: continue
-            where = rec["provenance"]
-            head = dict(row=row, seed=seed, key=rec["key"], encoder=ENCODER[r.family], dataset=r.role, method=r.method,
+            r, where = runner.rows[row], rec["provenance"]
+            knobs = {"knobs": json.dumps(turned)} if (turned := {k: v for k, v in asdict(runner.knobs).items() if v != getattr(Knobs(), k)}) else {}
+            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER[r.family], dataset=r.role, method=r.method,
                         kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"], preset=rec["preset"],
                         protocol=rec["identity"]["protocol"], data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
                         recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),
@@ -51,8 +53,8 @@ def publish(runner: Runner, seeds: int, folder: Path) -> Path:
                         params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1),
                         test_speakers=rec["test_speakers"], **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
             flat.append(head | {k: round(v, 6) for k, v in rec["metrics"].items()})
-            answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed))
-            curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed))
+            answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed).assign(**knobs))
+            curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed, **knobs))
     if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
     lines = pd.concat(answers, ignore_index=True)
     lines["speaker"] = lines["speaker"].map({s: f"s{i:05d}" for i, s in enumerate(sorted(lines["speaker"].unique()))})

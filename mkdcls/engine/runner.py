@@ -1,8 +1,14 @@
 """Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13)."""
 from __future__ import annotations
 
+import os
+import queue
+import signal
+import threading
 import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -12,7 +18,9 @@ from mkdcls.engine.intake import prepared_real
 from mkdcls.engine.prepare import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
-from mkdcls.runs import answers, build, identity, labels_of, preset_of, role_manifest, rows_of
+from mkdcls.labels import TASKS
+from mkdcls.model import MultiTaskModel
+from mkdcls.runs import Knobs, answers, build, identity, labels_of, preset_of, role_manifest, rows_of
 from mkdcls.training import Data, encode_all, fit
 
 
@@ -23,11 +31,12 @@ class Runner:
     """The runs of one preset on one corpus.
 
     `corpus` is 'standin', 'real' (with the folder `real`) or the path of a corpora file; `rows` (row → recipe) defaults to Table 1;
-    `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
+    `knobs` change the stand-in; `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
     """
 
-    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None):
-        self.preset, self.corpus, self.real, self.say, self.progress = preset_of(preset), corpus, real, say, progress
+    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None,
+                 knobs=Knobs()):  # noqa: B008 (frozen)
+        self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = preset_of(preset), corpus, real, say, progress, knobs
         self.rows = rows or self.preset.rows(corpus)
         if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
@@ -37,14 +46,15 @@ class Runner:
         self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
         self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
 
-    def manifest(self, role: str, seed: int): return role_manifest(role, self.preset, seed, self.corpus, self.real)
+    def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
+        return role_manifest(role, self.preset, seed, self.corpus, self.real, self.knobs if knobs is None else knobs)
 
     def data(self, role: str, seed: int) -> Corpus:
-        "Manifest and features of a role; the last role stays in memory"
+        "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"
         if (role, seed) not in self._corpora:
-            manifest, about = self.manifest(role, seed)
-            c = prepare(manifest, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
-            self._corpora = {(role, seed): Corpus(c.manifest, placed(c.features, self.device), c.fingerprint)}
+            heard, about = self.manifest(role, seed, self.knobs.heard)
+            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
+            self._corpora = {(role, seed): Corpus(self.manifest(role, seed)[0], placed(c.features, self.device), self.fingerprint(role, seed))}
         return self._corpora[role, seed]
 
     def fingerprint(self, role: str, seed: int) -> str:
@@ -67,6 +77,14 @@ class Runner:
         net = build(self.rows[row], seed).student
         net.load_state_dict(read_weights(self.store.at(row, seed, self.key(row, seed)[1]) / "model.safetensors", "student."))
         return net.to(self.device)
+
+    def trained(self, row: str, seed: int) -> MultiTaskModel:
+        "The model of a finished row, with the statistics its headline was made with, in test mode"
+        r, folder = self.rows[row], self.store.at(row, seed, self.key(row, seed)[1])
+        model = build(r, seed, build(self.rows[r.teacher], seed).student if r.teacher else None)
+        kept = folder / "model-reestimated.safetensors"
+        model.load_state_dict(read_weights(kept if kept.exists() else folder / "model.safetensors"))
+        return model.to(self.device).eval()
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
         """A teacher and its features of a corpus, or None where they take more than K_BYTES. The last pair is kept for the block.
@@ -97,15 +115,98 @@ class Runner:
         model = build(r, seed, teacher)
         if r.starts_from: model.load_state_dict(read_weights(self.store.at(r.starts_from, seed, ident["parents"][r.starts_from]) / "model.safetensors"))
         curves = fit(model, data, r.objective, r.settings, seed, folder / "checkpoint.pt", key,
-                     progress=lambda epoch, step, steps, _: self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, r.settings.epochs * steps))
+                     each_epoch=(lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {},
+                     progress=lambda epoch, step, steps, _: self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, r.settings.epochs * steps)
+                     ) if r.trained else []
         write_weights(folder / "model.safetensors", model)
         table = answers(model, corpus, data, r)
-        if r.settings.student_view != "normal": write_weights(folder / "model-reestimated.safetensors", model)
+        if r.settings.student_view != "normal" or r.reestimate: write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
         record = dict(row=row, seed=seed, key=key, identity=ident, preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves,
-                      metrics=scorecard(table, model.tasks), params=sum(p.numel() for p in model.parameters()),
+                      metrics=scorecard(table, tuple(t for t in TASKS if t in table)), params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
                       total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
                       test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device, self.commit))
         self.store.finish(row, seed, key, record, table)
         return self.store.record(row, seed, key)
+
+    # ---- many runs
+
+    def missing(self, plan: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        "What a plan of (row, seed) has to do, with the runs it stands on, in an order in which they can be done"
+        todo = {}
+        def need(row, seed):
+            if (row, seed) in todo or self.record(row, seed): return
+            for p in (self.rows[row].teacher, self.rows[row].starts_from):
+                if p: need(p, seed)
+            todo[row, seed] = None
+        for row, seed in plan:
+            if row not in self.rows: raise ValueError(f"no row {row!r} in this plan; it has {', '.join(self.rows)}")
+            need(row, seed)
+        return list(todo)
+
+    def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[dict]:
+        """The records of a plan of (row, seed), made where they are missing.
+
+        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle.
+        """
+        todo = self.missing(plan)
+        threads = torch.get_num_threads()
+        workers = min(threads if workers is None else workers, 4, len(todo)) if self.device.type == "cpu" else 1
+        if workers > 1:
+            for role, seed in dict.fromkeys((self.rows[r].role, s) for r, s in todo): self.data(role, seed)
+            self._corpora = {}
+            self._in_parallel(todo, workers, threads // workers)
+        return [self.run(row, seed) for row, seed in plan]
+
+    def _in_parallel(self, todo, workers, threads):
+        context = get_context("spawn")
+        news, left, going = context.Queue(), list(todo), {}
+        same = dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device="cpu", rows=self.rows, knobs=self.knobs)
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, same, self.commit, news))
+        try:
+            while left or going:
+                for job in [j for j in left if not {(p, j[1]) for p in (self.rows[j[0]].teacher, self.rows[j[0]].starts_from) if p} & {*left, *going.values()}]:
+                    if len(going) == workers: break
+                    left.remove(job)
+                    going[pool.submit(_one, *job)] = job
+                for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
+                    going.pop(done)
+                    done.result()
+                self._pass_on(news)
+        except BaseException:
+            for p in list(pool._processes.values()): p.terminate()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._pass_on(news)
+
+    def _pass_on(self, news):
+        while True:
+            try: kind, args = news.get_nowait()
+            except queue.Empty: return
+            (self.say if kind == "say" else self.progress)(*args)
+
+
+_mine = {}  # of a worker process: its runner
+
+
+def _begin(threads, same, commit, news):
+    "A worker: its threads, its runner, deaf to Ctrl-C (the parent ends it), gone when the parent is"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    parent = os.getppid()
+    def watch():
+        while os.getppid() == parent: time.sleep(1)
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+    told = [0.]
+    def progress(*args):
+        if args[1] == args[2] or time.monotonic() - told[0] > .5:
+            told[0] = time.monotonic()
+            news.put(("progress", args))
+    _mine["runner"] = Runner(**same, say=lambda text: news.put(("say", (text,))), progress=progress)
+    _mine["runner"].commit = commit
+
+
+def _one(row, seed): _mine["runner"].run(row, seed)

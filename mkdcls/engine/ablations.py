@@ -1,0 +1,133 @@
+"""The ablation sheet: contrasts of recorded runs, question by question, as a table, a page and a forest plot."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mkdcls.ablations import IN_WORDS, QUESTIONS
+from mkdcls.engine.figures import COLOURS, STYLE, save
+from mkdcls.engine.report import _markdown, _number, _replicates, about, read
+from mkdcls.engine.store import write_text
+from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, p_value, status
+from mkdcls.runs import preset_of
+
+WORDS = {"same direction": "better", "opposite": "worse"}
+
+
+def verdict(low: float, high: float, n_seeds: int, evidence: bool) -> str:
+    "The protocol's status, for contrasts that the paper gives no sign to"
+    word = status(low, high, 1., n_seeds)
+    return WORDS.get(word, word) if evidence else "plumbing only"
+
+
+def contrasts(folder: Path) -> pd.DataFrame:
+    "Each row of each question against what it is held against: agesup macro F1, gain with its interval; Holm within the sheet"
+    runs, lines = read(folder)
+    evidence, out = preset_of(runs["preset"].iloc[0]).evidence, []
+    have = set(runs["row"])
+    f1 = runs.groupby("row").mean(numeric_only=True)
+    for q in QUESTIONS:
+        for row, label in q.rows.items():
+            if not {row, q.against} <= have: continue
+            found, n = _replicates(runs, lines, [q.against, row], "agesup")
+            gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
+            low, high = np.percentile(sims, [2.5, 97.5])
+            fresh = [runs.loc[(runs["row"] == r) & runs["seed"].between(1, n - 1), "agesup_f1"].mean() for r in (row, q.against)]
+            at = lambda r, name: f1.loc[r, name] if name in f1 and pd.notna(f1.loc[r, name]) else None
+            plain = [at(r, "as_trained_agesup_f1") if at(r, "as_trained_agesup_f1") is not None else at(r, "agesup_f1") for r in (row, q.against)]
+            out.append(dict(question=q.name, asks=q.asks, row=row, what=label, against=q.against, corpus=runs["corpus"].iloc[0], preset=runs["preset"].iloc[0],
+                            protocol=runs["protocol"].iloc[0], n_seeds=n, agesup_f1=round(found[0][1, 2], 2), gain=round(gain, 2), low=round(low, 2), high=round(high, 2),
+                            fresh_gain=round(fresh[0] - fresh[1], 2) if n > 1 else None, as_trained=round(plain[0] - plain[1], 2),
+                            true_gain=round(at(row, "true_agesup_f1") - at(q.against, "true_agesup_f1"), 2) if at(row, "true_agesup_f1") is not None else None,
+                            agesub_f1=_round(at(row, "agesub_f1")), gender_f1=_round(at(row, "gender_f1")), conflict_rate=_round(at(row, "conflict_rate")),
+                            params=int(runs.loc[runs["row"] == row, "params"].iloc[0]), p=round(p_value(sims), 4), status=verdict(low, high, n, evidence)))
+    table = pd.DataFrame(out)
+    table["p_holm"] = holm(table["p"].to_numpy()).round(4)
+    table.loc[table["status"].isin(WORDS.values()) & (table["p_holm"] >= .05), "status"] = "undecided"
+    return table
+
+
+def _round(v): return None if v is None else round(v, 2)
+
+
+def paragraph(q, table: pd.DataFrame) -> str:
+    "What a question's numbers show, and what they do not; made from the numbers"
+    part = table[table["question"] == q.name]
+    if part.empty: return f"**{q.asks}** Not run."
+    best, worst = part.loc[part["gain"].idxmax()], part.loc[part["gain"].idxmin()]
+    one = lambda g: f"{g['what']} {g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]"
+    ends = f"Most: {one(best)}; least: {one(worst)}." if len(part) > 1 else f"{one(best)}."
+    named = lambda word: ", ".join(part.loc[part["status"] == word, "what"])
+    told = "; ".join(f"{word}: {named(word)}" for word in ("better", "worse", "no difference") if named(word))
+    few = part["n_seeds"].max() < MIN_SEEDS
+    rest = (part["status"] == "undecided").sum()
+    unclear = f"Undecided: {rest} of {len(part)}" + (", all on fewer than five seeds." if few else ".")
+    told = (told[0].upper() + told[1:] + ". " if told else "") + unclear * bool(rest)
+    return f"**{q.asks}** Against {IN_WORDS[q.against]}. {ends} {told}".strip()
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    "The sheet as a reader wants it"
+    return pd.DataFrame([{"question": t["asks"] if i == 0 or t["question"] != table.iloc[i - 1]["question"] else "", "row": t["row"], "what": t["what"],
+                          "against": IN_WORDS[t["against"]], "agesup F1": _number(t["agesup_f1"]), "gain [95 %]": f"{t['gain']:+.1f} [{t['low']:+.1f}, {t['high']:+.1f}]",
+                          "new seeds alone": _number(t["fresh_gain"], "+.1f"), "as trained": _number(t["as_trained"], "+.1f"), "agesub F1": _number(t["agesub_f1"]),
+                          "conflicts %": _number(t["conflict_rate"]), "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
+
+
+NOTES = """Agesup macro F1 on the pooled test set, points; all rows with BatchNorm statistics re-estimated on clean training input, "as trained" without. Interval: 95 %,
+paired bootstrap over seeds and speakers. All rows were screened with seed 0; best and worst of each question have more seeds, and "new seeds alone" leaves out the
+seed that chose them. Words: *better*, *worse*, *no difference* as the protocol's statuses with a margin of one point, Holm-corrected over the sheet; fewer than
+five seeds decide nothing.
+"""
+
+
+def markdown(folder: Path, table: pd.DataFrame) -> str:
+    "ablations.md"
+    runs = read(folder)[0]
+    body = "\n\n".join(paragraph(q, table) for q in QUESTIONS)
+    return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{_markdown(shown(table))}"
+
+
+def forest(table: pd.DataFrame, folder: Path):
+    "One line a row, a group a question: gain with its interval; filled where five seeds stand behind it"
+    gap, y, at = 1.5, 0., []
+    for i in range(len(table)):
+        if i and table["question"].iloc[i] != table["question"].iloc[i - 1]: y += gap
+        at.append(y := y + 1)
+    at, half = np.array(at), len(table) // 2
+    cut = next((i for i in range(half, len(table)) if table["question"].iloc[i] != table["question"].iloc[i - 1]), len(table))
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 2, figsize=(9.6, .17 * max(at[min(cut, len(at)) - 1], at[-1] - at[min(cut, len(at) - 1)]) + 1.3), layout="constrained", sharex=True)
+        for ax, rows in zip(axes, (slice(0, cut), slice(cut, None))):
+            part, where = table.iloc[rows], at[rows]
+            ax.axvspan(-MARGIN, MARGIN, color="0.92", lw=0)
+            ax.axvline(0, color="0.5", lw=.8)
+            for many, colour, face, name in ((False, "0.55", "white", "one seed (screening)"), (True, COLOURS[0], COLOURS[0], "five seeds")):
+                m = (part["n_seeds"] >= MIN_SEEDS).to_numpy() == many
+                ax.hlines(where[m], part["low"][m], part["high"][m], color=colour, lw=1.6)
+                ax.plot(part["gain"][m], where[m], "o" if many else "s", color=colour, mfc=face, ms=4, label=name)
+            ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)")
+            ax.tick_params(axis="y", length=0, labelsize=7)
+            for _, group in part.assign(at=where).groupby("question", sort=False):
+                ax.annotate(f"{group['asks'].iloc[0]}  (against {IN_WORDS[group['against'].iloc[0]]})", (0, group["at"].min() - .95), xycoords=("axes fraction", "data"),
+                            fontsize=7.5, weight="bold", va="center", annotation_clip=False)
+            ax.invert_yaxis()
+            if len(where): ax.set_ylim(where[-1] + .8, where[0] - 1.7)
+        handles = {n: h for ax in axes for h, n in zip(*ax.get_legend_handles_labels())}
+        handles[f"the protocol's margin, ±{MARGIN:g} point"] = mpl.patches.Patch(color="0.92")
+        fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
+        save(fig, folder, "ablations")
+    return fig
+
+
+def write(folder: Path) -> pd.DataFrame:
+    "ablations.csv and ablations.md from the records in <folder>/ablations"
+    folder = Path(folder)
+    table = contrasts(folder / "ablations")
+    write_text(folder / "ablations.csv", table.to_csv(index=False))
+    write_text(folder / "ablations.md", markdown(folder / "ablations", table))
+    return table

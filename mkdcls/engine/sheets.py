@@ -1,0 +1,48 @@
+"""The results sheets: which runs each one stands on. What is done with them is the notebook of the same name in nbs/results."""
+from __future__ import annotations
+
+from pathlib import Path
+
+from mkdcls.ablations import ablation_rows
+from mkdcls.engine.runner import Runner
+from mkdcls.runs import Knobs, preset_of
+
+SHEETS = {"table1": "Table 1", "ablations": "Ablations", "interventions": "Interventions", "attributions": "Attributions",
+          "sensitivity": "Sensitivity", "figures": "Figures"}
+SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
+EXPLAINED = ("3", "6", "7", "10")  # base and the whole method, both encoders
+
+Plan = list[tuple[Runner, list[tuple[str, int]]]]
+
+
+def standin_only(sheet: str, corpus: str):
+    if corpus != "standin": raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
+
+
+def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
+    "Runners and what each has to do for a sheet; the first runner names the results folder"
+    if sheet not in SHEETS: raise ValueError(f"no sheet {sheet!r}; choose one of {', '.join(SHEETS)}")
+    make = lambda **more: Runner(preset, corpus, real, device, **callbacks, **more)
+    each = lambda rows, n=seeds: [(r, s) for s in range(n) for r in rows]
+    if sheet == "table1": return [(t := make(), each(t.rows))]
+    if sheet == "figures": return [(make(), [])]
+    if sheet == "attributions": return [(make(), each(EXPLAINED, 1))]
+    if sheet == "ablations":
+        a = make(rows=ablation_rows(preset_of(preset), corpus))
+        return [(a, [*each(a.rows, 1), *((r, s) for s in range(1, seeds) for r in chosen_rows(a))])]
+    standin_only(sheet, corpus)
+    if sheet == "sensitivity":
+        n = min(seeds, SPREAD_SEEDS)
+        return [(make(), each(SPREAD_ROWS, n)), *((make(knobs=Knobs(spread=f)), each(SPREAD_ROWS, n)) for f in SPREADS)]
+    from mkdcls.engine.interventions import knobs_of
+    rows = ablation_rows(preset_of(preset), corpus)
+    return [(make(rows=rows, knobs=k), each(names)) for k, names in knobs_of(preset).items()]
+
+
+def chosen_rows(runner: Runner) -> list[str]:
+    "Rows of the ablation sheet that get more seeds; none before the screening is done"
+    from mkdcls.ablations import QUESTIONS, chosen
+    import pandas as pd
+    f1 = {r: rec["metrics"]["agesup_f1"] for r in runner.rows if (rec := runner.record(r, 0))}
+    if set(runner.rows) - set(f1): return []
+    return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in QUESTIONS for r in q.rows], columns=["question", "row", "gain"]))
