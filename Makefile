@@ -15,6 +15,7 @@ CORPUS := standin
 REAL :=
 DEVICE := auto
 OUT :=
+WORKERS :=
 SHEET :=
 
 MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
@@ -39,7 +40,7 @@ help: ## this list
 	@echo "  PYTHON=<interpreter>   use this one as it is: no .venv, nothing installed"
 	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
 	@echo "Options of table1 and table:"
-	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda   OUT=<folder>"
+	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda   OUT=<folder>   WORKERS=<rows at a time>"
 	@echo "  CORPUS=standin|real|<prepared folder or corpora file>   REAL=<folder of real speech, with CORPUS=real>"
 
 setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (other targets do this by themselves)
@@ -47,10 +48,10 @@ setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (o
 setup-dev: $(dev-ready) ## the same with what the tests and the peers' comparisons need
 
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
-	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)"
+	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity or figures, options as for table1
-	"$(PY)" -m mkdcls.engine.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)"
+	"$(PY)" -m mkdcls.engine.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 # Fail fast, cheap first. Two notebooks or test files at a time, one thread each.
 test: export OMP_NUM_THREADS := 1

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['IN_WORDS', 'QUESTIONS', 'ablation_rows', 'Question', 'chosen']
 
-# %% ../nbs/method/14b_ablations.ipynb #e574fde5
+# %% ../nbs/method/14b_ablations.ipynb #d4326ee0
 from dataclasses import dataclass, replace
 from .runs import Preset, Recipe
 
-# %% ../nbs/method/14b_ablations.ipynb #949fda50
+# %% ../nbs/method/14b_ablations.ipynb #6402f635
 def _mkd_rows(t): # what is in MKD?
     b, k, normal = t['3'], t['4a'], dict(student_view='normal')
     view = lambda r, **v: replace(r, settings=replace(r.settings, **v), reestimate=True)
@@ -25,7 +25,7 @@ def _mkd_rows(t): # what is in MKD?
         'mix5': mix(lam=.5), 'mix9': mix(lam=.9), 'T4': mix(window=4), 'T20': mix(window=20), 'T40': mix(window=40),
         'dist1': aim(k, dist_weight=1.), 'dist4': aim(k, dist_weight=4.)}
 
-# %% ../nbs/method/14b_ablations.ipynb #257eb92e
+# %% ../nbs/method/14b_ablations.ipynb #c990bc17
 def _ch_rows(t): # what is in CH?
     b, c = replace(t['3'], reestimate=True), replace(t['5'], reestimate=True)
     three = replace(b, tasks=t['5'].tasks)
@@ -40,7 +40,7 @@ def _ch_rows(t): # what is in CH?
         'gamma1': aim(c, gamma_neg=1.), 'gamma8': aim(c, gamma_neg=8.), 'm0': aim(c, margin=0.), 'm20': aim(c, margin=.2),
         'nogender': replace(c, tasks=('agesup', 'agesub'))}
 
-# %% ../nbs/method/14b_ablations.ipynb #4567cc59
+# %% ../nbs/method/14b_ablations.ipynb #35a9f675
 def ablation_rows(
     preset:Preset, # size
     corpus:str='standin', # as in `Preset.rows`
@@ -52,7 +52,7 @@ def ablation_rows(
     first = ('1', '1r', '1s', '3', '3s', '3t')
     return {n: rows[n] for n in (*first, *(n for n in rows if n not in first))}
 
-# %% ../nbs/method/14b_ablations.ipynb #af2f3f11
+# %% ../nbs/method/14b_ablations.ipynb #d981b2f1
 @dataclass(frozen=True)
 class Question:
     "What is asked, what is held against what"
@@ -91,7 +91,7 @@ QUESTIONS = (
     Question('numbers_ch', 'Do the numbers matter? (CH)', '5r', {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2', 'nogender': 'no gender task'},
              'strength of H → Y'))
 
-# %% ../nbs/method/14b_ablations.ipynb #b3048a37
+# %% ../nbs/method/14b_ablations.ipynb #e0bc8ed1
 def chosen(
     gains, # DataFrame: question, row, gain (points of agesup F1, seed 0)
     questions:tuple=QUESTIONS,

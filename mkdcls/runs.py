@@ -8,7 +8,7 @@ __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'SPREAD', 'LATER', 'Recipe', 'recip
 
 # %% ../nbs/method/13_runs.ipynb #f6de77a0
 import ast, inspect
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
 import numpy as np
@@ -49,8 +49,8 @@ class Recipe:
     starts_from:str|None=None # row whose weights this one starts from
     scale:str='paper' # widths of the encoders: 'paper', 'laptop' or 'smoke'
     variant:str='half_params' # reading of the paper's "8→4"
-    z:str='embedding'; sub_to_sup:str='losses'; adapter:str='orthogonal' # switches of the model (09, 09a)
-    context:str='none' # 'backdoor' or 'prototypes': an intervention (09a)
+    z:str='embedding'; sub_to_sup:str='losses'; adapter:str='orthogonal' # switches of the model (09, 11a)
+    context:str='none' # 'backdoor' or 'prototypes': an intervention (11a)
     init:int=0 # another number: other first weights, same data and order
     trained:bool=True # False: scored as it starts
     reestimate:bool=False # score also a row trained on x_normal with re-estimated BatchNorm statistics
@@ -139,6 +139,10 @@ class Knobs:
 
     def __post_init__(self):
         if not self.spread > 0: raise ValueError(f"spread={self.spread}: a factor above 0; 1 is the protocol's")
+
+    def turned(self)->dict: # name → value
+        "The knobs that do not stand as the protocol has them"
+        return {k: v for k, v in asdict(self).items() if v != Knobs.__dataclass_fields__[k].default}
 
     @property
     def heard(self): # two settings with the same `heard` sound the same

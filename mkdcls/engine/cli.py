@@ -90,6 +90,9 @@ def table(a):
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
     if a.sheet not in SHEETS: raise ValueError(f"SHEET={a.sheet}: choose one of {', '.join(SHEETS)}")
     p = preset_of(a.preset)
+    if a.workers is not None:
+        if a.workers < 1: raise ValueError(f"WORKERS={a.workers}: at least 1")
+        os.environ["MKDCLS_WORKERS"] = str(a.workers)
     if a.seeds < 1: raise ValueError(f"SEEDS={a.seeds}: at least 1")
     if a.corpus == "real" and not Path(a.real).is_dir():
         raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
@@ -162,6 +165,12 @@ def select(a) -> int:
     return int(len(gone) > 0)
 
 
+def _number(text: str) -> int | None:
+    if not text: return None  # WORKERS= of make, left empty
+    try: return int(text)
+    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
 def _shares(text: str) -> tuple[float, ...]:
     try: return tuple(float(p) for p in text.split(","))
     except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between, as 0.8,0.1,0.1") from None
@@ -181,6 +190,7 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
         t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
+        t.add_argument("--workers", type=_number, help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
         t.set_defaults(call=table)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
                        epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")

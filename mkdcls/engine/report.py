@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from mkdcls.engine.store import ROOT, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.engine.runner import Runner
-from mkdcls.runs import Knobs, preset_of, role_manifest, table1_rows
+from mkdcls.runs import preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
 PARTS = ("p", "r", "f1")
@@ -44,7 +43,7 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
         for row, seed in plan:
             if (rec := runner.record(row, seed)) is None: continue
             r, where = runner.rows[row], rec["provenance"]
-            knobs = {"knobs": json.dumps(turned)} if (turned := {k: v for k, v in asdict(runner.knobs).items() if v != getattr(Knobs(), k)}) else {}
+            knobs = {"knobs": json.dumps(turned)} if (turned := runner.knobs.turned()) else {}
             head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER[r.family], dataset=r.role, method=r.method,
                         kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"], preset=rec["preset"],
                         protocol=rec["identity"]["protocol"], data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),

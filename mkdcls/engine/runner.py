@@ -102,7 +102,7 @@ class Runner:
         "The record of a run: found, resumed or made"
         ident, key = self.key(row, seed)
         if record := self.store.record(row, seed, key): return record
-        for old in self.store.others(row, seed, key)[:1]:
+        for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
             self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
         r, started = self.rows[row], time.perf_counter()
         for needed in (r.teacher, r.starts_from):
@@ -122,7 +122,7 @@ class Runner:
         table = answers(model, corpus, data, r)
         if r.settings.student_view != "normal" or r.reestimate: write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
-        record = dict(row=row, seed=seed, key=key, identity=ident, preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves,
+        record = dict(row=row, seed=seed, key=key, identity=ident, knobs=self.knobs.turned(), preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves,
                       metrics=scorecard(table, tuple(t for t in TASKS if t in table)), params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
                       total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
@@ -148,15 +148,16 @@ class Runner:
     def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[dict]:
         """The records of a plan of (row, seed), made where they are missing.
 
-        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle.
+        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle. At most four,
+        or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
         """
         todo = self.missing(plan)
         threads = torch.get_num_threads()
-        workers = min(threads if workers is None else workers, 4, len(todo)) if self.device.type == "cpu" else 1
+        workers = min(workers or int(os.environ.get("MKDCLS_WORKERS") or min(threads, 4)), len(todo)) if self.device.type == "cpu" else 1
         if workers > 1:
             for role, seed in dict.fromkeys((self.rows[r].role, s) for r, s in todo): self.data(role, seed)
             self._corpora = {}
-            self._in_parallel(todo, workers, threads // workers)
+            self._in_parallel(todo, workers, max(1, threads // workers))
         return [self.run(row, seed) for row, seed in plan]
 
     def _in_parallel(self, todo, workers, threads):

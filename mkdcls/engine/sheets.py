@@ -10,7 +10,6 @@ from mkdcls.runs import Knobs, preset_of
 SHEETS = {"table1": "Table 1", "ablations": "Ablations", "interventions": "Interventions", "attributions": "Attributions",
           "sensitivity": "Sensitivity", "figures": "Figures"}
 SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
-EXPLAINED = ("3", "6", "7", "10")  # base and the whole method, both encoders
 
 Plan = list[tuple[Runner, list[tuple[str, int]]]]
 
@@ -26,7 +25,9 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     each = lambda rows, n=seeds: [(r, s) for s in range(n) for r in rows]
     if sheet == "table1": return [(t := make(), each(t.rows))]
     if sheet == "figures": return [(make(), [])]
-    if sheet == "attributions": return [(make(), each(EXPLAINED, 1))]
+    if sheet == "attributions":
+        from mkdcls.engine.attributions import ROWS
+        return [(make(), each(ROWS))]
     if sheet == "ablations":
         a = make(rows=ablation_rows(preset_of(preset), corpus))
         return [(a, [*each(a.rows, 1), *((r, s) for s in range(1, seeds) for r in chosen_rows(a))])]
@@ -34,9 +35,9 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if sheet == "sensitivity":
         n = min(seeds, SPREAD_SEEDS)
         return [(make(), each(SPREAD_ROWS, n)), *((make(knobs=Knobs(spread=f)), each(SPREAD_ROWS, n)) for f in SPREADS)]
-    from mkdcls.engine.interventions import knobs_of
-    rows = ablation_rows(preset_of(preset), corpus)
-    return [(make(rows=rows, knobs=k), each(names)) for k, names in knobs_of(preset).items()]
+    from mkdcls.engine.interventions import Sheet
+    sheet = Sheet(preset, corpus, real, device, **callbacks)
+    return [(sheet.runner(knobs), each(rows)) for knobs, rows in sheet.plan().items()]
 
 
 def chosen_rows(runner: Runner) -> list[str]:
