@@ -162,7 +162,7 @@ def about(runs: pd.DataFrame) -> str:
     minutes = f"{spent / 60:.0f} min" if spent >= 90 else f"{spent:.0f} s"
     smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
     return (f"Measured on {what.get(first['corpus'], 'corpora of your own')}; preset {first['preset']}, {seeds}, protocol {first['protocol']}, "
-            f"{first['device']}, {minutes} for all rows.{smoke}")
+            f"{' and '.join(runs['device'].unique())}, {minutes} summed over rows.{smoke}")
 
 
 def _cell(row, task):
