@@ -319,6 +319,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.engine.ablations': {},
             'mkdcls.engine.archives': {},
             'mkdcls.engine.attributions': {},
+            'mkdcls.engine.claims': {},
             'mkdcls.engine.cli': {},
             'mkdcls.engine.codehash': {},
             'mkdcls.engine.diagrams': {},

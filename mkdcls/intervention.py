@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTEXTS', 'BackDoor', 'class_means', 'Prototypes', 'Reversed', 'ReversedHeads', 'model_class']
 
-# %% ../nbs/method/11a_intervention.ipynb #69967e20
+# %% ../nbs/method/11a_intervention.ipynb #23612dae
 import torch
 from torch import Tensor, nn
 from .encoders import EncoderOutput
@@ -13,12 +13,12 @@ from .labels import TASKS
 from .model import Heads, MultiTaskModel, Output, shared
 from .training import Data, batches
 
-# %% ../nbs/method/11a_intervention.ipynb #1d5c476a
+# %% ../nbs/method/11a_intervention.ipynb #410d22d3
 def _check_backdoor(teacher, z, swap, draws):
     if teacher is None or z == 'student': raise ValueError("context='backdoor' averages over K: it needs a teacher, and K in Z (z='embedding' or 'pooled')")
     if not 0 <= swap <= 1 or draws < 1: raise ValueError(f"swap={swap}, draws={draws}: a share in [0, 1] and at least one draw")
 
-# %% ../nbs/method/11a_intervention.ipynb #83727b0a
+# %% ../nbs/method/11a_intervention.ipynb #36a95161
 class BackDoor(MultiTaskModel):
     "P(Y | do(X)) = Σ_k P(Y | X, k) P(k), the sum taken over a bank of other utterances' K"
     def __init__(self,
@@ -58,7 +58,7 @@ class BackDoor(MultiTaskModel):
         rows = self.bank.repeat(n, 1)
         return EncoderOutput(rows, rows)
 
-# %% ../nbs/method/11a_intervention.ipynb #815a8a35
+# %% ../nbs/method/11a_intervention.ipynb #08d598ee
 @torch.no_grad()
 def class_means(
     model:MultiTaskModel, # asked in test mode
@@ -78,7 +78,7 @@ def class_means(
         sums, count = sums + member.T @ shared(model.student(x, n), k, model.z).float(), count + member.sum(0)
     return sums / count.clamp(min=1)[:, None], count > 0
 
-# %% ../nbs/method/11a_intervention.ipynb #862906c9
+# %% ../nbs/method/11a_intervention.ipynb #7865a36c
 class Prototypes(MultiTaskModel):
     "Z with the context Σ_c p(c|x)·prototype_c beside it (Deng & Zhang 2021, CID)"
     def __init__(self,
@@ -98,13 +98,11 @@ class Prototypes(MultiTaskModel):
         self.heads = Heads(2*width, self.tasks, sub_to_sup, seed)
         self.register_buffer('prototypes', torch.zeros(TASKS[self.of], width))
 
-    def context(self,
-        z:Tensor, # `[B, W]`
-    )->Tensor: # `[B, W]`
+    def context(self, z:Tensor)->Tensor: # Z `[B, W]` → `[B, W]`
         "Σ_c p(c|x)·prototype_c"
         centre = self.prototypes.mean(0)
-        near = nn.functional.cosine_similarity((z - centre)[:, None], (self.prototypes - centre)[None], dim=-1)
-        return (near / self.temperature).softmax(-1) @ self.prototypes
+        near = nn.functional.cosine_similarity((z - centre)[:, None], (self.prototypes - centre)[None], dim=-1) / self.temperature
+        return near.softmax(-1) @ self.prototypes
 
     def forward(self, x, n_frames, x_teacher=None, k=None, variant='full'):
         if self.teacher is not None and k is None: k = self.teacher(x if x_teacher is None else x_teacher, n_frames)
@@ -122,7 +120,7 @@ class Prototypes(MultiTaskModel):
         self.prototypes = torch.where(there[:, None], fresh, self.prototypes)
         return {}
 
-# %% ../nbs/method/11a_intervention.ipynb #e163a404
+# %% ../nbs/method/11a_intervention.ipynb #35d8b643
 class Reversed(MultiTaskModel):
     "The agesup probabilities are handed to the agesub head: Figure 4's arrow turned round"
     def __init__(self,
@@ -152,7 +150,7 @@ class ReversedHeads(nn.ModuleDict):
             hidden[task], logits[task] = self[task](torch.cat([z, logits['agesup'].softmax(-1)], -1) if task == 'agesub' else z)
         return hidden, logits
 
-# %% ../nbs/method/11a_intervention.ipynb #723fdcbd
+# %% ../nbs/method/11a_intervention.ipynb #d87fd79a
 CONTEXTS = ('none', 'backdoor', 'prototypes')
 
 def model_class(

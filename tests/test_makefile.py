@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mkdcls.engine.sheets import SHEETS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -19,7 +21,7 @@ def make(*args: str, **env: str) -> subprocess.CompletedProcess:
 def test_help_lists_every_command():
     done = make("help")
     shown = set(re.findall(r"^  make (\S+)  +\S", done.stdout, re.M))
-    assert done.returncode == 0 and shown >= {"setup", "table1", "test", "lab", "benchmark", "export", "readme", "clean", "help"}
+    assert done.returncode == 0 and shown >= {"setup", "table1", "table", "test", "lab", "benchmark", "export", "readme", "clean", "help"}
     assert "PYTHON=" in done.stdout and "PRESET=smoke|laptop|gpu|paper" in done.stdout
     assert make().stdout == done.stdout, "make alone is make help"
 
@@ -29,7 +31,7 @@ def command(done) -> str: return done.stdout.strip().splitlines()[-1]
 
 def test_table1_defaults():
     "laptop, one seed, the stand-in; what the environment happens to hold is not an option"
-    want = '-m mkdcls.engine.cli table1 --preset "laptop" --seeds "1" --corpus "standin" --real "" --device "auto" --out ""'
+    want = '-m mkdcls.engine.cli table1 --preset "laptop" --seeds "1" --corpus "standin" --real "" --device "auto" --out "" --workers ""'
     for env in ({}, {"OUT": "elsewhere", "DEVICE": "cuda", "SEEDS": "9", "PYTHON": "nothing"}):
         assert command(make("-n", "table1", **env)) == f'".venv/bin/python" {want}'
 
@@ -37,8 +39,16 @@ def test_table1_defaults():
 def test_table1_options():
     done = make("-n", "table1", "PRESET=smoke", "SEEDS=5", "CORPUS=real", "REAL=a folder", "DEVICE=cpu", "OUT=o", f"PYTHON={sys.executable}")
     assert command(done) == (f'"{sys.executable}" -m mkdcls.engine.cli table1 --preset "smoke" --seeds "5" --corpus "real" --real "a folder" '
-                             '--device "cpu" --out "o"')
+                             '--device "cpu" --out "o" --workers ""')
     assert "pip install" not in done.stdout and "-m venv" not in done.stdout, "PYTHON= installs nothing"
+
+
+def test_table_sheet():
+    "The same options, and which sheet; every sheet that the command knows has its notebook"
+    done = make("-n", "table", "SHEET=ablations", "PRESET=smoke", "WORKERS=1", f"PYTHON={sys.executable}")
+    assert command(done) == (f'"{sys.executable}" -m mkdcls.engine.cli table --sheet "ablations" --preset "smoke" --seeds "1" --corpus "standin" --real "" '
+                             '--device "auto" --out "" --workers "1"')
+    assert all((ROOT / "nbs" / "results" / f"{s}.ipynb").is_file() for s in SHEETS)
 
 
 def test_benchmark_sheets():
