@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTEXTS', 'BackDoor', 'class_means', 'Prototypes', 'Reversed', 'ReversedHeads', 'model_class']
 
-# %% ../nbs/method/11a_intervention.ipynb #23612dae
+# %% ../nbs/method/11a_intervention.ipynb #9b28259e
 import torch
 from torch import Tensor, nn
 from .encoders import EncoderOutput
@@ -13,12 +13,12 @@ from .labels import TASKS
 from .model import Heads, MultiTaskModel, Output, shared
 from .training import Data, batches
 
-# %% ../nbs/method/11a_intervention.ipynb #410d22d3
+# %% ../nbs/method/11a_intervention.ipynb #f404b60f
 def _check_backdoor(teacher, z, swap, draws):
     if teacher is None or z == 'student': raise ValueError("context='backdoor' averages over K: it needs a teacher, and K in Z (z='embedding' or 'pooled')")
     if not 0 <= swap <= 1 or draws < 1: raise ValueError(f"swap={swap}, draws={draws}: a share in [0, 1] and at least one draw")
 
-# %% ../nbs/method/11a_intervention.ipynb #36a95161
+# %% ../nbs/method/11a_intervention.ipynb #a89ded3f
 class BackDoor(MultiTaskModel):
     "P(Y | do(X)) = Σ_k P(Y | X, k) P(k), the sum taken over a bank of other utterances' K"
     def __init__(self,
@@ -58,7 +58,7 @@ class BackDoor(MultiTaskModel):
         rows = self.bank.repeat(n, 1)
         return EncoderOutput(rows, rows)
 
-# %% ../nbs/method/11a_intervention.ipynb #08d598ee
+# %% ../nbs/method/11a_intervention.ipynb #e17be7ea
 @torch.no_grad()
 def class_means(
     model:MultiTaskModel, # asked in test mode
@@ -78,7 +78,7 @@ def class_means(
         sums, count = sums + member.T @ shared(model.student(x, n), k, model.z).float(), count + member.sum(0)
     return sums / count.clamp(min=1)[:, None], count > 0
 
-# %% ../nbs/method/11a_intervention.ipynb #7865a36c
+# %% ../nbs/method/11a_intervention.ipynb #9a42a11a
 class Prototypes(MultiTaskModel):
     "Z with the context Σ_c p(c|x)·prototype_c beside it (Deng & Zhang 2021, CID)"
     def __init__(self,
@@ -95,8 +95,7 @@ class Prototypes(MultiTaskModel):
         if self.of is None: raise ValueError(f"context='prototypes' needs an age task, the model has {self.tasks}")
         self.keep, self.temperature = keep, temperature
         width = self.heads['gender' if 'gender' in self.tasks else self.of].block[0].in_features
-        self.heads = Heads(2*width, self.tasks, sub_to_sup, seed)
-        self.register_buffer('prototypes', torch.zeros(TASKS[self.of], width))
+        self.heads = Heads(2*width, self.tasks, sub_to_sup, seed); self.register_buffer('prototypes', torch.zeros(TASKS[self.of], width))
 
     def context(self, z:Tensor)->Tensor: # Z `[B, W]` → `[B, W]`
         "Σ_c p(c|x)·prototype_c"
@@ -120,7 +119,7 @@ class Prototypes(MultiTaskModel):
         self.prototypes = torch.where(there[:, None], fresh, self.prototypes)
         return {}
 
-# %% ../nbs/method/11a_intervention.ipynb #35d8b643
+# %% ../nbs/method/11a_intervention.ipynb #626665ae
 class Reversed(MultiTaskModel):
     "The agesup probabilities are handed to the agesub head: Figure 4's arrow turned round"
     def __init__(self,
@@ -150,7 +149,7 @@ class ReversedHeads(nn.ModuleDict):
             hidden[task], logits[task] = self[task](torch.cat([z, logits['agesup'].softmax(-1)], -1) if task == 'agesub' else z)
         return hidden, logits
 
-# %% ../nbs/method/11a_intervention.ipynb #d87fd79a
+# %% ../nbs/method/11a_intervention.ipynb #27f70f0a
 CONTEXTS = ('none', 'backdoor', 'prototypes')
 
 def model_class(
