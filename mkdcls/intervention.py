@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTEXTS', 'BackDoor', 'class_means', 'Prototypes', 'Reversed', 'ReversedHeads', 'model_class']
 
-# %% ../nbs/method/11a_intervention.ipynb #9b28259e
+# %% ../nbs/method/11a_intervention.ipynb #d20faba1
 import torch
 from torch import Tensor, nn
 from .encoders import EncoderOutput
@@ -13,12 +13,12 @@ from .labels import TASKS
 from .model import Heads, MultiTaskModel, Output, shared
 from .training import Data, batches
 
-# %% ../nbs/method/11a_intervention.ipynb #f404b60f
+# %% ../nbs/method/11a_intervention.ipynb #2d099fab
 def _check_backdoor(teacher, z, swap, draws):
     if teacher is None or z == 'student': raise ValueError("context='backdoor' averages over K: it needs a teacher, and K in Z (z='embedding' or 'pooled')")
     if not 0 <= swap <= 1 or draws < 1: raise ValueError(f"swap={swap}, draws={draws}: a share in [0, 1] and at least one draw")
 
-# %% ../nbs/method/11a_intervention.ipynb #a89ded3f
+# %% ../nbs/method/11a_intervention.ipynb #57b76679
 class BackDoor(MultiTaskModel):
     "P(Y | do(X)) = Σ_k P(Y | X, k) P(k), the sum taken over a bank of other utterances' K"
     def __init__(self,
@@ -26,7 +26,7 @@ class BackDoor(MultiTaskModel):
         tasks:tuple, # a head each
         teacher:nn.Module, # trained encoder; K is what is averaged over
         swap:float=.5, # p: share of the utterances whose K in Z is another's, in training [J]
-        draws:int=32, # size of the bank; one batch's worth, answers differ little beyond (below)
+        draws:int=32, # size of the bank; one batch's worth [J]
         **model, # z, sub_to_sup, adapter, seed, … of `MultiTaskModel`
     ):
         _check_backdoor(teacher, model.get('z', 'embedding'), swap, draws)
@@ -58,7 +58,7 @@ class BackDoor(MultiTaskModel):
         rows = self.bank.repeat(n, 1)
         return EncoderOutput(rows, rows)
 
-# %% ../nbs/method/11a_intervention.ipynb #e17be7ea
+# %% ../nbs/method/11a_intervention.ipynb #b02bb170
 @torch.no_grad()
 def class_means(
     model:MultiTaskModel, # asked in test mode
@@ -78,7 +78,7 @@ def class_means(
         sums, count = sums + member.T @ shared(model.student(x, n), k, model.z).float(), count + member.sum(0)
     return sums / count.clamp(min=1)[:, None], count > 0
 
-# %% ../nbs/method/11a_intervention.ipynb #9a42a11a
+# %% ../nbs/method/11a_intervention.ipynb #b3a1f408
 class Prototypes(MultiTaskModel):
     "Z with the context Σ_c p(c|x)·prototype_c beside it (Deng & Zhang 2021, CID)"
     def __init__(self,
@@ -119,7 +119,7 @@ class Prototypes(MultiTaskModel):
         self.prototypes = torch.where(there[:, None], fresh, self.prototypes)
         return {}
 
-# %% ../nbs/method/11a_intervention.ipynb #626665ae
+# %% ../nbs/method/11a_intervention.ipynb #887cda16
 class Reversed(MultiTaskModel):
     "The agesup probabilities are handed to the agesub head: Figure 4's arrow turned round"
     def __init__(self,
@@ -149,7 +149,7 @@ class ReversedHeads(nn.ModuleDict):
             hidden[task], logits[task] = self[task](torch.cat([z, logits['agesup'].softmax(-1)], -1) if task == 'agesub' else z)
         return hidden, logits
 
-# %% ../nbs/method/11a_intervention.ipynb #27f70f0a
+# %% ../nbs/method/11a_intervention.ipynb #53f48ba2
 CONTEXTS = ('none', 'backdoor', 'prototypes')
 
 def model_class(

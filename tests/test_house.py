@@ -201,6 +201,20 @@ def test_notebook_sizes():
     assert not heavy, f"400 kB is the most a notebook may weigh: {heavy}"
 
 
+def test_pictures_are_whole():
+    "Every stored PNG can be read to its end"
+    import base64
+    import io
+    from PIL import Image
+    broken = []
+    for p in notebooks():
+        for c in load(p)["cells"]:
+            for png in [o["data"]["image/png"] for o in c.get("outputs", []) if "image/png" in o.get("data", {})]:
+                try: Image.open(io.BytesIO(base64.b64decode("".join(png)))).load()
+                except Exception as e: broken.append(f"{p}: {c['id']}: {e}")
+    assert not broken, broken
+
+
 def test_cells_are_short():
     long = [f"{p}: {n} lines from {source(c).splitlines()[0]!r}" for p in notebooks() for c in load(p)["cells"]
             if c["cell_type"] == "code" and (n := len(source(c).splitlines())) > 40]

@@ -82,7 +82,7 @@ def _matrices(lines: pd.DataFrame, task: str) -> np.ndarray:
     return confusion(lines[f"y_{task}"].to_numpy(int), lines[task].to_numpy(int), TASKS[task], speakers)
 
 
-def _replicates(runs, lines, rows, task, scope=None):
+def _replicates(runs, lines, rows, task, scope=None, draws=2000):
     "Paired replicates [draws, rows, 3] of P, R, F1 on the seeds that all rows have"
     if scope: lines = lines[lines["corpus"] == scope]
     seeds = sorted(set.intersection(*(set(runs.loc[runs["row"] == r, "seed"]) for r in rows)))
@@ -90,7 +90,7 @@ def _replicates(runs, lines, rows, task, scope=None):
     if not seeds or any((r, s) not in parts for r in rows for s in seeds): return None, 0
     cms = [[_matrices(parts[r, s], task) for r in rows] for s in seeds]
     point = np.mean([[prf(m.sum(0)) for m in per_seed] for per_seed in cms], 0)
-    return (point, bootstrap(cms, prf)), len(seeds)
+    return (point, bootstrap(cms, prf, draws)), len(seeds)
 
 
 def _tasks(row): return tuple(t for t in TASKS if t != "agesub" or "CH" in row["method"])
