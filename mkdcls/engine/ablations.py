@@ -104,6 +104,8 @@ def forest(table: pd.DataFrame, folder: Path):
         if i and table["question"].iloc[i] != table["question"].iloc[i - 1]: y += gap
         at.append(y := y + 1)
     at, half = np.array(at), len(table) // 2
+    ends = np.abs(table[["low", "high"]].to_numpy())
+    reach = 1.1 * max(4., np.quantile(ends, .95))  # one row that falls through the floor must not flatten all others
     cut = next((i for i in range(half, len(table)) if table["question"].iloc[i] != table["question"].iloc[i - 1]), len(table))
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(9.6, .17 * max(at[min(cut, len(at)) - 1], at[-1] - at[min(cut, len(at) - 1)]) + 1.3), layout="constrained", sharex=True)
@@ -113,13 +115,17 @@ def forest(table: pd.DataFrame, folder: Path):
             ax.axvline(0, color="0.5", lw=.8)
             for many, colour, face, name in ((False, "0.55", "white", "one seed (screening)"), (True, COLOURS[0], COLOURS[0], "five seeds")):
                 m = (part["n_seeds"] >= MIN_SEEDS).to_numpy() == many
-                ax.hlines(where[m], part["low"][m], part["high"][m], color=colour, lw=1.6)
-                ax.plot(part["gain"][m], where[m], "o" if many else "s", color=colour, mfc=face, ms=4, label=name)
-            ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)")
+                ax.hlines(where[m], part["low"][m].clip(-reach, reach), part["high"][m].clip(-reach, reach), color=colour, lw=1.6)
+                ax.plot(part["gain"][m].where(part["gain"][m].abs() < reach), where[m], "o" if many else "s", color=colour, mfc=face, ms=4, label=name)
+            for gain, y in zip(part["gain"], where):
+                out = np.sign(gain) * reach
+                if abs(gain) >= reach: ax.annotate(f"{gain:+.0f}", (out * .97, y), (out * .72, y), fontsize=7, va="center", ha="center", arrowprops=dict(arrowstyle="-|>", lw=.8))
+            ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)", xlim=(-reach, reach))
             ax.tick_params(axis="y", length=0, labelsize=7)
             for _, group in part.assign(at=where).groupby("question", sort=False):
-                ax.annotate(f"{group['asks'].iloc[0]}  (against {IN_WORDS[group['against'].iloc[0]]})", (0, group["at"].min() - .95), xycoords=("axes fraction", "data"),
-                            fontsize=7.5, weight="bold", va="center", annotation_clip=False)
+                title = f"{group['asks'].iloc[0]}  (against {IN_WORDS[group['against'].iloc[0]]})"
+                ax.annotate(title, (-.5, group["at"].min() - .95), xycoords=("axes fraction", "data"), fontsize=7.5, weight="bold", va="center", annotation_clip=False)
+            ax.spines["left"].set_visible(False)
             ax.invert_yaxis()
             if len(where): ax.set_ylim(where[-1] + .8, where[0] - 1.7)
         handles = {n: h for ax in axes for h, n in zip(*ax.get_legend_handles_labels())}
