@@ -119,7 +119,8 @@ def forest(table: pd.DataFrame, folder: Path):
                 ax.plot(part["gain"][m].where(part["gain"][m].abs() < reach), where[m], "o" if many else "s", color=colour, mfc=face, ms=4, label=name)
             for gain, y in zip(part["gain"], where):
                 out = np.sign(gain) * reach
-                if abs(gain) >= reach: ax.annotate(f"{gain:+.0f}", (out * .97, y), (out * .72, y), fontsize=7, va="center", ha="center", arrowprops=dict(arrowstyle="-|>", lw=.8))
+                if abs(gain) < reach: continue
+                ax.annotate(f"{gain:+.0f}", (out * .97, y), (out * .72, y), fontsize=7, va="center", ha="center", arrowprops=dict(arrowstyle="-|>", lw=.8))
             ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)", xlim=(-reach, reach))
             ax.tick_params(axis="y", length=0, labelsize=7)
             for _, group in part.assign(at=where).groupby("question", sort=False):
