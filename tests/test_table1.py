@@ -17,7 +17,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mkdcls.engine import report
+from mkdcls.ablations import ablation_rows
+from mkdcls.engine import ablations, report
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.engine.store import differences
 from mkdcls.runs import PRESETS, identity, table1_rows
@@ -31,11 +32,13 @@ CODE = 'import sys; from mkdcls.engine.cli import main; sys.exit(main(sys.argv[1
 def committed() -> list[Path]:
     "Folders of results that git knows; one that is being made does not count yet. Without git, all that hold records"
     git = subprocess.run(["git", "-C", ROOT, "ls-files", "paper/results/*/runs.csv"], capture_output=True, text=True)
-    files = [ROOT / f for f in git.stdout.split()] if git.returncode == 0 else (ROOT / "paper" / "results").glob("*/runs.csv")
-    return sorted(f.parent for f in files if not f.parent.name.endswith("-smoke"))
+    files = [ROOT / f for f in git.stdout.split()] if git.returncode == 0 else (ROOT / "paper" / "results").glob("**/runs.csv")
+    return sorted(f.parent for f in files if not any(p.endswith("-smoke") for p in f.parts))
 
 
-COMMITTED = committed()
+RECORDS = committed()  # of Table 1, and of other sheets in folders inside
+COMMITTED = [f for f in RECORDS if (f / "table1.csv").exists()]
+name = lambda f: f.relative_to(ROOT / "paper" / "results").as_posix()
 
 
 def environment(runs) -> dict:
@@ -323,7 +326,24 @@ def test_committed_results_hold_together(results):
         assert not re.search(r"/(home|root|tmp|work|Users)/", text), f"{name} holds a path of the machine that made it"
 
 
-@pytest.mark.parametrize("results", COMMITTED, ids=lambda p: p.name)
+@pytest.mark.parametrize("results", [f for f in RECORDS if f.name == "ablations"], ids=name)
+def test_committed_ablations_hold_together(results):
+    "The sheet follows from its records, and its scores from its answers; rows of Table 1 in it are Table 1's"
+    table = ablations.contrasts(results)
+    assert (results.parent / "ablations.csv").read_text("utf-8") == table.to_csv(index=False)
+    assert (results.parent / "ablations.md").read_text("utf-8") == ablations.markdown(results, table)
+    runs, lines = report.read(results)
+    for _, r in runs.iterrows():
+        part = lines[(lines["row"] == r["row"]) & (lines["seed"] == r["seed"])].dropna(axis=1, how="all")
+        card = report.scorecard(part, tuple(t for t in TASKS if t in part))
+        assert all(abs(r[n] - v) <= 1e-4 for n, v in card.items()), (r["row"], r["seed"])
+    first = pd.read_csv(results.parent / "runs.csv", dtype={"row": str}).set_index(["row", "seed"])["key"]
+    mine = runs.set_index(["row", "seed"])["key"]
+    both = mine.index.intersection(first.index)
+    assert len(both) >= 6 and (mine[both] == first[both]).all()
+
+
+@pytest.mark.parametrize("results", RECORDS, ids=name)
 def test_committed_results_belong_to_this_code(results):
     """THE GUARD of every committed number: its training code is today's.
 
@@ -331,15 +351,17 @@ def test_committed_results_belong_to_this_code(results):
     and commit it, or undo the change. The message names the modules.
     """
     runs = pd.read_csv(results / "runs.csv", dtype={"row": str})
-    now = code_hashes("mkdcls.training")
-    old = {m for code in runs["code"].unique() for m, h in (json.loads(code) | dict.fromkeys(now.keys() - json.loads(code).keys())).items() if now.get(m) != h}
+    now = code_hashes("mkdcls.training", "mkdcls.intervention")
+    old = {m for code in runs["code"].unique() for m, h in (json.loads(code) | dict.fromkeys(code_hashes("mkdcls.training").keys() - json.loads(code).keys())).items()
+           if now.get(m) != h}
     assert not old, f"{results.name} was made with other code in {sorted(old)}: run it again"
 
 
-@pytest.mark.parametrize("results", COMMITTED, ids=lambda p: p.name)
+@pytest.mark.parametrize("results", RECORDS, ids=name)
 def test_committed_results_are_of_the_settled_preset(results):
     "What the README says a command gives is what it gives: the recipes of the committed rows are those of their preset today"
     runs = pd.read_csv(results / "runs.csv", dtype={"row": str})
     for _, r in runs.iterrows():
-        now = identity(PRESETS[r["preset"]].rows(r["corpus"])[r["row"]], 0, "", {})["recipe"]
+        rows = ablation_rows(PRESETS[r["preset"]], r["corpus"]) | PRESETS[r["preset"]].rows(r["corpus"])
+        now = identity(rows[r["row"]], 0, "", {})["recipe"]
         assert json.loads(r["recipe"]) == now, f"{results.name} row {r['row']}: {differences(json.loads(r['recipe']), now)}; run it again"
