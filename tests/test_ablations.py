@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +143,7 @@ def test_forest_same_bytes(sheet):
     folder, table = sheet
     ablations.forest(table, folder / "a")
     ablations.forest(table, folder / "b")
+    plt.close("all")
     for end in ("svg", "png"): assert (folder / "a" / "figures" / f"ablations.{end}").read_bytes() == (folder / "b" / "figures" / f"ablations.{end}").read_bytes()
 
 

@@ -727,7 +727,9 @@ def test_latex_and_markdown_hold_the_table(published):
 # ---- figures
 
 def test_figures_are_the_same_bytes_each_time(tmp_path):
+    import matplotlib.pyplot as plt
     from mkdcls.engine import figures
+    plt.close("all")
     folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30).plan(2), tmp_path / "sheet")
     contrasts = report.gains(folder)
     first, second = (shutil.copytree(folder, tmp_path / n) for n in "ab")
@@ -737,7 +739,6 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     for n in names:
         a, b = ((f / "figures" / n).read_bytes() for f in (first, second))
         assert a == b and len(a) > 3000 and b"<dc:date>" not in a and b"Software" not in a
-    import matplotlib.pyplot as plt
     assert not plt.get_fignums(), "figures are closed"
 
 
