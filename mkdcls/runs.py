@@ -199,8 +199,10 @@ def role_manifest(
         specs, heard = knobs.specs(role), knobs.heard.specs(role)
         sizes = {n: preset.speakers[n] for n in specs}
         if set(specs) != set(role.split('+')): sizes = {'LTV': sum(preset.speakers[n] for n in role.split('+'))}
-        split = [split_speakers(draw_manifest(heard[n], k, seed=seed), preset.fractions, seed) for n, k in sizes.items()] # strata are labels: no new deal for a knob
-        manifest = pd.concat([draw_manifest(specs[n], k, seed=seed).assign(split=m['split']) for (n, k), m in zip(sizes.items(), split)], ignore_index=True)
+        def dealt(n): # strata are observed labels: a knob on labels must not deal anew
+            m = split_speakers(draw_manifest(heard[n], sizes[n], seed=seed), preset.fractions, seed)
+            return m if specs[n] == heard[n] else draw_manifest(specs[n], sizes[n], seed=seed).assign(split=m['split'])
+        manifest = pd.concat([dealt(n) for n in sizes], ignore_index=True)
         about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()}, speakers=sizes, fractions=plain(preset.fractions),
                      protocol=PROTOCOL, code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
         if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=tree_hash(ast.parse(inspect.getsource(spread_out))))

@@ -67,3 +67,12 @@ def test_ablation_words(tmp_path):
 def test_smoke_is_no_evidence(tmp_path):
     pd.DataFrame([dict(row="3", preset="smoke")]).to_csv(tmp_path / "table1.csv", index=False)
     with pytest.raises(ValueError, match="no evidence"): claims(tmp_path)
+
+
+@pytest.mark.parametrize("gain,word", [(0., "within a point of base"), (5., "more than base"), (-5., "less than base")])
+def test_kept_is_told_beside_base(tmp_path, gain, word):
+    "A student that keeps as much as base does has kept nothing by MKD"
+    pd.DataFrame([dict(row=r, preset="laptop", agesup_f1=v) for r, v in (("1", 80.), ("2", 80.), ("3", 60.), ("7", 60.), ("4a", 60. + gain), ("8", 60. + gain))]).to_csv(
+        tmp_path / "table1.csv", index=False)
+    line = at(claims(tmp_path), "keeps a substantial part")
+    assert line["verdict"] == word and f"ECAPA {100 * (60 + gain) / 80:.0f} % of it (paper 70 %), base 75 %" in line["result"]

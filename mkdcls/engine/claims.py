@@ -1,4 +1,4 @@
-"""What the paper claims, how each claim was tested here, what came out. Made from committed results; two lines point to a proof or check on a page instead."""
+"""What the paper claims, how each claim was tested here, what came out. Made from committed results; three lines point to a proof or check on a page instead."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -12,8 +12,7 @@ from mkdcls.evaluation import MARGIN, MIN_SEEDS
 from mkdcls.labels import PARENT
 
 NOT_RUN = ("not run yet", "not run")
-SAYS = {"same direction": "speaks for it", "better": "speaks for it", "opposite": "speaks against it", "worse": "speaks against it",
-        "no difference": "speaks against it (no difference)", "undecided": "undecided", "not run": "not run"}
+SAYS = {"same direction": "speaks for it", "opposite": "speaks against it", "no difference": "speaks against it (no difference)", "undecided": "undecided"}
 
 
 def _csv(folder: Path, name: str) -> pd.DataFrame | None:
@@ -28,12 +27,12 @@ def _records(folder: Path):
 def _span(v, low, high, digits=1) -> str: return f"{v:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def _word(low: float, high: float, n_seeds: int, margin: float = MARGIN) -> str:
+def _word(low: float, high: float, n_seeds: int) -> str:
     "For a claim that says 'more': what an interval says"
     if n_seeds < MIN_SEEDS: return "undecided"
-    if low > margin: return "speaks for it"
-    if high < -margin: return "speaks against it"
-    return "speaks against it (no difference)" if -margin < low and high < margin else "undecided"
+    if low > MARGIN: return "speaks for it"
+    if high < -MARGIN: return "speaks against it"
+    return "speaks against it (no difference)" if -MARGIN < low and high < MARGIN else "undecided"
 
 
 def _several(*parts: tuple[str, str, str]) -> tuple[str, str]:
@@ -66,7 +65,10 @@ def _kept(table) -> tuple[str, str]:
     if table is None or not {"1", "2", "3", "4a", "7", "8"} <= set(table["row"]): return NOT_RUN
     f1, paper = table.set_index("row")["agesup_f1"], published()["agesup_f1"]
     one = lambda s, t, b, name: f"{name} {100*f1[s]/f1[t]:.0f} % of it (paper {100*paper[s]/paper[t]:.0f} %), base {100*f1[b]/f1[t]:.0f} %"
-    return "; ".join((one("4a", "1", "3", "ECAPA"), one("8", "2", "7", "ResNet"))), "as far as base does"
+    beyond = [f1[s] - f1[b] for s, b in (("4a", "3"), ("8", "7"))]
+    apart = "more than base" if min(beyond) > MARGIN else "less than base" if max(beyond) < -MARGIN else "mixed"
+    word = "within a point of base" if max(map(abs, beyond)) <= MARGIN else apart
+    return "; ".join((one("4a", "1", "3", "ECAPA"), one("8", "2", "7", "ResNet"))), word
 
 
 def _fewer(records) -> tuple[str, str]:

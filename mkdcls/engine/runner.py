@@ -54,7 +54,8 @@ class Runner:
         if (role, seed) not in self._corpora:
             heard, about = self.manifest(role, seed, self.knobs.heard)
             c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
-            self._corpora = {(role, seed): Corpus(self.manifest(role, seed)[0], placed(c.features, self.device), self.fingerprint(role, seed))}
+            manifest = heard if self.knobs == self.knobs.heard else self.manifest(role, seed)[0]
+            self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
         return self._corpora[role, seed]
 
     def fingerprint(self, role: str, seed: int) -> str:

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mkdcls.ablations import ablation_rows
+import pandas as pd
+
+from mkdcls.ablations import QUESTIONS, ablation_rows, chosen
 from mkdcls.engine.runner import Runner
 from mkdcls.runs import Knobs, preset_of
 
@@ -12,10 +14,6 @@ SHEETS = {"table1": "Table 1", "ablations": "Ablations", "interventions": "Inter
 SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
 
 Plan = list[tuple[Runner, list[tuple[str, int]]]]
-
-
-def standin_only(sheet: str, corpus: str):
-    if corpus != "standin": raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
 
 
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
@@ -31,7 +29,7 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if sheet == "ablations":
         a = make(rows=ablation_rows(preset_of(preset), corpus))
         return [(a, [*each(a.rows, 1), *((r, s) for s in range(1, seeds) for r in chosen_rows(a))])]
-    standin_only(sheet, corpus)
+    if corpus != "standin": raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
     if sheet == "sensitivity":
         n = min(seeds, SPREAD_SEEDS)
         return [(make(), each(SPREAD_ROWS, n)), *((make(knobs=Knobs(spread=f)), each(SPREAD_ROWS, n)) for f in SPREADS)]
@@ -42,8 +40,6 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
 
 def chosen_rows(runner: Runner) -> list[str]:
     "Rows of the ablation sheet that get more seeds; none before the screening is done"
-    from mkdcls.ablations import QUESTIONS, chosen
-    import pandas as pd
     f1 = {r: rec["metrics"]["agesup_f1"] for r in runner.rows if (rec := runner.record(r, 0))}
     if set(runner.rows) - set(f1): return []
     return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in QUESTIONS for r in q.rows], columns=["question", "row", "gain"]))
