@@ -82,8 +82,11 @@ def heard(runner, seed: int, size: Size) -> Heard:
     x, n = corpus.features.batch(torch.from_numpy(at))
     if runner.corpus != "standin": return Heard(m, *(v.cpu() for v in crop(x, n, size.max_frames)), {})
     age = np.where(m["age"] < 45, 70., 25.)
-    pairs = {"age": counterfactual(m, age=age), "gender": counterfactual(m, female=1 - m["female"].to_numpy(int))}
-    assert torch.allclose(pairs["age"].x, x.cpu(), atol=1e-2), "rendered again, the speech is not what the row heard"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the corpus was rendered: with more, sums differ in their last digit, and a codec may round a sample the other way
+    try: pairs = {"age": counterfactual(m, age=age), "gender": counterfactual(m, female=1 - m["female"].to_numpy(int))}
+    finally: torch.set_num_threads(threads)
+    assert torch.allclose(pairs["age"].x, x.cpu(), atol=.05), "rendered again, the speech is not what the row heard"  # a step of float16 above 32
     change = {cause: crop(p.changed - p.x, p.n_frames, size.max_frames)[0] for cause, p in pairs.items()}
     return Heard(m, *crop(pairs["age"].x, pairs["age"].n_frames, size.max_frames), change)
 
