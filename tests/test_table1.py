@@ -20,8 +20,9 @@ import pytest
 from mkdcls.ablations import ablation_rows
 from mkdcls.engine import ablations, report
 from mkdcls.engine.codehash import code_hashes
+from mkdcls.engine.sheets import plans
 from mkdcls.engine.store import differences
-from mkdcls.runs import PRESETS, identity, table1_rows
+from mkdcls.runs import PRESETS, Knobs, identity, table1_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS, PARTS = ("gender", "agesup", "agesub"), ("p", "r", "f1")
@@ -365,3 +366,16 @@ def test_committed_results_are_of_the_settled_preset(results):
         rows = ablation_rows(PRESETS[r["preset"]], r["corpus"]) | PRESETS[r["preset"]].rows(r["corpus"])
         now = identity(rows[r["row"]], 0, "", {})["recipe"]
         assert json.loads(r["recipe"]) == now, f"{results.name} row {r['row']}: {differences(json.loads(r['recipe']), now)}; run it again"
+
+
+@pytest.mark.parametrize("results", [f for f in COMMITTED if (f / "interventions-runs.csv").exists()], ids=name)
+def test_committed_interventions_are_of_these_runs(results, tmp_path, monkeypatch):
+    "Every run behind the sheet is the one that would be made today: same recipe, same data, same code"
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
+    corpus, preset = results.name.rsplit("-", 1)
+    runs = pd.read_csv(results / "interventions-runs.csv", dtype={"row": str})
+    assert not runs["commit"].str.endswith("+").any(), "made with code that was not committed"
+    made = {(str(Knobs(**{k: None if pd.isna(v) else v for k, v in r[["rho", "adjacent", "overlay_label"]].items()})), r["row"], r["seed"]): r["key"] for _, r in runs.iterrows()}
+    for runner, plan in plans("interventions", preset, 1 + int(runs["seed"].max()), corpus):
+        for row, seed in plan:
+            assert made[str(runner.knobs), row, seed] == runner.key(row, seed)[1], f"{runner.knobs}, row {row}, seed {seed} would be another run today"
