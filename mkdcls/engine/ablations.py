@@ -64,7 +64,7 @@ def paragraph(q, table: pd.DataFrame) -> str:
     part = table[table["question"] == q.name]
     if part.empty: return f"**{q.asks}** Not run."
     best, worst = part.loc[part["gain"].idxmax()], part.loc[part["gain"].idxmin()]
-    one = lambda g: f"{g['what']} {g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]"
+    one = lambda g: f"{g['what']} {g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]"
     ends = f"Most: {one(best)}; least: {one(worst)}." if len(part) > 1 else f"{one(best)}."
     named = lambda word: ", ".join(part.loc[part["status"] == word, "what"])
     told = "; ".join(f"{word}: {named(word)}" for word in ("better", "worse", "no difference") if named(word))
@@ -78,8 +78,8 @@ def paragraph(q, table: pd.DataFrame) -> str:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     "The sheet as a reader wants it"
     return pd.DataFrame([{"question": t["asks"] if i == 0 or t["question"] != table.iloc[i - 1]["question"] else "", "row": t["row"], "what": t["what"],
-                          "against": IN_WORDS[t["against"]], "agesup F1": _number(t["agesup_f1"]), "gain [95 %]": f"{t['gain']:+.1f} [{t['low']:+.1f}, {t['high']:+.1f}]",
-                          "new seeds alone": _number(t["fresh_gain"], "+.1f"), "as trained": _number(t["as_trained"], "+.1f"), "agesub F1": _number(t["agesub_f1"]),
+                          "against": IN_WORDS[t["against"]], "agesup F1": _number(t["agesup_f1"]), "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]",
+                          "new seeds alone": _number(t["fresh_gain"], "+z.1f"), "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]),
                           "conflicts %": _number(t["conflict_rate"]), "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
 
 

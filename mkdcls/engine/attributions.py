@@ -332,8 +332,8 @@ def paragraphs(table: pd.DataFrame) -> dict[str, str]:
         "To hold still is not to be right: a map that ignores the answer can hold still best.")
     (best, low), (worst, high) = _ends(table, "randomised_rank_corr")
     say["Does it notice that nothing was learnt?"] = (
-        f"The ranks of an explanation agree with those of the same network with random weights to {low:+.2f} ({best}) at the least and "
-        f"{high:+.2f} ({worst}) at the most. What the two share cannot be evidence of learning.")
+        f"The ranks of an explanation agree with those of the same network with random weights to {low:+z.2f} ({best}) at the least and "
+        f"{high:+z.2f} ({worst}) at the most. What the two share cannot be evidence of learning.")
     shares = table[table["measure"].str.startswith("truth_share")]
     if shares.empty: return say | {"Does it point where the cause is?": "The causes of these recordings are not known, so this cannot be asked of them."}
     for cause, tasks in (("gender", ("gender",)), ("age", ("agesup", "agesub"))): say[f"Does it point where {cause} is?"] = _pointing(shares, cause, tasks)

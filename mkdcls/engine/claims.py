@@ -24,7 +24,7 @@ def _records(folder: Path):
     return read(folder) if (Path(folder) / "runs.csv").exists() and (Path(folder) / "predictions.parquet").exists() else None
 
 
-def _span(v, low, high, digits=1) -> str: return f"{v:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def _span(v, low, high, digits=1) -> str: return f"{v:+z.{digits}f} [{low:+z.{digits}f}, {high:+z.{digits}f}]"
 
 
 def _word(low: float, high: float, n_seeds: int) -> str:
@@ -48,7 +48,7 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
     found = None if gains is None else gains[(gains["row"] == row) & (gains["task"] == "agesup") & (gains["scope"] == "pooled")]
     if found is None or found.empty: return (name, *NOT_RUN)
     g = found.iloc[0]
-    return name, _span(g["gain"], g["low"], g["high"]) + (f", as trained {g['as_trained']:+.1f}" if pd.notna(g["as_trained"]) else ""), SAYS[g["status"]]
+    return name, _span(g["gain"], g["low"], g["high"]) + (f", as trained {g['as_trained']:+z.1f}" if pd.notna(g["as_trained"]) else ""), SAYS[g["status"]]
 
 
 def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:

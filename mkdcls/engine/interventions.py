@@ -617,7 +617,7 @@ def say_labels(table: pd.DataFrame, scope: str = "LTV") -> str:
         better = {w: _clear(_pick(part, against="base", wrong_labels=w), 1) for w in (few, many)}
         worse = {w: _clear(_pick(part, against="base", wrong_labels=w), -1) for w in (few, many)}
         out.append(f"**{words}.** With {few:.1f} % of wrong age groups in training, then {many:.1f} %: "
-                   + "; ".join(f"{NAMES[r]} {a:.1f}, then {b:.1f} ({b - a:+.1f})" for r, (a, b) in ends.items())
+                   + "; ".join(f"{NAMES[r]} {a:.1f}, then {b:.1f} ({b - a:+z.1f})" for r, (a, b) in ends.items())
                    + f". Above base by more than the interval at the low end: {_list(better[few])}; at the high end: {_list(better[many])}. "
                    f"Below it: {_list(worse[few])}; {_list(worse[many])}.")
     out.append("*What this does not show*: how people mislabel. Slips to the neighbouring decade and labels of a second voice are the two kinds this generator has; "

@@ -220,15 +220,15 @@ def _markdown(table: pd.DataFrame) -> str:
 def gain_cell(g, marked: dict) -> str:
     "A gain with its interval; nothing where one of the two rows answers one class to everybody"
     if any("†" in marked.get((r, g["task"]), "") for r in (g["row"], g["base_row"])): return "†"
-    return f"{g['gain']:+.1f} [{g['low']:+.1f}, {g['high']:+.1f}]" + marked.get((g["row"], g["task"]), "")
+    return f"{g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]" + marked.get((g["row"], g["task"]), "")
 
 
 def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Gains as a reader wants them"
     name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
     task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
-    return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+.2f}",
-                          "gain [95 %]": gain_cell(g, marked), "as trained": _number(g["as_trained"], "+.1f"), "status": g["status"]} for _, g in table.iterrows()])
+    return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+z.2f}",
+                          "gain [95 %]": gain_cell(g, marked), "as trained": _number(g["as_trained"], "+z.1f"), "status": g["status"]} for _, g in table.iterrows()])
 
 
 NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
