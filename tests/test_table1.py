@@ -375,7 +375,8 @@ def test_committed_interventions_are_of_these_runs(results, tmp_path, monkeypatc
     corpus, preset = results.name.rsplit("-", 1)
     runs = pd.read_csv(results / "interventions-runs.csv", dtype={"row": str})
     assert not runs["commit"].str.endswith("+").any(), "made with code that was not committed"
-    made = {(str(Knobs(**{k: None if pd.isna(v) else v for k, v in r[["rho", "adjacent", "overlay_label"]].items()})), r["row"], r["seed"]): r["key"] for _, r in runs.iterrows()}
+    knobs = lambda r: str(Knobs(**{k: None if pd.isna(r[k]) else r[k] for k in ("rho", "adjacent", "overlay_label")}))
+    made = {(knobs(r), r["row"], r["seed"]): r["key"] for _, r in runs.iterrows()}
     for runner, plan in plans("interventions", preset, 1 + int(runs["seed"].max()), corpus):
         for row, seed in plan:
             assert made[str(runner.knobs), row, seed] == runner.key(row, seed)[1], f"{runner.knobs}, row {row}, seed {seed} would be another run today"
