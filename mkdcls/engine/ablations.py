@@ -79,7 +79,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
     "The sheet as a reader wants it"
     return pd.DataFrame([{"question": t["asks"] if i == 0 or t["question"] != table.iloc[i - 1]["question"] else "", "row": t["row"], "what": t["what"],
                           "against": IN_WORDS[t["against"]], "agesup F1": _number(t["agesup_f1"]),
-                          "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]", "new seeds alone": _number(t["fresh_gain"], "+z.1f"), "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]), "conflicts %": _number(t["conflict_rate"]), "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
+                          "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]", "new seeds alone": _number(t["fresh_gain"], "+z.1f"),
+                          "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]), "conflicts %": _number(t["conflict_rate"]), "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
 
 
 NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain base with BatchNorm statistics re-estimated on clean training input, "as trained"
