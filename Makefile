@@ -50,7 +50,7 @@ setup-dev: $(dev-ready) ## the same with what the tests and the peers' compariso
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
 	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
-table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity or figures, options as for table1
+table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc, options as for table1
 	"$(PY)" -m mkdcls.engine.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 # Fail fast, cheap first. Two notebooks or test files at a time, one thread each.

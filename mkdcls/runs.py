@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'SPREAD', 'LATER', 'Recipe', 'recipe', 'table1_rows', 'Preset', 'preset_of', 'Knobs',
-           'spread_out', 'role_manifest', 'identity', 'build', 'labels_of', 'rows_of', 'answers']
+           'spread_out', 'recordings', 'role_manifest', 'identity', 'build', 'labels_of', 'rows_of', 'answers']
 
 # %% ../nbs/method/13_runs.ipynb #f6de77a0
 import ast, inspect
@@ -172,7 +172,11 @@ def spread_out(
     return m.assign(**{c: v for c, v in latents(m).items() if c in m})
 
 # %% ../nbs/method/13_runs.ipynb #646ba167
-def _content(manifest, ordered): # what is heard and told, and by which code; not where it lies
+def recordings(
+    manifest:pd.DataFrame, # with paths
+    ordered:bool=True, # False: rows in another order are the same corpus
+)->dict: # what a corpus of recordings is known by
+    "What is heard and told, and by which code; not where it lies"
     sums = manifest['checksum'] if 'checksum' in manifest else pd.Series(np.nan, index=manifest.index)
     code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # of prepared audio the samples themselves are known, of a file only its bytes
     if plain_files.any():
@@ -184,6 +188,7 @@ def _content(manifest, ordered): # what is heard and told, and by which code; no
     rows = sha256('|'.join(lines).encode() + pd.util.hash_pandas_object(lines, index=False).to_numpy().tobytes()).hexdigest()[:16]
     return dict(kind='recordings', rows=rows, code=code)
 
+# %% ../nbs/method/13_runs.ipynb #342c39fc
 def role_manifest(
     role:str, # 'FCVG', 'LTV+FCVE' or 'call centre'
     preset:Preset, seed:int,
@@ -212,7 +217,7 @@ def role_manifest(
         if not real: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
         manifest = real_roles(*prepared_real(real), fold=seed)[role]
     else: manifest = corpora_file(corpus)[role]
-    return manifest, _content(manifest, ordered=corpus != 'real')
+    return manifest, recordings(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
 LATER = dict(context='none', init=0, trained=True, reestimate=False) # switches younger than protocol 1, as they stand when off

@@ -17,12 +17,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mkdcls.ablations import ablation_rows
 from mkdcls.engine import ablations, report
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.engine.sheets import plans
 from mkdcls.engine.store import differences
-from mkdcls.runs import PRESETS, Knobs, identity, table1_rows
+from mkdcls.runs import PRESETS, Knobs, table1_rows
+from mkdcls.verification.bridge import identity, sheet_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS, PARTS = ("gender", "agesup", "agesub"), ("p", "r", "f1")
@@ -363,7 +363,7 @@ def test_committed_results_are_of_the_settled_preset(results):
     "What the README says a command gives is what it gives: the recipes of the committed rows are those of their preset today"
     runs = pd.read_csv(results / "runs.csv", dtype={"row": str})
     for _, r in runs.iterrows():
-        rows = ablation_rows(PRESETS[r["preset"]], r["corpus"]) | PRESETS[r["preset"]].rows(r["corpus"])
+        rows = sheet_rows(PRESETS[r["preset"]], r["corpus"]) | PRESETS[r["preset"]].rows(r["corpus"])
         now = identity(rows[r["row"]], 0, "", {})["recipe"]
         assert json.loads(r["recipe"]) == now, f"{results.name} row {r['row']}: {differences(json.loads(r['recipe']), now)}; run it again"
 

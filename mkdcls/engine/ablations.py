@@ -8,12 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.ablations import IN_WORDS, QUESTIONS
 from mkdcls.engine.figures import COLOURS, STYLE, save
 from mkdcls.engine.report import _markdown, _number, _replicates, about, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, p_value, status
 from mkdcls.runs import preset_of
+from mkdcls.verification.bridge import ASKED, TOLD
 
 WORDS = {"same direction": "better", "opposite": "worse"}
 
@@ -30,7 +30,7 @@ def contrasts(folder: Path) -> pd.DataFrame:
     evidence, out = preset_of(runs["preset"].iloc[0]).evidence, []
     have = set(runs["row"])
     f1 = runs.groupby("row").mean(numeric_only=True)
-    for q in QUESTIONS:
+    for q in ASKED:
         for row, label in q.rows.items():
             if not {row, q.against} <= have: continue
             many = all((runs["row"] == r).sum() >= MIN_SEEDS for r in (row, q.against))  # a p of 2,000 draws is never small enough for a sheet of fifty
@@ -72,15 +72,16 @@ def paragraph(q, table: pd.DataFrame) -> str:
     rest = (part["status"] == "undecided").sum()
     unclear = f"Undecided: {rest} of {len(part)}" + (", all on fewer than five seeds." if few else ".")
     told = (told[0].upper() + told[1:] + ". " if told else "") + unclear * bool(rest)
-    return f"**{q.asks}** Against {IN_WORDS[q.against]}. {ends} {told}".strip()
+    return f"**{q.asks}** Against {TOLD[q.against]}. {ends} {told}".strip()
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     "The sheet as a reader wants it"
     return pd.DataFrame([{"question": t["asks"] if i == 0 or t["question"] != table.iloc[i - 1]["question"] else "", "row": t["row"], "what": t["what"],
-                          "against": IN_WORDS[t["against"]], "agesup F1": _number(t["agesup_f1"]),
+                          "against": TOLD[t["against"]], "agesup F1": _number(t["agesup_f1"]),
                           "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]", "new seeds alone": _number(t["fresh_gain"], "+z.1f"),
-                          "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]), "conflicts %": _number(t["conflict_rate"]), "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
+                          "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]), "conflicts %": _number(t["conflict_rate"]),
+                          "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
 
 
 NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain base with BatchNorm statistics re-estimated on clean training input, "as trained"
@@ -94,7 +95,7 @@ Fewer than five seeds decide nothing.
 def markdown(folder: Path, table: pd.DataFrame) -> str:
     "ablations.md"
     runs = read(folder)[0]
-    body = "\n\n".join(paragraph(q, table) for q in QUESTIONS)
+    body = "\n\n".join(paragraph(q, table) for q in ASKED)
     return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{_markdown(shown(table))}"
 
 
@@ -125,7 +126,7 @@ def forest(table: pd.DataFrame, folder: Path):
             ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)", xlim=(-reach, reach))
             ax.tick_params(axis="y", length=0, labelsize=7)
             for _, group in part.assign(at=where).groupby("question", sort=False):
-                title = f"{group['asks'].iloc[0]}  (against {IN_WORDS[group['against'].iloc[0]]})"
+                title = f"{group['asks'].iloc[0]}  (against {TOLD[group['against'].iloc[0]]})"
                 ax.annotate(title, (-.5, group["at"].min() - .95), xycoords=("axes fraction", "data"), fontsize=7.5, weight="bold", va="center", annotation_clip=False)
             ax.spines["left"].set_visible(False)
             ax.invert_yaxis()

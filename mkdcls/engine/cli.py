@@ -89,7 +89,7 @@ def table(a):
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
     if a.sheet not in SHEETS: raise ValueError(f"SHEET={a.sheet}: choose one of {', '.join(SHEETS)}")
-    p = preset_of(a.preset)
+    preset_of(a.preset)
     if a.workers is not None:
         if a.workers < 1: raise ValueError(f"WORKERS={a.workers}: at least 1")
         os.environ["MKDCLS_WORKERS"] = str(a.workers)
@@ -105,6 +105,7 @@ def table(a):
     parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
     bars.close()
     runner = parts[0][0]
+    p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
@@ -182,7 +183,7 @@ def parser() -> argparse.ArgumentParser:
     sub = top.add_subparsers(dest="command", required=True)
     for name, text in (("table1", "regenerate Table 1"), ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
         t = sub.add_parser(name, help=text)
-        if name == "table": t.add_argument("--sheet", required=True, help="table1, ablations, interventions, attributions, sensitivity or figures")
+        if name == "table": t.add_argument("--sheet", required=True, help="table1, ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc")
         else: t.set_defaults(sheet=name)
         t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
         t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")

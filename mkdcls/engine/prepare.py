@@ -42,6 +42,13 @@ def _waves(rows: pd.DataFrame):
     return out, n
 
 
+def _keep(values: list, lengths: list, path: Path):
+    "A chunk's features, written beside and renamed"
+    part = path.with_suffix(".part.npz")
+    np.savez(part, values=torch.cat(values).numpy(), n_frames=torch.cat(lengths).numpy())
+    os.replace(part, path)
+
+
 def _chunk(rows: pd.DataFrame, path: Path):
     "One chunk of features, written beside and renamed"
     torch.set_num_threads(1)
@@ -50,9 +57,7 @@ def _chunk(rows: pd.DataFrame, path: Path):
         x, n = network_input(*_waves(rows.iloc[i:i + BATCH]))
         values += [v[:k] for v, k in zip(x, n.tolist())]
         lengths.append(n)
-    part = path.with_suffix(".part.npz")
-    np.savez(part, values=torch.cat(values).numpy(), n_frames=torch.cat(lengths).numpy())
-    os.replace(part, path)
+    _keep(values, lengths, path)
 
 
 def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = None, progress=None) -> Features:
@@ -61,7 +66,15 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     Rows are taken by length so that little is padding; a killed call goes on with the chunks that are missing.
     `progress(done, of)` counts utterances.
     """
-    folder = writable(home() / "features" / fingerprint)
+    return _cached(home() / "features" / fingerprint, manifest, _chunk, workers=workers, progress=progress)
+
+
+def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, workers: int | None = None, progress=None) -> Features:
+    """What `chunk(rows, path)` makes of every row, from the folder where it is there.
+
+    With copies, a chunk holds its rows once plain and then once for each copy; the copies follow all plain rows.
+    """
+    folder = writable(folder)
     if (folder / "index.npz").exists(): return _open(folder)
     order = np.argsort(manifest["duration"].to_numpy(), kind="stable")
     chunks = [order[i:i + CHUNK] for i in range(0, len(order), CHUNK)]
@@ -73,7 +86,7 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     workers = min(os.cpu_count() or 1, 16, len(jobs)) if workers is None else workers
     if workers < 2:
         threads = torch.get_num_threads()
-        results = (_chunk(*job) for job in jobs)
+        results = (chunk(*job) for job in jobs)
         try:
             for i, _ in zip(todo, results):
                 done += len(chunks[i])
@@ -82,14 +95,14 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             try:
-                for i, future in zip(todo, [pool.submit(partial(_chunk, *job)) for job in jobs]):
+                for i, future in zip(todo, [pool.submit(partial(chunk, *job)) for job in jobs]):
                     future.result()
                     done += len(chunks[i])
                     if progress: progress(done, len(manifest))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    _join(folder, files, order)
+    _join(folder, files, np.concatenate([c + k * len(manifest) for c in chunks for k in range(copies + 1)]) if copies else order)
     return _open(folder)
 
 

@@ -20,8 +20,9 @@ from mkdcls.engine.store import RunStore, commit, differences, digest, provenanc
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
-from mkdcls.runs import Knobs, answers, build, identity, labels_of, preset_of, role_manifest, rows_of
+from mkdcls.runs import Knobs, answers, labels_of, preset_of, role_manifest, rows_of
 from mkdcls.training import Data, encode_all, fit
+from mkdcls.verification.bridge import build, identity
 
 
 K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances (ECAPA-TDNN) or 399,000 (ResNet)
@@ -34,9 +35,11 @@ class Runner:
     `knobs` change the stand-in; `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
     """
 
+    preset_of = staticmethod(preset_of)
+
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None,
                  knobs=Knobs()):  # noqa: B008 (frozen)
-        self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = preset_of(preset), corpus, real, say, progress, knobs
+        self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = self.preset_of(preset), corpus, real, say, progress, knobs
         self.rows = rows or self.preset.rows(corpus)
         if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
@@ -58,15 +61,23 @@ class Runner:
             self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
         return self._corpora[role, seed]
 
+    def heard(self, row: str, seed: int) -> tuple:
+        "What `data` is to be asked for before a row can run"
+        return self.rows[row].role, seed
+
     def fingerprint(self, role: str, seed: int) -> str:
         "Of a role's data, without rendering any of it"
         if (role, seed) not in self._prints: self._prints[role, seed] = digest(self.manifest(role, seed)[1])
         return self._prints[role, seed]
 
+    def parents(self, row: str) -> list[str]:
+        "The rows that a row stands on"
+        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p]
+
     def key(self, row: str, seed: int) -> tuple[dict, str]:
         "Identity and key of a run"
         r = self.rows[row]
-        ident = identity(r, seed, self.fingerprint(r.role, seed), {p: self.key(p, seed)[1] for p in (r.teacher, r.starts_from) if p})
+        ident = identity(r, seed, self.fingerprint(r.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)})
         return ident, digest(ident)
 
     def record(self, row: str, seed: int) -> dict | None:
@@ -106,8 +117,7 @@ class Runner:
         for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
             self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
         r, started = self.rows[row], time.perf_counter()
-        for needed in (r.teacher, r.starts_from):
-            if needed: self.run(needed, seed)
+        for needed in self.parents(row): self.run(needed, seed)
         corpus, folder = self.data(r.role, seed), self.store.at(row, seed, key)
         folder.mkdir(exist_ok=True)
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
@@ -138,8 +148,7 @@ class Runner:
         todo = {}
         def need(row, seed):
             if (row, seed) in todo or self.record(row, seed): return
-            for p in (self.rows[row].teacher, self.rows[row].starts_from):
-                if p: need(p, seed)
+            for p in self.parents(row): need(p, seed)
             todo[row, seed] = None
         for row, seed in plan:
             if row not in self.rows: raise ValueError(f"no row {row!r} in this plan; it has {', '.join(self.rows)}")
@@ -156,7 +165,7 @@ class Runner:
         threads = torch.get_num_threads()
         workers = min(workers or int(os.environ.get("MKDCLS_WORKERS") or min(threads, 4)), len(todo)) if self.device.type == "cpu" else 1
         if workers > 1:
-            for role, seed in dict.fromkeys((self.rows[r].role, s) for r, s in todo): self.data(role, seed)
+            for heard in dict.fromkeys(self.heard(*job) for job in todo): self.data(*heard)
             self._corpora = {}
             self._in_parallel(todo, workers, max(1, threads // workers))
         return [self.run(row, seed) for row, seed in plan]
@@ -165,10 +174,10 @@ class Runner:
         context = get_context("spawn")
         news, left, going = context.Queue(), list(todo), {}
         same = dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device="cpu", rows=self.rows, knobs=self.knobs)
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads, same, self.commit, news))
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(type(self), threads, same, self.commit, news))
         try:
             while left or going:
-                for job in [j for j in left if not {(p, j[1]) for p in (self.rows[j[0]].teacher, self.rows[j[0]].starts_from) if p} & {*left, *going.values()}]:
+                for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
                     if len(going) == workers: break
                     left.remove(job)
                     going[pool.submit(_one, *job)] = job
@@ -193,7 +202,7 @@ class Runner:
 _mine = {}  # of a worker process: its runner
 
 
-def _begin(threads, same, commit, news):
+def _begin(kind, threads, same, commit, news):
     "A worker: its threads, its runner, deaf to Ctrl-C (the parent ends it), gone when the parent is"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
@@ -207,7 +216,7 @@ def _begin(threads, same, commit, news):
         if args[1] == args[2] or time.monotonic() - told[0] > .5:
             told[0] = time.monotonic()
             news.put(("progress", args))
-    _mine["runner"] = Runner(**same, say=lambda text: news.put(("say", (text,))), progress=progress)
+    _mine["runner"] = kind(**same, say=lambda text: news.put(("say", (text,))), progress=progress)
     _mine["runner"].commit = commit
 
 

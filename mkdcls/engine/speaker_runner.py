@@ -1,0 +1,153 @@
+"""Runs of the two verification sheets. What a row is and when a run is the same run is mkdcls.verification.systems (page 28)."""
+from __future__ import annotations
+
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+
+from mkdcls.engine.prepare import placed
+from mkdcls.engine.runner import Runner
+from mkdcls.engine.speaker_features import speaker_features
+from mkdcls.engine.store import differences, digest, provenance, read_weights, write_weights
+from mkdcls.verification.phrases import fit_phrases, phrase_answers, phrase_bias
+from mkdcls.verification.scores import eer, enrol, min_dcf, score
+from mkdcls.verification.speakers import trial_index
+from mkdcls.verification.systems import COSTS, RULE, build, identity, role_lists, speaker_preset_of
+from mkdcls.verification.training import SpeakerData, embed_all, fit_speakers, fused, transfer
+
+EMBEDDINGS = "embeddings.safetensors"
+
+
+class SpeakerRunner(Runner):
+    "The runs of one speaker preset on one corpus; rows are systems"
+
+    preset_of = staticmethod(speaker_preset_of)
+
+    def __init__(self, *args, **kwargs):
+        self._lists = {}
+        super().__init__(*args, **kwargs)
+
+    def parents(self, row: str) -> list[str]:
+        "The rows that a row stands on"
+        s = self.rows[row]
+        return [p for p in dict.fromkeys((s.start, s.phrases, *s.teachers)) if p]
+
+    def lists(self, row: str, seed: int):
+        "Manifest, trials and enrolments of a row"
+        s = self.rows[row]
+        at = (s.role, rule := RULE[s.sheet, s.role], seed)
+        if at not in self._lists:
+            found, about = role_lists(s.role, rule, self.preset, seed, self.corpus, self.real)
+            self._prints[s.role, seed] = digest(about)
+            self._lists = {k: v for k, v in self._lists.items() if k[2] == seed} | {at: found}
+        return self._lists[at]
+
+    def fingerprint(self, role: str, seed: int) -> str:
+        "Of a role's data, without hearing any of it"
+        if (role, seed) not in self._prints: self.lists(next(r for r, s in self.rows.items() if s.role == role), seed)
+        return self._prints[role, seed]
+
+    def test(self, row: str) -> dict:
+        "How a row is tested"
+        s = self.rows[row]
+        rule = RULE[s.sheet, s.role]
+        return dict(segments=self.preset.segments, frames=self.preset.frames, rule=rule, trials=self.preset.trials[rule])
+
+    def key(self, row: str, seed: int) -> tuple[dict, str]:
+        "Identity and key of a run"
+        s = self.rows[row]
+        ident = identity(s, seed, self.fingerprint(s.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)}, self.test(row))
+        return ident, digest(ident)
+
+    def heard(self, row: str, seed: int) -> tuple:
+        "What `data` is to be asked for before a row can run"
+        s = self.rows[row]
+        return row, s.front, s.copies, seed
+
+    def data(self, row: str, front: str, copies: int, seed: int):
+        "Features of the training part (its copies behind it) and of the test part; the last pair stays in memory"
+        role = self.rows[row].role
+        if (at := (role, front, copies, seed)) not in self._corpora:
+            m, mark = self.lists(row, seed).manifest, self.fingerprint(role, seed)
+            parts = [(m[m["split"] == p].reset_index(drop=True), p, c) for p, c in (("train", copies), ("test", 0))]
+            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c,
+                                                          progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}")), self.device) for part, p, c in parts]}
+        return self._corpora[at]
+
+    def embeddings(self, row: str, seed: int) -> dict[str, torch.Tensor]:
+        "Of a finished run: `test` `[n, S, E]`, `train` `[N, E]` (copies behind), each of length 1"
+        return read_weights(self.store.at(row, seed, self.key(row, seed)[1]) / EMBEDDINGS)
+
+    def index(self, row: str, seed: int):
+        "A row's trials as numbers; rows are those of the test part"
+        m, trials, enrolled = self.lists(row, seed)
+        return trial_index(trials, enrolled, m[m["split"] == "test"].reset_index(drop=True))
+
+    def trial_scores(self, row: str, seed: int, segments: torch.Tensor) -> np.ndarray:
+        "Scores of a row's trials from embeddings `[n, S, E]`, without a look at the phrase"
+        i, long = self.index(row, seed), lambda a: torch.from_numpy(np.asarray(a, np.int64))
+        models = enrol(segments[long(i.enrol_rows)], long(i.enrol_model))
+        return score(models, segments[long(i.test_rows)], long(i.model), long(i.test)).numpy()
+
+    def biased(self, row: str, seed: int, scores: np.ndarray) -> np.ndarray:
+        "Scores after the phrase network has had its say; those of a row without one stay"
+        if (p := self.rows[row].phrases) is None: return scores
+        said = self.store.predictions(p, seed, self.key(p, seed)[1]).set_index("utterance")["said"]
+        m, trials, enrolled = self.lists(row, seed)
+        asked = enrolled.drop_duplicates("model").set_index("model")["phrase"]
+        return phrase_bias(scores, said.loc[trials["utterance"]].to_numpy(), asked.loc[trials["model"]].to_numpy())
+
+    def run(self, row: str, seed: int) -> dict:
+        "The record of a run: found, resumed or made"
+        ident, key = self.key(row, seed)
+        if record := self.store.record(row, seed, key): return record
+        for old in self.store.others(row, seed, key)[:1]:
+            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
+        s, started = self.rows[row], time.perf_counter()
+        for needed in self.parents(row): self.run(needed, seed)
+        folder = self.store.at(row, seed, key)
+        folder.mkdir(exist_ok=True)
+        train, test = self.data(*self.heard(row, seed))
+        m = self.lists(row, seed).manifest
+        learnt, asked = (m[m["split"] == p].reset_index(drop=True) for p in ("train", "test"))
+        rows, steps = torch.arange(len(train)), lambda epoch, step, of, _: self.progress(f"seed {seed}: {row}", (epoch - 1) * of + step, s.settings.epochs * of)
+        kept = dict(checkpoint=folder / "checkpoint.pt", key=key, progress=steps)
+        if s.network == "phrases":
+            phrase = torch.from_numpy(np.tile(learnt["phrase"].to_numpy(np.int64), 1 + s.copies))
+            net, _ = build(s, seed, int(phrase.max()) + 1)
+            net.to(self.device)
+            curves = fit_phrases(net, train, phrase, rows, s.settings, seed, **kept)
+            table = pd.DataFrame(dict(utterance=asked["utterance"], phrase=asked["phrase"], said=phrase_answers(net, test).numpy()))
+            metrics = dict(accuracy=100 * float((table["phrase"] == table["said"]).mean()))
+        else:
+            people = torch.from_numpy(np.tile(pd.factorize(learnt["speaker"])[0].astype(np.int64), 1 + s.copies))
+            net, head = build(s, seed, int(people.max()) + 1)
+            at = lambda p: self.store.at(p, seed, ident["parents"][p])
+            frozen = transfer(net, read_weights(at(s.start) / "model.safetensors") if s.start else None, s.mode)
+            targets = fused([read_weights(at(p) / EMBEDDINGS)["train"] for p in s.teachers]).to(self.device) if s.teachers else None
+            curves = fit_speakers(net, head, SpeakerData(train, people, rows), s.settings, seed, targets=targets, distil=s.distil, frozen=frozen, **kept)
+            segments, whole = (embed_all(net, f, torch.arange(len(f)), self.preset.frames, n, precision=s.settings.precision).cpu()
+                               for f, n in ((test, self.preset.segments), (train, 1)))
+            save_file(dict(test=segments, train=whole[:, 0].contiguous()), folder / EMBEDDINGS)
+            table = self.lists(row, seed).trials.assign(score=(plain := self.trial_scores(row, seed, segments)))
+            table["score"] = table["score"] if s.phrases is None else self.biased(row, seed, plain)
+            metrics = measures(table["score"], table["target"], s.sheet)
+            if s.phrases is not None: metrics |= {f"{k}_any_phrase": v for k, v in measures(plain, table["target"], s.sheet).items()}
+        write_weights(folder / "model.safetensors", net)
+        record = dict(row=row, seed=seed, key=key, identity=ident, preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves, metrics=metrics,
+                      params=sum(p.numel() for p in net.parameters()), train_s=sum(c["seconds"] for c in curves), total_s=time.perf_counter() - started,
+                      utterances=dict(train=len(learnt), copies=s.copies, test=len(asked)),
+                      speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))},
+                      trials=len(table), provenance=provenance(self.device, self.commit))
+        self.store.finish(row, seed, key, record, table)
+        return self.store.record(row, seed, key)
+
+
+def measures(scores, target, sheet: str) -> dict[str, float]:
+    "EER in percent and normalised minDCF, at the sheet's costs"
+    return dict(eer=float(eer(scores, target)), min_dcf=float(min_dcf(scores, target, **COSTS[sheet])))

@@ -1,0 +1,209 @@
+"""The two verification sheets: recorded runs to tables with intervals, contrasts and pictures. Rows and claims are page 28's, figures page 27's."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mkdcls.engine.figures import COLOURS, STYLE, save
+from mkdcls.engine.report import _markdown, _number, about
+from mkdcls.engine.speaker_runner import SpeakerRunner, measures
+from mkdcls.engine.store import write_table, write_text
+from mkdcls.evaluation import MARGIN, status
+from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, fuse_embeddings, fuse_scores, over_seeds
+from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_preset_of
+
+DRAWS = 1000
+TASK = {"TI": 2, "TD": 1}
+# claim, row that is said to be better, row it is held against
+CLAIMS = {"seo_kim": [("attention instead of a mean, last layer", "sk-SAP", "sk-GAP"),
+                      ("all layers instead of the last, mean", "sk-MLA-GAP", "sk-GAP"),
+                      ("all layers instead of the last, attention", "sk-MLA-SAP", "sk-SAP"),
+                      ("feature recalibration", "sk-MLA-SAP-FR", "sk-MLA-SAP"),
+                      ("deep length normalisation", "sk-MLA-SAP-FR-DLN", "sk-MLA-SAP-FR"),
+                      ("the whole proposal against the baseline", "sk-MLA-SAP-FR-DLN", "sk-GAP"),
+                      *((f"the whole proposal against {e}", "sk-MLA-SAP-FR-DLN", f"sk-{e}") for e in ("TAP", "LDE", "NetVLAD", "GhostVLAD"))],
+          "imu_elevoc": [("deeper: SE-ResNet-101 against 34", "ti-SE-ResNet-101", "ti-SE-ResNet-34"),
+                         ("Res2Net-50 against SE-ResNet-101", "ti-Res2Net-50", "ti-SE-ResNet-101"),
+                         ("Res2Net-50 against ECAPA-TDNN", "ti-Res2Net-50", "ti-ECAPA-TDNN"),
+                         ("squeeze-excitation on Res2Net", "ti-SE-Res2Net-50", "ti-Res2Net-50"),
+                         ("cardinality on Res2Net", "ti-Res2NeXt-50", "ti-Res2Net-50"),
+                         ("Task 1: start from Task 2, train all", f"td-{BEST}", f"td-{BEST}-scratch"),
+                         ("Task 1: start from Task 2, train pooling and embedding", f"td-{BEST}-head", f"td-{BEST}-scratch"),
+                         ("Task 1: train all, not only pooling and embedding", f"td-{BEST}", f"td-{BEST}-head"),
+                         *((f"Task {TASK[role]}: {what}", a, b) for role in ("TD", "TI") for what, a, b in (
+                             ("embeddings averaged, not scores", f"{role.lower()}-embeddings", f"{role.lower()}-scores"),
+                             ("embeddings turned onto each other before they are averaged (ours)", f"{role.lower()}-aligned", f"{role.lower()}-embeddings"),
+                             ("one network that learnt from the average, against the same alone", f"{role.lower()}-{BEST}-mse", f"{role.lower()}-{BEST}"),
+                             ("distilled by MSE, not cosine", f"{role.lower()}-{BEST}-mse", f"{role.lower()}-{BEST}-cos")))]}
+
+
+def fused_scores(runner: SpeakerRunner, role: str, how: str, seed: int) -> np.ndarray:
+    "Scores of a line of Table 3 that needs no run"
+    rows = FUSIONS[role, how]
+    if how != "scores":
+        e = [runner.embeddings(r, seed) for r in rows]
+        turn = [alignment(x["train"], e[0]["train"]) if how == "aligned" else None for x in e]
+        together = fuse_embeddings([x["test"] if q is None else x["test"] @ q for x, q in zip(e, turn)])
+        return runner.biased(rows[0], seed, runner.trial_scores(rows[0], seed, together))
+    return fuse_scores([runner.store.predictions(r, seed, runner.key(r, seed)[1])["score"].to_numpy() for r in rows])
+
+
+def publish(runner: SpeakerRunner, sheet: str, plan: list[tuple[str, int]], folder: Path):
+    "<sheet>-runs.csv and <sheet>-trials.parquet: all that the tables need, from finished runs"
+    lines, tables = [], []
+    for row, seed in plan:
+        rec, w = runner.record(row, seed), runner.record(row, seed)["provenance"]
+        lines.append(dict(row=row, seed=seed, key=rec["key"], corpus=rec["corpus"], preset=rec["preset"], protocol=rec["identity"]["protocol"],
+                          data=rec["identity"]["data"], commit=w["commit"], device=w["device"], finished=w["finished"], params=rec["params"],
+                          train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), trials=rec["trials"],
+                          **{k: round(v, 5) for k, v in rec["metrics"].items()}, code=json.dumps(rec["identity"]["code"]),
+                          system=json.dumps(rec["identity"]["system"]), test=json.dumps(rec["identity"]["test"])))
+    for role, seed in dict.fromkeys((runner.rows[r].role, s) for r, s in plan):
+        rows = [r for r, s in plan if s == seed and runner.rows[r].role == role and runner.rows[r].network != "phrases"]
+        i, (_, trials, _) = runner.index(rows[0], seed), runner.lists(rows[0], seed)
+        t = pd.DataFrame(dict(role=role, seed=seed, kind=trials["kind"].astype("category"), target=i.target,
+                              enrolled=i.enrol_speaker.astype(np.int32), asked=i.test_speaker.astype(np.int32)))
+        for r in rows: t[r] = runner.store.predictions(r, seed, runner.key(r, seed)[1])["score"].to_numpy(np.float32)
+        for (of, how), needs in FUSIONS.items():
+            if of == role and set(needs) <= set(rows): t[f"{role.lower()}-{how}"] = fused_scores(runner, role, how, seed).astype(np.float32)
+        tables.append(t)
+    write_text(folder / f"{sheet}-runs.csv", pd.DataFrame(lines).to_csv(index=False))
+    write_table(folder / f"{sheet}-trials.parquet", pd.concat(tables, ignore_index=True).astype({"kind": "category", "role": "category"}))
+
+
+def read(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Runs and trials' scores of a sheet"
+    return pd.read_csv(folder / f"{sheet}-runs.csv"), pd.read_parquet(folder / f"{sheet}-trials.parquet")
+
+
+def replicates(trials: pd.DataFrame, sheet: str) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
+    "role → systems, their figures `[systems, 2]` (mean over seeds), replicates `[draws, systems, 2]`"
+    out = {}
+    for role, part in trials.groupby("role", observed=True):
+        rows = [c for c in part.columns[6:] if part[c].notna().all()]
+        each, point = [], []
+        for seed, t in part.groupby("seed"):
+            scores = [t[r].to_numpy(float) for r in rows]
+            point.append([list(measures(s, t["target"].to_numpy(), sheet).values()) for s in scores])
+            each.append(bootstrap_trials(scores, t["target"].to_numpy(), t["enrolled"].to_numpy(), t["asked"].to_numpy(), DRAWS, int(seed), **COSTS[sheet]))
+        out[role] = rows, np.mean(point, 0), over_seeds(each)
+    return out
+
+
+def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "A line for each system beside what the paper prints, and a line for each claim"
+    runs, trials = read(folder, sheet)
+    first, theirs, found = runs.iloc[0], printed(sheet), replicates(trials, sheet)
+    same, n = {k: first[k] for k in ("corpus", "preset", "protocol")}, trials["seed"].nunique()
+    params, spent = runs.groupby("row")["params"].first(), runs.groupby("row")["train_s"].mean()
+    paper = theirs[theirs["row"] != ""].drop_duplicates("row", keep="first").set_index("row")
+    lines, claims = [], []
+    for role, (rows, point, sims) in found.items():
+        low, high = np.percentile(sims, [2.5, 97.5], axis=0)
+        for i, row in enumerate(rows):
+            three = {f"{name}{tail}": round(v[i, k], digits) for k, name, digits in ((0, "eer", 2), (1, "min_dcf", 4))
+                     for tail, v in (("", point), ("_low", low), ("_high", high))}
+            lines.append(dict(row=row, role=role, **same, n_seeds=n, **three, paper_eer=paper["eer"].get(row),
+                              paper_min_dcf=paper["min_dcf"].get(row), params=params.get(row), train_s=spent.get(row)))
+        for claim, better, worse in CLAIMS[sheet]:
+            if not {better, worse} <= set(rows): continue
+            a, b = rows.index(better), rows.index(worse)
+            gain, spread = point[b] - point[a], np.percentile(sims[:, b] - sims[:, a], [2.5, 97.5], axis=0)
+            said = paper["eer"].get(worse, np.nan) - paper["eer"].get(better, np.nan)
+            word = status(*spread[:, 0], said if pd.notna(said) else 1., n) if speaker_preset_of(first["preset"]).evidence else "plumbing only"
+            claims.append(dict(claim=claim, role=role, better=better, worse=worse, **same, n_seeds=n, eer_gain=round(gain[0], 2), low=round(spread[0, 0], 2),
+                               high=round(spread[1, 0], 2), min_dcf_gain=round(gain[1], 4), min_dcf_low=round(spread[0, 1], 4),
+                               min_dcf_high=round(spread[1, 1], 4), paper_eer_gain=round(said, 2), status=word))
+    return pd.DataFrame(lines), pd.DataFrame(claims)
+
+
+def shown(lines: pd.DataFrame) -> str:
+    "The systems as a reader wants them"
+    cell = lambda r, k, d: f"{r[k]:.{d}f} [{r[k + '_low']:.{d}f}, {r[k + '_high']:.{d}f}]"
+    return _markdown(pd.DataFrame([{"system": r["row"], "EER %, ours [95 %]": cell(r, "eer", 1), "EER %, paper": _number(r["paper_eer"], ".2f"),
+                                    "minDCF, ours [95 %]": cell(r, "min_dcf", 2), "minDCF, paper": _number(r["paper_min_dcf"], ".4f"),
+                                    "parameters": "" if pd.isna(r["params"]) else f"{int(r['params']):,}", "train s": _number(r["train_s"], ".0f")}
+                                   for _, r in lines.iterrows()]))
+
+
+def shown_claims(claims: pd.DataFrame) -> str:
+    "The claims as a reader wants them"
+    return _markdown(pd.DataFrame([{"said to help": c["claim"], "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
+                                    "paper": _number(c["paper_eer_gain"], "+z.2f"),
+                                    "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
+                                    "status": c["status"]} for _, c in claims.iterrows()]))
+
+
+NOTES = """EER in percent and minDCF at P_target 0.01, {costs}, smaller is better; the paper's figures are of other corpora and other trials, so only the direction of
+a difference can be compared. Interval: 95 %, paired bootstrap over seeds and speakers. Status as in the protocol, with a margin of one point of EER; fewer than
+five seeds decide nothing."""
+
+
+def markdown(folder: Path, sheet: str) -> str:
+    "<sheet>.md"
+    runs, _ = read(folder, sheet)
+    lines, claims = table(folder, sheet)
+    heads = {"TI": "Text-independent (Task 2)" if sheet == "imu_elevoc" else "Pairs of utterances", "TD": "Text-dependent (Task 1): who, and which phrase"}
+    parts = [f"## {heads[role]}\n\n{shown(part)}" for role, part in lines.groupby("role", sort=False)]
+    costs = "C_miss {c_miss:g}, C_fa {c_fa:g}".format(**COSTS[sheet]) + (" (the paper does not state them)" if sheet == "seo_kim" else "")
+    quoted = printed(sheet).query("row == ''")
+    name = {"seo_kim": "Seo & Kim 2020, Tables 3 and 4", "imu_elevoc": "IMU&Elevoc 2021, Tables 1 to 3"}[sheet]
+    who = ["system"] if "system" in quoted else ["model", "encoding", "trained_on"]
+    other = "; ".join(f"{', '.join(q[who])} {q['eer']:.2f} %" for _, q in quoted.iterrows())
+    return (f"# {name}\n\n{about(runs)}\n\n{NOTES.format(costs=costs)}\n\n" + "\n\n".join(parts) + f"\n\n## What is said to help\n\n{shown_claims(claims)}\n\n"
+            f"Quoted from the paper, not run: {other}.\n")
+
+
+def write(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "<sheet>.csv, <sheet>-claims.csv and <sheet>.md from runs and trials"
+    lines, claims = table(folder, sheet)
+    for name, text in ((f"{sheet}.csv", lines.to_csv(index=False)), (f"{sheet}-claims.csv", claims.to_csv(index=False)), (f"{sheet}.md", markdown(folder, sheet))):
+        write_text(Path(folder) / name, text)
+    return lines, claims
+
+
+def figure(lines: pd.DataFrame, folder: Path, sheet: str):
+    "EER of each system with its interval, and what the paper prints"
+    roles = list(dict.fromkeys(lines["role"]))
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(len(roles), 2, figsize=(6.8, .6 + .24 * len(lines)), layout="constrained", squeeze=False,
+                                 gridspec_kw=dict(height_ratios=[(lines["role"] == r).sum() for r in roles], width_ratios=(2, 1)))
+        for (left, right), role in zip(axes, roles):
+            part = lines[lines["role"] == role].reset_index(drop=True)
+            y = np.arange(len(part))[::-1]
+            left.errorbar(part["eer"], y, xerr=[part["eer"] - part["eer_low"], part["eer_high"] - part["eer"]], fmt="o", ms=4, color=COLOURS[0])
+            right.plot(part["paper_eer"], y, "s", ms=4, color=COLOURS[1], mfc="none")
+            left.set_yticks(y, part["row"].str.split("-", n=1).str[1]); right.set_yticks(y, [])
+            left.set(xlim=(0, None), title=f"ours{'' if sheet == 'seo_kim' else f', Task {TASK[role]}'}"); right.set(xlim=(0, None), title="paper")
+            for ax in (left, right): ax.set_ylim(-.6, len(part) - .4); ax.grid(axis="x", color="0.9")
+        for ax in axes[-1]: ax.set_xlabel("EER (%)")
+        save(fig, folder, sheet)
+    return fig
+
+
+def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
+    "DET curves of some systems, seed 0"
+    _, trials = read(folder, sheet)
+    trials = trials[trials["seed"] == trials["seed"].min()]
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, len(chosen), figsize=(3.4 * len(chosen), 3.2), layout="constrained", squeeze=False)
+        for ax, (role, rows) in zip(axes[0], chosen.items()):
+            part = trials[trials["role"] == role]
+            det_plot(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()})
+            if len(chosen) > 1: ax.set_title(f"Task {TASK[role]}")
+        save(fig, folder, f"{sheet}-det")
+    return fig
+
+
+def in_words(claims: pd.DataFrame) -> str:
+    "What the claims' intervals say, in a paragraph"
+    named = lambda part: "; ".join(part["claim"]) or "none"
+    up, down = claims[claims["low"] > MARGIN], claims[claims["high"] < -MARGIN]
+    rest = claims.drop([*up.index, *down.index])
+    return (f"Saves more than {MARGIN:g} point of EER, with the whole interval: {named(up)}. Costs more than that: {named(down)}. Neither: {named(rest)}. "
+            f"{claims['n_seeds'].iloc[0]} seed(s); with fewer than five the protocol decides nothing.")
