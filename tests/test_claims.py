@@ -5,7 +5,7 @@ from test_ablations import Invented
 
 from mkdcls.ablations import ablation_rows
 from mkdcls.engine import report
-from mkdcls.engine.claims import claims
+from mkdcls.engine.claims import claims, papers
 from mkdcls.runs import PRESETS
 
 
@@ -76,3 +76,15 @@ def test_kept_is_told_beside_base(tmp_path, gain, word):
         tmp_path / "table1.csv", index=False)
     line = at(claims(tmp_path), "keeps a substantial part")
     assert line["verdict"] == word and f"ECAPA {100 * (60 + gain) / 80:.0f} % of it (paper 70 %), base 75 %" in line["result"]
+
+
+def test_every_table_is_listed(tmp_path):
+    "Seven tables of two papers and one of the main one; words are counted from the files, and what is not there is said to be not run"
+    empty = papers({"stand-in": tmp_path})
+    assert list(empty["table"]) == ["1", "1, 2", "3", "4", "1", "2", "3"] and empty["status"].str.contains("not run at this size yet").sum() == 6
+    claims = [("feature recalibration", "sk-MLA-SAP"), ("the whole proposal against the baseline", "sk-GAP"), ("the whole proposal against LDE", "sk-LDE")]
+    pd.DataFrame([dict(claim=c, worse=w, n_seeds=3, status="undecided") for c, w in claims]).to_csv(tmp_path / "seo_kim-claims.csv", index=False)
+    pd.DataFrame([dict(seed=s, total_s=t) for s in (0, 1) for t in (120., 360.)]).to_csv(tmp_path / "seo_kim-runs.csv", index=False)
+    full = papers({"stand-in": tmp_path}).set_index(["paper", "table"])
+    assert full.loc[("Seo & Kim", "3"), "status"] == "stand-in, 3 seed(s): 2 undecided" and full.loc[("Seo & Kim", "4"), "status"] == "stand-in, 3 seed(s): 1 undecided"
+    assert full.loc[("Seo & Kim", "3"), "minutes a seed"] == "4"

@@ -169,3 +169,37 @@ def claims(folder: Path) -> pd.DataFrame:
          _turned(known))]
     out = pd.DataFrame([dict(claim=c, tested=t, result=r, verdict=s) for c, t, (r, s) in lines])
     return out.sort_values("verdict", key=lambda v: v == "not run", kind="stable").reset_index(drop=True)
+
+
+def _minutes(runs: pd.DataFrame | None) -> str:
+    "Minutes a seed, two rows at a time, as recorded"
+    return "" if runs is None else f"{runs['total_s'].sum() / runs['seed'].nunique() / 120:.0f}"
+
+
+STEPS = ("sk-GAP", "sk-MLA-GAP", "sk-SAP", "sk-MLA-SAP", "sk-MLA-SAP-FR")  # what Seo & Kim's Table 3 goes through; all else is Table 4's
+
+
+def _counted(words: pd.Series) -> str: return ", ".join(f"{n} {w}" for w, n in words.value_counts().items())
+
+
+def papers(results: dict[str, Path]) -> pd.DataFrame:
+    "Every table of the three papers: what regenerates it, in how many minutes a seed, and what came of its contrasts; `results`: name of a corpus → folder"
+    def told(name, kept=lambda t: t, column="status", file="{}.csv"):
+        found = {who: _csv(f, file.format(name)) for who, f in results.items()}
+        return "; ".join(f"{who}, {t['n_seeds'].max()} seed(s): {_counted(kept(t)[column])}" for who, t in found.items() if t is not None) or "not run at this size yet"
+    def spent(name): return _minutes(next((t for f in results.values() if (t := _csv(f, name)) is not None), None))
+    primary = lambda g: g[g["primary"] & (g["task"] == "agesup") & (g["scope"] == "pooled")]
+    of = lambda *starts: lambda c: c[c["claim"].str.startswith(starts)]
+    ti, td = ("deeper", "Res2Net", "squeeze", "cardinality"), ("Task 1: start", "Task 1: train all")
+    last = lambda c: c[~c["claim"].str.startswith((*ti, *td))]
+    counts = "parameters within 0.4 % of print, two to the integer; "
+    equal = "equal; 5,944,603 and 6,100,828 parameters, the paper's \"about 6 million\""
+    sk, imu = ("make table SHEET=seo_kim SEEDS=3", spent("seo_kim-runs.csv")), ("make table SHEET=imu_elevoc SEEDS=3", spent("imu_elevoc-runs.csv"))
+    lines = [("Baeg et al.", "1", "fourteen rows", "make table1 SEEDS=5", spent("runs.csv"), "primary contrasts: " + told("gains", primary)),
+             ("Seo & Kim", "1, 2", "architecture, from the modules", *sk, equal),
+             ("Seo & Kim", "3", "from GAP to MLA-SAP-FR-DLN", *sk, told("seo_kim", lambda c: c[c["worse"].isin(STEPS)], file="{}-claims.csv")),
+             ("Seo & Kim", "4", "other encodings, on one trunk", *sk, told("seo_kim", lambda c: c[~c["worse"].isin(STEPS)], file="{}-claims.csv")),
+             ("IMU&Elevoc", "1", "seven networks, Task 2", *imu, counts + told("imu_elevoc", of(*ti), file="{}-claims.csv")),
+             ("IMU&Elevoc", "2", "transfer, Task 1", *imu, told("imu_elevoc", of(*td), file="{}-claims.csv")),
+             ("IMU&Elevoc", "3", "fusion and distillation", *imu, told("imu_elevoc", last, file="{}-claims.csv"))]
+    return pd.DataFrame([dict(paper=p, table=t, what=w, command=f"`{c}`", **{"minutes a seed": m}, status=s) for p, t, w, c, m, s in lines])

@@ -8,12 +8,16 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from mkdcls.engine.figures import COLOURS, STYLE, save
 from mkdcls.engine.report import _markdown, _number, about
 from mkdcls.engine.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import write_table, write_text
-from mkdcls.evaluation import MARGIN, status
+from mkdcls.evaluation import MARGIN, confusion, prf, status
+from mkdcls.labels import CLASSES, TASKS, to_index
 from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, fuse_embeddings, fuse_scores, over_seeds
 from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_preset_of
 
@@ -165,6 +169,28 @@ def write(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name, text in ((f"{sheet}.csv", lines.to_csv(index=False)), (f"{sheet}-claims.csv", claims.to_csv(index=False)), (f"{sheet}.md", markdown(folder, sheet))):
         write_text(Path(folder) / name, text)
     return lines, claims
+
+
+def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, sheet: str) -> pd.DataFrame:
+    """<sheet>-probes.csv: can gender and age group be read off a speaker embedding? Macro F1 of a linear classifier, learnt on the training speakers' plain
+    utterances and asked about other people; chance guesses by the classes' shares, and then F1 is their mean"""
+    out = []
+    for row, seed in plan:
+        m = runner.lists(row, seed).manifest
+        if runner.rows[row].network == "phrases" or not {"gender", "agesup"} <= set(m): continue
+        parts, e = {p: m[m["split"] == p].reset_index(drop=True) for p in ("train", "test")}, runner.embeddings(row, seed)
+        x = {"train": e["train"][:len(parts["train"])].numpy(), "test": e["test"].mean(1).numpy()}
+        for task in ("gender", "agesup"):
+            known = {p: parts[p][task].isin(CLASSES[task]).to_numpy() for p in parts}
+            y = {p: to_index(parts[p][task][known[p]], task).numpy() for p in parts}
+            fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")).fit(x["train"][known["train"]], y["train"])
+            share = np.bincount(y["test"], minlength=TASKS[task]) / len(y["test"])
+            said = fit.predict(x["test"][known["test"]])
+            out.append(dict(row=row, seed=seed, task=task, f1=round(float(prf(confusion(y["test"], said, TASKS[task]))[2]), 2),
+                            chance=round(100 * float(np.mean(share)), 2), utterances=len(said)))
+    table = pd.DataFrame(out)
+    write_text(Path(folder) / f"{sheet}-probes.csv", table.to_csv(index=False))
+    return table
 
 
 def figure(lines: pd.DataFrame, folder: Path, sheet: str):
