@@ -196,7 +196,7 @@ def check_recipe(
 
 # %% ../nbs/method/14_causal.ipynb #ee07b864
 def _encoders(G, r): # U → X, U → K
-    net = {'ecapa': 'mkdcls.encoders.EcapaTdnn', 'resnet': 'mkdcls.encoders.ResNet'}[r['family']]
+    net = {'ecapa': 'mkdcls.encoders.EcapaTdnn', 'resnet': 'mkdcls.encoders.ResNet'}.get(r['family'], 'mkdcls.verification.bridge.speaker_encoder')
     G.add_node('U', setting=r.some('role'))
     G.add_node('X', setting=r.some('family', 'size', 'scale', 'variant', 'init', 'starts_from'))
     _arrow(G, 'U', 'X', net, **r.some('settings.student_view', 'reestimate'))

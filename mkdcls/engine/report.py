@@ -44,7 +44,7 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
             if (rec := runner.record(row, seed)) is None: continue
             r, where = runner.rows[row], rec["provenance"]
             knobs = {"knobs": json.dumps(turned)} if (turned := runner.knobs.turned()) else {}
-            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER[r.family], dataset=r.role, method=r.method,
+            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER.get(r.family, r.family), dataset=r.role, method=r.method,
                         kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"], preset=rec["preset"],
                         protocol=rec["identity"]["protocol"], data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
                         recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),

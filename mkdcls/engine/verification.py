@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from mkdcls.engine.figures import COLOURS, STYLE, save
 from mkdcls.engine.report import _markdown, _number, about
 from mkdcls.engine.speaker_runner import SpeakerRunner, measures
-from mkdcls.engine.store import write_table, write_text
+from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import MARGIN, confusion, prf, status
 from mkdcls.labels import CLASSES, TASKS, to_index
 from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, fuse_embeddings, fuse_scores, over_seeds
@@ -59,7 +59,7 @@ def fused_scores(runner: SpeakerRunner, role: str, how: str, seed: int) -> np.nd
 
 def publish(runner: SpeakerRunner, sheet: str, plan: list[tuple[str, int]], folder: Path):
     "<sheet>-runs.csv and <sheet>-trials.parquet: all that the tables need, from finished runs"
-    lines, tables = [], []
+    folder, lines, tables = writable(Path(folder)), [], []
     for row, seed in plan:
         rec, w = runner.record(row, seed), runner.record(row, seed)["provenance"]
         lines.append(dict(row=row, seed=seed, key=rec["key"], corpus=rec["corpus"], preset=rec["preset"], protocol=rec["identity"]["protocol"],
@@ -177,10 +177,11 @@ def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, she
     out = []
     for row, seed in plan:
         m = runner.lists(row, seed).manifest
-        if runner.rows[row].network == "phrases" or not {"gender", "agesup"} <= set(m): continue
+        asked = [t for t in ("gender", "agesup") if t in m and m[t].isin(CLASSES[t]).groupby(m["split"]).any().all()]
+        if runner.rows[row].network == "phrases" or not asked: continue
         parts, e = {p: m[m["split"] == p].reset_index(drop=True) for p in ("train", "test")}, runner.embeddings(row, seed)
         x = {"train": e["train"][:len(parts["train"])].numpy(), "test": e["test"].mean(1).numpy()}
-        for task in ("gender", "agesup"):
+        for task in asked:
             known = {p: parts[p][task].isin(CLASSES[task]).to_numpy() for p in parts}
             y = {p: to_index(parts[p][task][known[p]], task).numpy() for p in parts}
             fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")).fit(x["train"][known["train"]], y["train"])
@@ -188,7 +189,7 @@ def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, she
             said = fit.predict(x["test"][known["test"]])
             out.append(dict(row=row, seed=seed, task=task, f1=round(float(prf(confusion(y["test"], said, TASKS[task]))[2]), 2),
                             chance=round(100 * float(np.mean(share)), 2), utterances=len(said)))
-    table = pd.DataFrame(out)
+    table = pd.DataFrame(out, columns=["row", "seed", "task", "f1", "chance", "utterances"])
     write_text(Path(folder) / f"{sheet}-probes.csv", table.to_csv(index=False))
     return table
 

@@ -31,14 +31,15 @@ SV = StandIn('SV', (20, 30, 40, 50, 60), (1, 1, 1, 1, 1), 'by_age') # text-indep
 SVP = replace(SV, name='SVP') # the same with phrases: another name, so other people, as VoxCeleb and DeepMine have
 
 def divide(
-    manifest:pd.DataFrame, # utterance, speaker, gender, agesub
+    manifest:pd.DataFrame, # utterance, speaker; gender and agesub where they are known
     test:float=.25, # share of the speakers kept for enrolments and trials
     seed:int=0,
 )->pd.DataFrame: # a copy with the column `split`: train or test
-    "Speakers to learn from and speakers to be tested, never the same; alike in sex and decade"
+    "Speakers to learn from and speakers to be tested, never the same; alike in sex and decade where these are known"
     if not 0 <= test <= 1: raise ValueError(f"divide: test = {test} is no share of the speakers; give a number from 0 to 1")
     if test in (0, 1): return manifest.assign(split='test' if test else 'train')
-    return split_speakers(manifest, (1 - test, 0., test), seed)
+    known = manifest.assign(**{c: '' for c in ('gender', 'agesub') if c not in manifest})
+    return manifest.assign(split=split_speakers(known, (1 - test, 0., test), seed)['split'])
 
 # %% ../../nbs/verification/20_speakers.ipynb #d8ecc8f3
 def _spoken(m, takes): # rows of one speaker are phrase 0 take 0, phrase 0 take 1, ...

@@ -1,0 +1,137 @@
+"""The two verification sheets through the real command line at smoke, what their tables follow from, and a corpus of one's own in Kaldi's form."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile as sf
+import torch
+from numpy.testing import assert_allclose
+from safetensors.torch import load_file
+
+from mkdcls.engine import verification
+from mkdcls.engine.speaker_runner import SpeakerRunner, measures
+from mkdcls.verification.scores import fuse_embeddings
+from mkdcls.verification.systems import PRESETS
+
+ROOT = Path(__file__).resolve().parents[1]
+SHEET = "seo_kim"
+
+
+def table(runs, out, *more):
+    env = os.environ | {"MKDCLS_RUNS": str(runs), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-m", "mkdcls.engine.cli", "table", "--preset", "smoke", "--out", str(out), *more], cwd=out.parent, env=env,
+                          capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def sheet(tmp_path_factory):
+    top = tmp_path_factory.mktemp("sheet")
+    done = table(top / "runs", top / "out", "--sheet", SHEET)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return top
+
+
+def test_everything_is_there(sheet):
+    names = {f.name for f in (sheet / "out").rglob("*") if f.is_file()}
+    assert names >= {f"{SHEET}{t}" for t in (".csv", "-claims.csv", "-runs.csv", "-trials.parquet", "-probes.csv", ".md", ".ipynb", ".png", "-det.svg")}
+    lines, claims = (pd.read_csv(sheet / "out" / f"{SHEET}{t}.csv") for t in ("", "-claims"))
+    assert list(lines["row"]) == list(PRESETS["smoke"].rows(sheet=SHEET)) and set(claims["status"]) == {"plumbing only"}
+    assert (lines["eer_low"] <= lines["eer_high"]).all() and lines["paper_eer"].notna().sum() == 5
+
+
+def test_again_nothing_is_run(sheet):
+    before = (sheet / "out" / f"{SHEET}.csv").read_bytes()
+    done = table(sheet / "runs", sheet / "again", "--sheet", SHEET)
+    assert "0 of 10 runs to do" in done.stdout and (sheet / "again" / f"{SHEET}.csv").read_bytes() == before
+
+
+def test_tables_follow_from_the_trials(sheet, tmp_path):
+    for f in (sheet / "out").glob(f"{SHEET}-*"): (tmp_path / f.name).write_bytes(f.read_bytes())
+    verification.write(tmp_path, SHEET)
+    for t in (".csv", "-claims.csv", ".md"): assert (tmp_path / f"{SHEET}{t}").read_bytes() == (sheet / "out" / f"{SHEET}{t}").read_bytes()
+    runs, trials = verification.read(tmp_path, SHEET)
+    for _, r in runs.iterrows():
+        found = measures(trials[r["row"]].to_numpy(float), trials["target"].to_numpy(), SHEET)
+        assert_allclose([r["eer"], r["min_dcf"]], list(found.values()), atol=2e-5)
+
+
+def test_scores_follow_from_the_embeddings(sheet, monkeypatch):
+    monkeypatch.setenv("MKDCLS_RUNS", str(sheet / "runs"))
+    runner = SpeakerRunner("smoke", device="cpu")
+    e = runner.embeddings("sk-GAP", 0)["test"]
+    kept = runner.store.predictions("sk-GAP", 0, runner.key("sk-GAP", 0)[1])
+    assert_allclose(runner.trial_scores("sk-GAP", 0, e), kept["score"], atol=1e-6)
+    m, trials, _ = runner.lists("sk-GAP", 0)
+    of = dict(zip(m.loc[m["split"] == "test", "utterance"], e))
+    for _, t in kept.iloc[:20].iterrows():  # one trial at a time, without an index: an utterance enrols itself
+        by_hand = float((of[t["model"]].mean(0) * of[t["utterance"]].mean(0)).sum() / of[t["model"]].mean(0).norm())
+        assert abs(by_hand - t["score"]) < 1e-5
+
+
+def test_task_1_stands_on_task_2_and_on_the_phrases(tmp_path, monkeypatch):
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
+    two = {("TD", how): ("td-Res2Net-50", "td-ECAPA-TDNN") for how in ("scores", "embeddings", "aligned")}
+    monkeypatch.setattr(verification, "FUSIONS", two)
+    rows = PRESETS["smoke"].rows()
+    rows = {r: rows[r] for r in ("ti-Res2Net-50", "ti-ECAPA-TDNN", "td-phrases", "td-Res2Net-50", "td-ECAPA-TDNN")}
+    runner = SpeakerRunner("smoke", device="cpu", rows=rows)
+    assert runner.missing([("td-Res2Net-50", 0)]) == [("ti-Res2Net-50", 0), ("td-phrases", 0), ("td-Res2Net-50", 0)]
+    for r in rows: runner.run(r, 0)
+    said = runner.store.predictions("td-phrases", 0, runner.key("td-phrases", 0)[1]).set_index("utterance")["said"]
+    kept, (_, _, enrolled) = runner.store.predictions("td-Res2Net-50", 0, runner.key("td-Res2Net-50", 0)[1]), runner.lists("td-Res2Net-50", 0)
+    asked = enrolled.drop_duplicates("model").set_index("model")["phrase"]
+    plain = runner.trial_scores("td-Res2Net-50", 0, runner.embeddings("td-Res2Net-50", 0)["test"])
+    wrong = said[kept["utterance"]].to_numpy() != asked[kept["model"]].to_numpy()
+    assert wrong.any() and not wrong.all()
+    assert_allclose(kept["score"] - plain, np.where(wrong, -4., 0.), atol=1e-5)
+    both = [runner.embeddings(r, 0)["test"] for r in two["TD", "scores"]]
+    assert_allclose(verification.fused_scores(runner, "TD", "embeddings", 0),
+                    runner.biased("td-Res2Net-50", 0, runner.trial_scores("td-Res2Net-50", 0, fuse_embeddings(both))), atol=1e-6)
+    other = runner.store.predictions("td-ECAPA-TDNN", 0, runner.key("td-ECAPA-TDNN", 0)[1])["score"]
+    assert_allclose(verification.fused_scores(runner, "TD", "scores", 0), (kept["score"] + other) / 2, atol=1e-6)
+    assert np.isfinite(verification.fused_scores(runner, "TD", "aligned", 0)).all()
+
+
+def test_lists_of_ones_own(tmp_path):
+    "Noise in Kaldi's form: nothing to learn, but all the way to the table; age and sex are not known and nothing asks for them"
+    rng, scp, who = np.random.default_rng(0), [], []
+    (tmp_path / "data").mkdir()
+    for s, u in ((s, u) for s in range(8) for u in range(4)):
+        sf.write(tmp_path / "data" / f"s{s}-{u}.wav", .1 * rng.standard_normal(rng.integers(12_000, 20_000)), 8000)
+        scp.append(f"s{s}-{u} s{s}-{u}.wav\n")
+        who.append(f"s{s}-{u} s{s}\n")
+    (tmp_path / "data" / "wav.scp").write_text("".join(scp))
+    (tmp_path / "data" / "utt2spk").write_text("".join(who))
+    (tmp_path / "lists.toml").write_text('[TI]\nadapter = "kaldi"\nfolder = "data"\n')
+    done = table(tmp_path / "runs", tmp_path / "out", "--sheet", SHEET, "--corpus", str(tmp_path / "lists.toml"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "corpora of your own" in (tmp_path / "out" / f"{SHEET}.md").read_text("utf-8")
+    assert pd.read_csv(tmp_path / "out" / f"{SHEET}-probes.csv").empty
+
+
+@pytest.mark.parametrize("more,said", [(("--corpus", "real"), "CORPUS=real needs REAL="), (("--corpus", "nowhere.toml"), "there is no such file"),
+                                       (("--seeds", "0"), "at least 1"), (("--preset", "paper"), "for corpora of your own")])
+def test_mistakes_are_one_line(tmp_path, more, said):
+    done = table(tmp_path / "runs", tmp_path / "out", "--sheet", SHEET, *more)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
+    "A row that is interrupted in the middle goes on to the same weights"
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "a"))
+    rows = {"sk-GAP": PRESETS["smoke"].rows()["sk-GAP"]}
+    whole = SpeakerRunner("smoke", device="cpu", rows=rows)
+    whole.run("sk-GAP", 0)
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "b"))
+    def stop(what, done, of):
+        if "sk-GAP" in what and done == 2: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): SpeakerRunner("smoke", device="cpu", rows=rows, progress=stop).run("sk-GAP", 0)
+    again = SpeakerRunner("smoke", device="cpu", rows=rows)
+    again.run("sk-GAP", 0)
+    folders = [next((tmp_path / k).rglob("model.safetensors")) for k in "ab"]
+    a, b = (load_file(f) for f in folders)
+    assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
