@@ -124,6 +124,15 @@ def test_contrasts(sheet):
     assert (folder / "ablations.md").read_text().count("\n| ") >= len(table)
 
 
+def test_two_by_two(sheet):
+    "Clean or mixed speech heard, statistics as trained or re-estimated: the same seeds in a line, and no line without both scores"
+    folder, _ = sheet
+    runs = pd.read_csv(folder / "ablations" / "runs.csv", dtype={"row": str}).set_index(["row", "seed"])["agesup_f1"]
+    found = ablations.two_by_two(folder / "ablations")
+    assert list(found["trained"]) == ["base, hears x_normal"] and found["seeds"][0] == 1
+    assert list(found.loc[0, ["as trained", "re-estimated"]]) == [round(runs["3", 0], 1), round(runs["3r", 0], 1)]
+
+
 def test_verdicts():
     v = lambda *a: ablations.verdict(*a, True)
     assert [v(2., 5., 5), v(-5., -2., 5), v(-.5, .5, 5), v(-2., 2., 5), v(2., 5., 4)] == ["better", "worse", "no difference", "undecided", "undecided"]

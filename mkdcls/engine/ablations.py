@@ -92,11 +92,26 @@ Fewer than five seeds decide nothing.
 """
 
 
+def two_by_two(folder: Path) -> pd.DataFrame:
+    "Agesup F1 with the BatchNorm statistics of training and with re-estimated ones, of a row trained on clean and of one trained on mixed input"
+    runs, _ = read(folder)
+    at = lambda row, name, seeds: runs[(runs["row"] == row) & runs["seed"].isin(seeds)][name].mean()
+    out = []
+    for what, plain, again, column in (("base, hears x_normal", "3", "3r", "agesup_f1"), ("+MKD, hears x_mixup", "4a", "4a", "as_trained_agesup_f1"),
+                                       ("+CH, hears x_normal", "5", "5r", "agesup_f1"), ("+MKD+CH, hears x_mixup", "6", "6", "as_trained_agesup_f1")):
+        seeds = set(runs.loc[runs["row"] == plain, "seed"]) & set(runs.loc[runs["row"] == again, "seed"])
+        if not seeds or column not in runs: continue
+        out.append({"trained": what, "as trained": round(at(plain, column, seeds), 1), "re-estimated": round(at(again, "agesup_f1", seeds), 1),
+                    "seeds": len(seeds)})
+    return pd.DataFrame(out)
+
+
 def markdown(folder: Path, table: pd.DataFrame) -> str:
     "ablations.md"
     runs = read(folder)[0]
     body = "\n\n".join(paragraph(q, table) for q in ASKED)
-    return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{_markdown(shown(table))}"
+    both = f"Agesup F1 by what the student hears and by whose statistics it is scored with:\n\n{_markdown(two_by_two(folder))}"
+    return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{both}\n\n{_markdown(shown(table))}"
 
 
 def forest(table: pd.DataFrame, folder: Path):
