@@ -315,6 +315,18 @@ def _pointing(shares, cause, tasks):
             "what a cause changes a little but always.")
 
 
+def _specific(shares):
+    "Is it this cause that an explanation points at, or any?"
+    own = shares[shares["row"].ne("")].pivot_table("value", ["row", "task", "attribution"], "measure")
+    blind = shares[shares["attribution"] == INPUT].set_index("measure")["value"]
+    above = {c: own[f"truth_share_{c}"] - blind[f"truth_share_{c}"] for c in ("age", "gender")}
+    gender = own.index.get_level_values("task") == "gender"
+    asked, other = np.where(gender, above["gender"], above["age"]), np.where(gender, above["age"], above["gender"])
+    return (f"Measured from the picture's own share of each cause, {(asked > other).sum()} of {len(own)} explanations lie more on the cause that was asked for "
+            f"than on the other one; half would be no preference. On average {asked.mean():+z.3f} on the cause asked for and {other.mean():+z.3f} on the other. "
+            "To lie above chance where a cause shows is not yet to point at this cause.")
+
+
 def paragraphs(table: pd.DataFrame) -> dict[str, str]:
     "A paragraph for each question; every number and comparison in it is taken from the table"
     gap = table.loc[table["measure"] == "completeness_gap", "value"]
@@ -337,7 +349,7 @@ def paragraphs(table: pd.DataFrame) -> dict[str, str]:
     shares = table[table["measure"].str.startswith("truth_share")]
     if shares.empty: return say | {"Does it point where the cause is?": "The causes of these recordings are not known, so this cannot be asked of them."}
     for cause, tasks in (("gender", ("gender",)), ("age", ("agesup", "agesub"))): say[f"Does it point where {cause} is?"] = _pointing(shares, cause, tasks)
-    return say
+    return say | {"Does it point at this cause and no other?": _specific(shares)}
 
 
 def sounds(runner, row: str = "6", task: str = "gender", seed: int = 0, share: float = .2, seconds: float = 1.8) -> dict[str, Tensor]:

@@ -436,7 +436,8 @@ def figure_effects(table: pd.DataFrame, folder: Path | None = None):
     shown = {"channel": "do(studio), from telephone", "overlay": "do(second voice), from none", "age 25 to 65": "do(age 65), from 25", "gender": "do(other gender)"}
     kinds = {"tv": "agesup: total variation", "move": "agesup: signed movement (groups)", "z": "Z: distance (1 = another person)"}
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(3, 4, figsize=(9, 4.8), sharey="row", sharex="row", layout="constrained")
+        fig, axes = plt.subplots(3, 4, figsize=(9, 5.2), sharey="row", sharex="row", layout="constrained")
+        fig.get_layout_engine().set(hspace=.12)
         for j, (measure, label) in enumerate(kinds.items()):
             for ax, (under, title) in zip(axes[j], shown.items()):
                 part = _pick(data, under=under)
@@ -573,7 +574,7 @@ def say_effects(table: pd.DataFrame) -> str:
         out.append(f"**{words}.** The age answer should not move. Total variation: {_each(part)}. Moved less than base by more than its interval: "
                    f"{_list(_clear(base, -1))}; more: {_list(_clear(base, 1))}. Pushed towards older: {_list(_clear(push, 1))}; "
                    f"towards younger: {_list(_clear(push, -1))}. "
-                   f"Z moves by {_each(z)} of the distance to another person.")
+                   f"Z moves by {_each(z)} of the distance to another person" + (": the line moves it further than the person." if z["value"].min() > 1 else "."))
     part = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="")
     gap = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="should")
     out.append(f"**The same speaker at 25 and at 65.** The expected age group should move by {part['should'].iloc[0]:.2f} groups, as the oracle's does. "
@@ -585,7 +586,8 @@ def say_effects(table: pd.DataFrame) -> str:
                + f". The age answer should move by {age['should'].iloc[0]:.2f}; it moves by {_each(age)}.")
     out.append("*What this does not show*: a listener who always gives the same answer moves under no intervention, so do(channel) must be read beside do(age). "
                "The oracle hears the voice's latents themselves; a recording tells less, so no listener to recordings can be asked to move as far. Networks differ "
-               "in how confident they are; the shares of changed answers (in the table) do not depend on that. "
+               "in how confident they are; the shares of changed answers (in the table) do not depend on that. Rows with MKD are scored with re-estimated BatchNorm "
+               "statistics and base is not; a part of what sets them apart may be that. With one seed the intervals speak of other speakers, not of other trainings. "
                "All effects are those of this generator's voices and lines.")
     return "\n\n".join(out)
 
@@ -618,9 +620,10 @@ def say_labels(table: pd.DataFrame, scope: str = "LTV") -> str:
         worse = {w: _clear(_pick(part, against="base", wrong_labels=w), -1) for w in (few, many)}
         out.append(f"**{words}.** With {few:.1f} % of wrong age groups in training, then {many:.1f} %: "
                    + "; ".join(f"{NAMES[r]} {a:.1f}, then {b:.1f} ({b - a:+z.1f})" for r, (a, b) in ends.items())
-                   + f". Above base by more than the interval at the low end: {_list(better[few])}; at the high end: {_list(better[many])}. "
-                   f"Below it: {_list(worse[few])}; {_list(worse[many])}.")
-    out.append("*What this does not show*: how people mislabel. Slips to the neighbouring decade and labels of a second voice are the two kinds this generator has; "
+                   + f". Above base by more than the interval where few are wrong: {_list(better[few])}; where many are: {_list(better[many])}. "
+                   f"Below base where few are wrong: {_list(worse[few])}; where many are: {_list(worse[many])}.")
+    out.append("*What this does not show*: that one row loses less than another; the losses stand without an interval. Nor how people mislabel: slips to the "
+               "neighbouring decade and labels of a second voice are the two kinds this generator has; "
                "both are independent of how a person sounds, which real doubt about an age is not.")
     return "\n\n".join(out)
 
@@ -641,7 +644,8 @@ def say_refuters(table: pd.DataFrame) -> str:
         f"recordings is called studio, the gain stays within ±{coin[['low', 'high']].abs().max().max():.1f} points in 95 % of the draws; that range leaves out 0 for: "
         f"{inside(coin)}.",
         "**K of another utterance.** agesup macro F1 lost: " + "; ".join(f"{p.method}, {p.under[3:]}: {_cell(p, 1)}" for p in lost.itertuples())
-        + " points. With K of the same gender and age group only what K knows beyond the class is lost; with anybody's also what it knows of the class."))
+        + " points. What is lost is what the heads had from the utterance's own K and cannot get from the other: with K of the same gender and age group "
+        "what it knows beyond the class, with anybody's also what it knows of the class. A negative loss says that somebody else's K serves better."))
 
 
 def shown_effects(table: pd.DataFrame, measures: tuple = ("tv", "move", "changed")) -> pd.DataFrame:
