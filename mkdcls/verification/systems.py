@@ -8,13 +8,13 @@ __all__ = ['SHEETS', 'ROLES', 'MEASURED', 'FIVE', 'BEST', 'FUSED', 'FUSIONS', 'P
            'role_lists', 'identity']
 
 # %% ../../nbs/verification/28_systems.ipynb #1f77ac36
-import tomllib
+import ast, inspect, tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
 import torch
 from torch import nn
-from ..engine.codehash import code_hashes
+from ..engine.codehash import code_hashes, tree_hash
 from ..engine.intake import prepared_real
 from ..engine.store import ROOT, plain
 from ..runs import PROTOCOL, recordings
@@ -223,4 +223,5 @@ def identity(
     "What makes a run this run (protocol, section 5)"
     page = 'phrases' if s.network == 'phrases' else 'seo_kim' if s.sheet == 'seo_kim' else 'imu_networks'
     code = code_hashes('mkdcls.verification.training', f'mkdcls.verification.{page}', 'mkdcls.verification.frontend')
+    code['build'] = tree_hash(ast.parse(inspect.getsource(build)))
     return dict(system=plain(s), seed=seed, data=fingerprint, protocol=PROTOCOL, code=code, parents=parents, test=plain(test))
