@@ -198,22 +198,23 @@ MARKS = {"3": ("o", 0), "6": ("D", 1), "7": ("s", 2), "10": ("^", 3)}
 
 
 def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
-    "One utterance: the picture, and four attributions below it for each task of the full rows of both encoders"
+    "One utterance: the picture, and four attributions below it for gender and agesup, by the full rows of both encoders"
     size = SIZES[runner.preset.name]
     what = heard(runner, seed, size)
     i = int(what.n_frames.argmax())
     n = what.n_frames[i:i + 1]
     x = what.x[i:i + 1, :int(n)]
-    columns = [(row, task) for row in rows for task in runner.rows[row].tasks]
+    columns = [(row, task) for row in rows for task in ("gender", "agesup")]
     hz, extent = band_hz(), (0, int(n) / 100, 0, 80)
     with mpl.rc_context(STYLE | {"image.interpolation": "nearest"}):
-        fig, axes = plt.subplots(1 + len(PANELS), len(columns), figsize=(1.6 * len(columns), 5.8), dpi=72, sharex=True, sharey=True,
+        fig, axes = plt.subplots(1 + len(PANELS), len(columns), figsize=(2.3 * len(columns), 7.), dpi=72, sharex=True, sharey=True,
                                  layout="constrained", squeeze=False)
         for (row, task), column in zip(columns, axes.T):
             f = Answer(runner.trained(row, seed).cpu(), task)
             target = answered(f, x, n)
             column[0].imshow(x[0].T, origin="lower", aspect="auto", cmap="gray_r", vmin=-30, vmax=30, extent=extent)
-            column[0].set_title(f"{ENCODER[runner.rows[row].family]} {runner.rows[row].method}\n{task}: says {CLASSES[task][int(target[0])]}", fontsize=7)
+            said = f"{task}: says {CLASSES[task][int(target[0])]}, label {what.manifest[task][i]}"
+            column[0].set_title(f"{ENCODER[runner.rows[row].family]} {runner.rows[row].method}\n{said}", fontsize=8)
             for ax, name in zip(column[1:], PANELS):
                 a = attribute(f, x, n, name, target, **size.settings(name))[0]
                 top = max(float(a.abs().quantile(.99)), 1e-12)
@@ -221,7 +222,7 @@ def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
                 ax.imshow(a.T, origin="lower", aspect="auto", extent=extent, **look)
             column[-1].set_xlabel("time (s)")
             column[-1].xaxis.set_major_locator(mpl.ticker.MaxNLocator(2))
-        for ax, name in zip(axes[:, 0], ("log-Mel input", *PANELS)): ax.set_ylabel(f"{NICE.get(name, name)}\nkHz")
+        for ax, name in zip(axes[:, 0], ("log-Mel input", *PANELS)): ax.set_ylabel(f"{NICE.get(name, name).replace('integrated ', 'int. ')}\nkHz")
         axes[0, 0].set_yticks([int((hz < f).sum()) for f in (300, 1000, 2000, 3400)], ["0.3", "1", "2", "3.4"])
         for ax in axes.flat: ax.spines[["top", "right"]].set_visible(True)
         save(fig, folder, "attribution_examples")
