@@ -44,7 +44,7 @@ def test_table1_words(tmp_path, status, word):
 
 def test_intervention_words(tmp_path):
     words = ("Mechanisms from Z on", "Causal learning", "Mixup-based")
-    for n, more, want in ((5, {}, ("speaks against it", "speaks for it", "speaks for it")), (1, {}, ("undecided",) * 3),
+    for n, more, want in ((5, {}, ("speaks against it", "speaks for it", "speaks for it")), (1, {}, ("undecided (1 seed)",) * 3),
                           (5, dict(move=0., gain=-4.), ("undecided", "speaks against it", "speaks against it")), (5, dict(gain=1.), (None, "undecided", "undecided"))):
         interventions(n, **more).to_csv(tmp_path / "interventions.csv", index=False)
         table = claims(tmp_path)
@@ -53,7 +53,7 @@ def test_intervention_words(tmp_path):
 
 def test_ablation_words(tmp_path):
     right = {"4a": .95, "random": .6, "features": .6, "reversed": .9, "5r": .99, "subasl": .7, "subce": .7, "6": .6, "bd": .6}
-    for seeds, word in ((5, "speaks for it"), (2, "undecided")):
+    for seeds, word in ((5, "speaks for it"), (2, "undecided (2 seeds)")):
         runner = Invented(right, dict.fromkeys(ablation_rows(PRESETS["laptop"]), seeds))
         report.publish([(runner, [(r, s) for s in range(seeds) for r in runner.rows])], tmp_path / "ablations")
         table = claims(tmp_path)

@@ -27,9 +27,14 @@ def _records(folder: Path):
 def _span(v, low, high, digits=1) -> str: return f"{v:+z.{digits}f} [{low:+z.{digits}f}, {high:+z.{digits}f}]"
 
 
+def _few(n_seeds: int) -> str:
+    "'undecided' with its reason, or nothing where there are seeds enough"
+    return "" if n_seeds >= MIN_SEEDS else f"undecided ({n_seeds:g} seed{'s' if n_seeds > 1 else ''})"
+
+
 def _word(low: float, high: float, n_seeds: int) -> str:
     "For a claim that says 'more': what an interval says"
-    if n_seeds < MIN_SEEDS: return "undecided"
+    if few := _few(n_seeds): return few
     if low > MARGIN: return "speaks for it"
     if high < -MARGIN: return "speaks against it"
     return "speaks against it (no difference)" if -MARGIN < low and high < MARGIN else "undecided"
@@ -82,7 +87,7 @@ def _fewer(records) -> tuple[str, str]:
         broken = {r: (np.asarray(PARENT)[p["agesub"].to_numpy(int)] != p["agesup"].to_numpy(int)).astype(float) for r, p in part.items()}
         share.append(per_speaker(np.stack([broken["5r"], broken["subasl"], broken["5r"] - broken["subasl"]], 1), part["5r"]["speaker"]))
     got = mean_interval(share, 2000)
-    words = "undecided" if len(seeds) < MIN_SEEDS or got.low[2] < 0 < got.high[2] else "speaks for it" if got.high[2] < 0 else "speaks against it"
+    words = _few(len(seeds)) or "undecided" if len(seeds) < MIN_SEEDS or got.low[2] < 0 < got.high[2] else "speaks for it" if got.high[2] < 0 else "speaks against it"
     with_, without, change = 100 * got.value
     return f"{with_:.1f} % with it, {without:.1f} % without: {_span(change, 100*got.low[2], 100*got.high[2])}", words
 
@@ -109,7 +114,7 @@ def _drift(known) -> tuple[str, str]:
     for row, name in (("3", "base"), ("6", "+MKD+CH")):
         r = _line(known, sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
         if r is None: return NOT_RUN
-        word = "undecided" if r["n_seeds"] < MIN_SEEDS or r["low"] < 0 < r["high"] else "speaks against it"
+        word = _few(int(r["n_seeds"])) or ("undecided" if r["low"] < 0 < r["high"] else "speaks against it")
         parts.append((name, f"{_span(r['value'], r['low'], r['high'], 2)} age groups", word))
     result, word = _several(*parts)
     return f"studio instead of telephone moves the expected answer by {result}; 0 would be no drift", word
@@ -123,8 +128,9 @@ def _labels(known) -> tuple[str, str]:
             for a in (levels.min(), levels.max())]
     if any(e is None for e in ends): return NOT_RUN
     least, most = ends
-    apart = least["n_seeds"] >= MIN_SEEDS and (most["low"] > least["high"] or most["high"] < least["low"])
+    apart = most["low"] > least["high"] or most["high"] < least["low"]
     word = "undecided" if not apart else "speaks for it" if most["low"] > least["high"] else "speaks against it"
+    word = _few(int(least["n_seeds"])) or word
     return "; ".join(f"{100 * e['adjacent']:.0f} % slipped: {_span(e['value'], e['low'], e['high'])}" for e in ends), word
 
 
