@@ -72,7 +72,7 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part = target.with_name(f".{target.stem}.part.ipynb")
     try:
         papermill.execute_notebook(str(notebook), str(part), parameters, log_output=False, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                                   autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3")
+                                   autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=ERROR"])
     except papermill.PapermillExecutionError as e:
         if e.ename not in MISTAKES: raise
         print(file=sys.stderr)  # ends a line that a progress bar may have left open

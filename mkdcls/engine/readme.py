@@ -82,7 +82,8 @@ def render(nb: nbformat.NotebookNode) -> str:
 def execute(nb: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     "A copy of the notebook with fresh outputs"
     from nbclient import NotebookClient
-    return NotebookClient(deepcopy(nb), timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}}).execute()
+    return NotebookClient(deepcopy(nb), timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}},
+                          extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
