@@ -135,3 +135,29 @@ def test_killed_and_resumed_is_the_same(tmp_path, monkeypatch):
     folders = [next((tmp_path / k).rglob("model.safetensors")) for k in "ab"]
     a, b = (load_file(f) for f in folders)
     assert a.keys() == b.keys() and all(torch.equal(v, b[k]) for k, v in a.items())
+
+
+# ---- what is committed
+
+def committed() -> list[tuple[Path, str]]:
+    "Folders of results that git knows, and which of the two sheets they hold"
+    git = subprocess.run(["git", "-C", ROOT, "ls-files", "paper/results/*-runs.csv"], capture_output=True, text=True)
+    files = [ROOT / f for f in git.stdout.split()] if git.returncode == 0 else (ROOT / "paper" / "results").glob("*/*-runs.csv")
+    return sorted((f.parent, f.name.removesuffix("-runs.csv")) for f in files if f.name.removesuffix("-runs.csv") in ("seo_kim", "imu_elevoc"))
+
+
+@pytest.mark.parametrize("results,name", committed(), ids=lambda v: v if isinstance(v, str) else v.name)
+def test_committed_sheets_hold_together(results, name, tmp_path, monkeypatch):
+    "Tables follow from the trials; on the stand-in every run is the one that would be made today; no trace of a machine"
+    for f in results.glob(f"{name}-*"): (tmp_path / f.name).write_bytes(f.read_bytes())
+    verification.write(tmp_path, name)
+    for t in (".csv", "-claims.csv", ".md"): assert (tmp_path / f"{name}{t}").read_text("utf-8") == (results / f"{name}{t}").read_text("utf-8"), f"{name}{t}"
+    runs, _ = verification.read(results, name)
+    corpus, preset = results.name.rsplit("-", 1)
+    assert set(runs["preset"]) == {preset} and not runs["commit"].str.endswith("+").any()
+    assert set(runs["row"]) == set(PRESETS[preset].rows(corpus, name))
+    assert "/work/" not in (results / f"{name}.ipynb").read_text("utf-8") and "/tmp/" not in (results / f"{name}.ipynb").read_text("utf-8")
+    if corpus != "standin": return
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    runner = SpeakerRunner(preset, device="cpu")
+    for _, r in runs.iterrows(): assert r["key"] == runner.key(r["row"], r["seed"])[1], f"row {r['row']}, seed {r['seed']} would be another run today"
