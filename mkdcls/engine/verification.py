@@ -221,7 +221,7 @@ def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
         fig, axes = plt.subplots(1, len(chosen), figsize=(3.4 * len(chosen), 3.2), layout="constrained", squeeze=False)
         for ax, (role, rows) in zip(axes[0], chosen.items()):
             part = trials[trials["role"] == role]
-            det_plot(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()})
+            det_plot(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()}, low=.005)
             if len(chosen) > 1: ax.set_title(f"Task {TASK[role]}")
         save(fig, folder, f"{sheet}-det")
     return fig
