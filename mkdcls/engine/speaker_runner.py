@@ -98,7 +98,7 @@ class SpeakerRunner(Runner):
         "Scores after the phrase network has had its say; those of a row without one stay"
         if (p := self.rows[row].phrases) is None: return scores
         said = self.store.predictions(p, seed, self.key(p, seed)[1]).set_index("utterance")["said"]
-        m, trials, enrolled = self.lists(row, seed)
+        _, trials, enrolled = self.lists(row, seed)
         asked = enrolled.drop_duplicates("model").set_index("model")["phrase"]
         return phrase_bias(scores, said.loc[trials["utterance"]].to_numpy(), asked.loc[trials["model"]].to_numpy())
 
@@ -134,8 +134,8 @@ class SpeakerRunner(Runner):
             segments, whole = (embed_all(net, f, torch.arange(len(f)), self.preset.frames, n, precision=s.settings.precision).cpu()
                                for f, n in ((test, self.preset.segments), (train, 1)))
             save_file(dict(test=segments, train=whole[:, 0].contiguous()), folder / EMBEDDINGS)
-            table = self.lists(row, seed).trials.assign(score=(plain := self.trial_scores(row, seed, segments)))
-            table["score"] = table["score"] if s.phrases is None else self.biased(row, seed, plain)
+            plain = self.trial_scores(row, seed, segments)
+            table = self.lists(row, seed).trials.assign(score=self.biased(row, seed, plain))
             metrics = measures(table["score"], table["target"], s.sheet)
             if s.phrases is not None: metrics |= {f"{k}_any_phrase": v for k, v in measures(plain, table["target"], s.sheet).items()}
         write_weights(folder / "model.safetensors", net)

@@ -173,7 +173,7 @@ def write(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, sheet: str) -> pd.DataFrame:
     """<sheet>-probes.csv: can gender and age group be read off a speaker embedding? Macro F1 of a linear classifier, learnt on the training speakers' plain
-    utterances and asked about other people; chance guesses by the classes' shares, and then F1 is their mean"""
+    utterances and asked about other people; chance is a guess by the classes' shares, whose macro F1 is one in K"""
     out = []
     for row, seed in plan:
         m = runner.lists(row, seed).manifest
@@ -185,10 +185,9 @@ def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, she
             known = {p: parts[p][task].isin(CLASSES[task]).to_numpy() for p in parts}
             y = {p: to_index(parts[p][task][known[p]], task).numpy() for p in parts}
             fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")).fit(x["train"][known["train"]], y["train"])
-            share = np.bincount(y["test"], minlength=TASKS[task]) / len(y["test"])
             said = fit.predict(x["test"][known["test"]])
             out.append(dict(row=row, seed=seed, task=task, f1=round(float(prf(confusion(y["test"], said, TASKS[task]))[2]), 2),
-                            chance=round(100 * float(np.mean(share)), 2), utterances=len(said)))
+                            chance=round(100 / TASKS[task], 2), utterances=len(said)))
     table = pd.DataFrame(out, columns=["row", "seed", "task", "f1", "chance", "utterances"])
     write_text(Path(folder) / f"{sheet}-probes.csv", table.to_csv(index=False))
     return table
