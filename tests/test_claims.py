@@ -24,6 +24,7 @@ def interventions(n_seeds, move=.3, gain=4.):
     lines += [base | dict(sheet="rho", row="6", train_rho=.8, test_rho=t, measure="f1", against="base") | span(gain) for t in (-.8, .8)]
     lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=a, scope="LTV", measure="f1", against="base") | span(v)
               for a, v in ((0., 0.), (.2, gain / 2), (.4, gain))]
+    lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=.4, scope="LTV", measure="fall_f1", against="base") | span(-gain, 1.5)]
     return pd.DataFrame(lines)
 
 

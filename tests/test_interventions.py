@@ -122,6 +122,30 @@ def test_label_noise_from_kept_answers(sheet, monkeypatch):
     acc = got[(got["scope"] == "pooled") & (got["task"] == "agesup") & (got["measure"] == "accuracy") & (got["against"] == "")].set_index("row")["value"]
     n = len(sheets._test(sheet.runner(), 0, None))
     for i, row in enumerate(sheets.ROWS): assert acc[row] == pytest.approx(100 * (1 - i / n), abs=1e-4)
+    at = t[(t["under"] == "adjacent") & (t["scope"] == "pooled") & (t["task"] == "agesup") & (t["against"] == "")].set_index(["measure", "row", "adjacent"])["value"]
+    for row in sheets.ROWS: assert at["fall_accuracy", row, .4] == pytest.approx(at["accuracy", row, .1] - at["accuracy", row, .4], abs=2e-5)
+
+
+def test_losses_to_wrong_labels_are_paired(sheet, monkeypatch):
+    def answers(self, row, seed, key):  # base errs everywhere where more labels are wrong, nobody else ever
+        m = sheets._test(sheet.runner(), seed, None)
+        y = {t: truth(m, t) for t in sheets.ASKED}
+        bad = row == "3" and key == "many"
+        told = {f"true_{t}": v for t, v in y.items()} | {t: (v + bad) % (v.max() + 1) for t, v in y.items()}
+        return pd.DataFrame(dict(speaker=m["speaker"], corpus=m["corpus"], **told))
+    monkeypatch.setattr("mkdcls.engine.store.RunStore.predictions", answers)
+    monkeypatch.setattr("mkdcls.engine.runner.Runner.key", lambda self, row, seed: (None, "few" if self.knobs.adjacent is None else "many"))
+    t = sheets.knob_labels(sheet, 1)
+    lost = t[(t["measure"] == "fall_accuracy") & (t["under"] == "adjacent") & (t["scope"] == "LTV") & (t["task"] == "gender")]
+    lost = lost.set_index(["row", "against"])[["value", "low", "high"]]
+    assert (lost.loc[("3", "")] == 100).all() and (lost.loc[("4a", "")] == 0).all() and (lost.loc[("4a", "base")] == -100).all(), "what is lost, less what base loses"
+
+
+def test_seeds_that_are_recorded_anyway_are_heard(sheet, monkeypatch):
+    have = {(r, s) for s in (0, 1, 2, 4) for r in sheets.ROWS} - {("6", 4)}
+    monkeypatch.setattr("mkdcls.engine.runner.Runner.record", lambda self, row, seed: {} if (row, seed) in have else None)
+    assert [sheet.heard_seeds(n) for n in (1, 3, 4)] == [3, 3, 4], "without a gap, and never fewer than asked for"
+    assert sheet.todo(1)["runs"].iloc[0] == 3 * len(sheets.ROWS) and (sheet.todo(1)["runs"].iloc[1:] <= len(sheets.RHO_ROWS)).all()
 
 
 def test_placebo_is_exactly_zero_and_nulls_hold_zero(sheet, listened):
@@ -154,9 +178,11 @@ def test_permuted_k_costs_nothing_where_k_is_not_read(sheet, monkeypatch):
 
 def test_words_figures_and_file(sheet, listened, rho, tmp_path):
     effects, refuters = sheets.effects(sheet, listened), pd.concat([sheets.refuters(sheet, listened), sheets.permuted_k(sheet, 1, times=1)])
-    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup", measure="f1", against=a,
-                                value=v, low=v - 1, high=v + 1) for r, v in zip((*sheets.ROWS, "chance"), (60., 62, 61, 58, 33)) for w in (2., 9.) for a in ("", "base")
-                           if not (a and r in ("3", "chance"))]).reindex(columns=sheets.COLUMNS)
+    scores = dict(zip((*sheets.ROWS, "chance"), (60., 62, 61, 58, 33)))
+    said = [(r, w, "f1", a, v) for r, v in scores.items() for w in (2., 9.) for a in ("", "base") if not (a and r in ("3", "chance"))]
+    said += [(r, 9., "fall_f1", a, 0.) for r in sheets.ROWS for a in ("", "base") if r != "3" or not a]
+    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup", measure=k, against=a,
+                                value=v, low=v - 1, high=v + 1, n_seeds=1) for r, w, k, a, v in said]).reindex(columns=sheets.COLUMNS)
     table = sheets.write(tmp_path, effects, rho, labels, refuters)
     back = sheets.read(tmp_path)
     assert len(back) == len(table) and list(back) == sheets.COLUMNS and set(back["sheet"]) == {"effects", "rho", "label_noise", "refuters"}

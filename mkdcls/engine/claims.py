@@ -126,12 +126,11 @@ def _labels(known) -> tuple[str, str]:
     levels = known.loc[(known["sheet"] == "label_noise") & (known["under"] == "adjacent"), "adjacent"]
     ends = [_line(known, sheet="label_noise", under="adjacent", adjacent=a, scope="LTV", row="4a", task="agesup", measure="f1", against="base")
             for a in (levels.min(), levels.max())]
-    if any(e is None for e in ends): return NOT_RUN
-    least, most = ends
-    apart = most["low"] > least["high"] or most["high"] < least["low"]
-    word = "undecided" if not apart else "speaks for it" if most["low"] > least["high"] else "speaks against it"
-    word = _few(int(least["n_seeds"])) or word
-    return "; ".join(f"{100 * e['adjacent']:.0f} % slipped: {_span(e['value'], e['low'], e['high'])}" for e in ends), word
+    lost = _line(known, sheet="label_noise", under="adjacent", scope="LTV", row="4a", task="agesup", measure="fall_f1", against="base")
+    if lost is None or any(e is None for e in ends): return NOT_RUN
+    word = _few(int(lost["n_seeds"])) or ("speaks for it" if lost["high"] < 0 else "speaks against it" if lost["low"] > 0 else "undecided")
+    both = "; ".join(f"{100 * e['adjacent']:.0f} % slipped: {_span(e['value'], e['low'], e['high'])}" for e in ends)
+    return f"{both}; grows by {_span(-lost['value'], -lost['high'], -lost['low'])}", word
 
 
 def _turned(known) -> tuple[str, str]:

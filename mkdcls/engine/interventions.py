@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 
 import matplotlib as mpl
@@ -21,7 +22,7 @@ from mkdcls.engine.figures import COLOURS, STYLE, save
 from mkdcls.engine.prepare import features_of, placed
 from mkdcls.engine.runner import Runner
 from mkdcls.engine.store import digest, writable, write_text
-from mkdcls.evaluation import bootstrap, confusion, prf
+from mkdcls.evaluation import MIN_SEEDS, bootstrap, confusion, prf
 from mkdcls.labels import TASKS
 from mkdcls.runs import PROTOCOL, Knobs, preset_of, rows_of
 from mkdcls.scm import posterior, truth
@@ -91,13 +92,19 @@ class Sheet:
         plan = {Knobs(): ROWS} | {Knobs(rho=r): RHO_ROWS for r in self.size.rhos}
         return plan | {k: ROWS for ks in self.noises().values() for k in ks}
 
+    def heard_seeds(self, seeds: int) -> int:
+        "Seeds whose networks are listened to: those asked for, and beyond them those that Table 1 has recorded anyway"
+        more = range(seeds, max(seeds, MIN_SEEDS))
+        return seeds + len([*takewhile(lambda s: all(self.runner().record(r, s) is not None for r in ROWS), more)])
+
     def todo(self, seeds: int) -> pd.DataFrame:
         "A line for each setting: its runs, and how many are there"
         lines = []
         for knobs, rows in self.plan().items():
-            done = sum(self.runner(knobs).record(r, s) is not None for r in rows for s in range(seeds))
+            n = self.heard_seeds(seeds) if knobs == Knobs() else seeds
+            done = sum(self.runner(knobs).record(r, s) is not None for r in rows for s in range(n))
             what = ", ".join(f"{k} = {v:g}" for k, v in (("ρ", knobs.rho), ("adjacent", knobs.adjacent), ("overlay label", knobs.overlay_label)) if v is not None)
-            lines.append(dict(corpus=what or "as in Table 1", rows=" ".join(rows), runs=len(rows) * seeds, done=done))
+            lines.append(dict(corpus=what or "as in Table 1", rows=" ".join(rows), runs=len(rows) * n, done=done))
         return pd.DataFrame(lines).set_index("corpus")
 
     def run(self, seeds: int):
@@ -108,7 +115,7 @@ class Sheet:
         "A line for each finished run of the plan: what it is, what it was made with, its scores"
         lines = []
         for knobs, rows in self.plan().items():
-            for seed, row in ((s, r) for s in range(seeds) for r in rows):
+            for seed, row in ((s, r) for s in range(seeds if knobs != Knobs() else self.heard_seeds(seeds)) for r in rows):
                 if (rec := self.runner(knobs).record(row, seed)) is None: continue
                 where = rec["provenance"]
                 lines.append(dict(rho=knobs.rho, adjacent=knobs.adjacent, overlay_label=knobs.overlay_label, row=row, method=NAMES[row], seed=seed, key=rec["key"],
@@ -153,9 +160,9 @@ class Listened:
 
 
 def listen(sheet: Sheet, seeds: int) -> list[Listened]:
-    "Each test utterance rendered once in each world and heard once by each row"
+    "Each test utterance rendered once in each world and heard once by each row, for all seeds that are recorded"
     runner, out = sheet.runner(), []
-    for seed in range(seeds):
+    for seed in range(sheet.heard_seeds(seeds)):
         m = _test(runner, seed).iloc[:sheet.size.utterances]
         f, at = rendered(m, WORLDS, runner.device, partial(sheet.progress, f"seed {seed}: speech of {len(WORLDS)} worlds"))
         heard, kept = {"oracle": {w: oracle_hears(intervene(m, **do), ASKED) for w, do in WORLDS.items()}}, {}
@@ -294,36 +301,49 @@ def knob_rho(sheet: Sheet, seeds: int) -> pd.DataFrame:
 
 
 def knob_labels(sheet: Sheet, seeds: int) -> pd.DataFrame:
-    "Scores on true labels against the share of wrong age groups in training; from the answers that the runs have kept"
+    """Scores on true labels against the share of wrong age groups in training, and what is lost from the smallest share to the largest.
+
+    From the answers that the runs have kept. All settings have the same test speakers, so losses are paired.
+    """
     lines, ltv = [], STANDINS["LTV"]
     for kind, settings in sheet.noises().items():
-        for knobs in settings:
-            runner, wrong, cms, n, y = sheet.runner(knobs), [], {}, {}, {}
-            for seed in range(seeds):
+        wrong, cms, n, y = np.zeros((len(settings), seeds)), {}, {}, {}
+        for seed in range(seeds):
+            for k, knobs in enumerate(settings):
+                runner = sheet.runner(knobs)
                 m = runner.manifest(runner.rows["3"].role, seed)[0]
                 train = m.iloc[rows_of(m, "train").numpy()]
-                wrong.append(100 * (train["agesup"] != train["true_agesup"]).mean())
+                wrong[k, seed] = 100 * (train["agesup"] != train["true_agesup"]).mean()
                 tables = {row: runner.store.predictions(row, seed, runner.key(row, seed)[1]) for row in ROWS}
                 for scope in ("LTV", "pooled"):
-                    parts = {row: p[p["corpus"] == scope] if scope == "LTV" else p for row, p in tables.items()}
+                    parts = [p[p["corpus"] == scope] if scope == "LTV" else p for p in tables.values()]
                     for t in ASKED:
-                        cms.setdefault((scope, t), []).append([_cm(p[f"true_{t}"].to_numpy(int), p[t].to_numpy(int), p["speaker"], t) for p in parts.values()])
-                        y[scope, t] = parts["3"][f"true_{t}"].to_numpy(int)
-                    n[scope] = n.get(scope, 0) + parts["3"]["speaker"].nunique()
-            where = dict(sheet="label_noise", under=kind, adjacent=ltv.label_noise if knobs.adjacent is None else knobs.adjacent,
-                         overlay_label=ltv.overlay_label if knobs.overlay_label is None else knobs.overlay_label, wrong_labels=np.mean(wrong))
-            for (scope, t), seeds_ in cms.items():
-                point, sims = _scored(seeds_, sheet.size.draws)
-                low, high = np.percentile(sims, [2.5, 97.5], axis=0)
-                chance = _chance(y[scope, t], t)
-                for j, measure in enumerate(SCORES):
-                    head = where | dict(scope=scope, task=t, measure=measure) | _about(sheet, seeds, n[scope])
-                    lines.append(head | dict(row="chance", method=NAMES["chance"], value=chance[j], low=chance[j], high=chance[j]))
-                    for i, row in enumerate(ROWS):
-                        lines.append(head | dict(row=row, method=NAMES[row], value=point[i, j], low=low[i, j], high=high[i, j]))
-                        if not i: continue
-                        v, a, b = _differences(point, sims, {0: (i, 0)})[0]
-                        lines.append(head | dict(row=row, method=NAMES[row], against="base", value=v[j], low=a[j], high=b[j]))
+                        cms.setdefault((scope, t), {}).setdefault(seed, []).extend(_cm(p[f"true_{t}"].to_numpy(int), p[t].to_numpy(int), p["speaker"], t) for p in parts)
+                        y[scope, t] = parts[0][f"true_{t}"].to_numpy(int)
+                    n[scope, seed] = parts[0]["speaker"].nunique()
+        share = wrong.mean(1)
+        for (scope, t), each in cms.items():
+            point, sims = _scored([*each.values()], sheet.size.draws)  # [settings × rows, 2], and so for each draw
+            point, sims = (v.reshape(*v.shape[:-2], len(settings), len(ROWS), 2) for v in (point, sims))
+            (low, high), chance = np.percentile(sims, [2.5, 97.5], axis=0), _chance(y[scope, t], t)
+            about = dict(sheet="label_noise", under=kind, scope=scope, task=t) | _about(sheet, seeds, sum(v for (s, _), v in n.items() if s == scope))
+            def add(values, where, row, against="", measures=SCORES, about=about):
+                for j, measure in enumerate(measures):
+                    value, a, b = (v[j] for v in values)
+                    lines.append(about | where | dict(row=row, method=NAMES[row], measure=measure, against=against, value=value, low=a, high=b))
+            where = [dict(adjacent=ltv.label_noise if k.adjacent is None else k.adjacent, overlay_label=ltv.overlay_label if k.overlay_label is None else k.overlay_label,
+                          wrong_labels=w) for k, w in zip(settings, share)]
+            for k in range(len(settings)):
+                add((chance,) * 3, where[k], "chance")
+                for i, row in enumerate(ROWS):
+                    add((point[k, i], low[k, i], high[k, i]), where[k], row)
+                    if i: add(_differences(point[k], sims[:, k], {0: (i, 0)})[0], where[k], row, "base")
+            few, many = share.argmin(), share.argmax()
+            if few == many: continue
+            lost, draws = point[few] - point[many], sims[:, few] - sims[:, many]
+            for against, v, d in (("", lost, draws), ("base", lost - lost[:1], draws - draws[:, :1])):
+                low, high = np.percentile(d, [2.5, 97.5], axis=0)
+                for i, row in [*enumerate(ROWS)][bool(against):]: add((v[i], low[i], high[i]), where[many], row, against, ("fall_f1", "fall_accuracy"))
     return _table(lines)
 
 
@@ -343,8 +363,8 @@ def _heads(model, x, k, device) -> dict[str, np.ndarray]:
 
 
 def permuted_k(sheet: Sheet, seeds: int, times: int = 20) -> pd.DataFrame:
-    "Scores when the heads get another utterance's K: of the same gender and age group, or of anybody"
-    runner, rows, cms, n = sheet.runner(), ("4a", "6"), {t: [] for t in ASKED}, 0
+    "Scores when the heads get another utterance's K: of the same gender and age group, or of anybody; for all seeds that are recorded"
+    runner, rows, cms, n, seeds = sheet.runner(), ("4a", "6"), {t: [] for t in ASKED}, 0, sheet.heard_seeds(seeds)
     kinds = ("own", "same class", "anybody")
     for seed in range(seeds):
         corpus = runner.data(runner.rows["3"].role, seed)
@@ -464,32 +484,44 @@ def figure_effects(table: pd.DataFrame, folder: Path | None = None):
 
 
 def figure_rho(table: pd.DataFrame, folder: Path | None = None, measure: str = "f1"):
-    "Agesup score against the ρ of the test, a panel for each ρ of training; at the right, what the strongest costs"
-    data = _pick(table, sheet="rho", task="agesup", measure=measure, against="")
+    "Agesup score against the ρ of the test, a panel for each ρ of training; below, what it is above base; at the right, what the strongest ρ costs"
+    every = _pick(table, sheet="rho", task="agesup", measure=measure)
+    data, gains = _pick(every, against=""), _pick(every, against="base")
     rhos, ends = sorted(data["train_rho"].dropna().unique()), sorted(data["test_rho"].dropna().unique())
+    score = "macro F1" if measure == "f1" else measure
     with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 9}):
-        fig, axes = plt.subplots(1, len(rhos) + 1, figsize=(2.7 * len(rhos) + 2.6, 3.4), layout="constrained", squeeze=False, width_ratios=[1.15] * len(rhos) + [.9])
-        for ax, rho in zip(axes[0], rhos):
-            if ax is not axes[0, 0]: ax.sharey(axes[0, 0]); ax.tick_params(labelleft=False)  # noqa: E702
+        fig, axes = plt.subplots(2, len(rhos) + 1, figsize=(2.7 * len(rhos) + 2.6, 5.6), layout="constrained", squeeze=False, height_ratios=[1.25, 1],
+                                 width_ratios=[1.15] * len(rhos) + [.9])
+        for (top, low), rho in zip(axes[:, :-1].T, rhos):
+            for ax, first in ((top, axes[0, 0]), (low, axes[1, 0])):
+                if ax is not first: ax.sharey(first); ax.tick_params(labelleft=False)  # noqa: E702
+                ax.axvline(rho, color="0.85", lw=5, zorder=0)
             for name, style in (("oracle", "--"), ("chance", ":")):
-                ax.axhline(_pick(data, row=name)["value"].iloc[0], color="k", ls=style, lw=1.2, label=NAMES[name])
-            ax.axvline(rho, color="0.85", lw=5, zorder=0)
-            for i, row in enumerate(RHO_ROWS):
-                p = _pick(data[data["train_rho"] == rho], row=row).sort_values("test_rho")
-                x, faint = p["test_rho"] + .014 * (i - 2.5), row in BOTH
-                ax.vlines(x, p["low"], p["high"], color=COLOUR[row], lw=.9, alpha=.55)
-                style = dict(ls=(0, (3, 1.2)) if faint else "-", mfc="w" if faint else COLOUR[row])
-                ax.plot(x, p["value"], MARKS[row], color=COLOUR[row], lw=1.5, ms=5, label=NAMES[row] + " (on +MKD+CH)" * faint, **style)
-            ax.set(title=f"trained at ρ = {rho:g}", xlabel="ρ in the test", xticks=[-.8, -.4, 0, .4, .8])
-        axes[0, 0].set_ylabel(f"agesup {'macro F1' if measure == 'f1' else measure}, true labels (%)")
-        ax, part = axes[0, -1], _pick(table[table["train_rho"] == rhos[-1]], sheet="rho", task="agesup", measure=f"fall_{measure}", against="")
-        for i, row in enumerate(RHO_ROWS):
-            for _, p in _pick(part, row=row).iterrows():
-                _whiskers(ax, [p.value], [i], [p.low], [p.high], marker=MARKS[row], color=COLOUR[row], mfc="w" if row in BOTH else COLOUR[row])
-        ax.axvline(0, color="k", lw=.8)
-        ax.set(yticks=range(len(RHO_ROWS)), yticklabels=[NAMES[r] for r in RHO_ROWS],
-               xlabel=f"points lost, ρ {ends[-1]:g} to {ends[0]:g}".replace("-", "−"), title=f"trained at ρ = {rhos[-1]:g}")
-        ax.set_ylim(len(RHO_ROWS) - .4, -.6)
+                top.axhline(_pick(data, row=name)["value"].iloc[0], color="k", ls=style, lw=1.2, label=NAMES[name])
+            low.axhline(0, color=COLOUR["3"], lw=1.5, zorder=1)
+            for ax, lines in ((top, data), (low, gains)):
+                for i, row in enumerate(RHO_ROWS):
+                    p = _pick(lines[lines["train_rho"] == rho], row=row).sort_values("test_rho")
+                    x, faint = p["test_rho"] + (.014 if ax is top else .022) * (i - 2.5), row in BOTH
+                    ax.vlines(x, p["low"], p["high"], color=COLOUR[row], lw=.9, alpha=.55)
+                    style = dict(ls=(0, (3, 1.2)) if faint else "-", mfc="w" if faint else COLOUR[row])
+                    ax.plot(x, p["value"], MARKS[row], color=COLOUR[row], lw=1.5, ms=5 if ax is top else 4, label=NAMES[row] + " (on +MKD+CH)" * faint, **style)
+                ax.set(xticks=[-.8, -.4, 0, .4, .8])
+            top.set(title=f"trained at ρ = {rho:g}")
+            low.set(xlabel="ρ in the test")
+        axes[0, 0].set_ylabel(f"agesup {score}, true labels (%)")
+        axes[1, 0].set_ylabel(f"{score} above base (points)")
+        span = f"ρ {ends[-1]:g} to {ends[0]:g}".replace("-", "−")
+        for ax, against, words in zip(axes[:, -1], ("", "base"), (f"points lost, {span}", "points lost beyond base's")):
+            part = _pick(table[table["train_rho"] == rhos[-1]], sheet="rho", task="agesup", measure=f"fall_{measure}", against=against)
+            rows = RHO_ROWS[bool(against):]
+            for i, row in enumerate(rows):
+                for _, p in _pick(part, row=row).iterrows():
+                    _whiskers(ax, [p.value], [i], [p.low], [p.high], marker=MARKS[row], color=COLOUR[row], mfc="w" if row in BOTH else COLOUR[row])
+            ax.axvline(0, color="k", lw=.8)
+            ax.set(yticks=range(len(rows)), yticklabels=[NAMES[r] for r in rows], xlabel=words)
+            ax.set_ylim(len(rows) - .4, -.6)
+        axes[0, -1].set_title(f"trained at ρ = {rhos[-1]:g}")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles[2:] + handles[:2], labels[2:] + labels[:2], loc="outside upper center", ncols=4, frameon=False)
         if folder: save(fig, folder, "rho")
@@ -564,6 +596,13 @@ def _clear(part: pd.DataFrame, side: int = 0) -> list[str]:
 def _each(part: pd.DataFrame, digits=2) -> str: return "; ".join(f"{p.method} {_cell(p, digits)}" for p in part.itertuples())
 
 
+def _seeds(table: pd.DataFrame) -> str:
+    "What the intervals cannot hold, by the number of seeds"
+    n = table["n_seeds"].max()
+    return "With one seed the intervals speak of other speakers, not of other trainings. " if n == 1 else f"The intervals hold {n} seeds" + (
+        ", too few to decide. " if n < MIN_SEEDS else ". ")
+
+
 def say_effects(table: pd.DataFrame) -> str:
     "What do() shows"
     t, out = _pick(table, sheet="effects", row=ROWS), []
@@ -587,8 +626,7 @@ def say_effects(table: pd.DataFrame) -> str:
     out.append("*What this does not show*: a listener who always gives the same answer moves under no intervention, so do(channel) must be read beside do(age). "
                "The oracle hears the voice's latents themselves; a recording tells less, so no listener to recordings can be asked to move as far. Networks differ "
                "in how confident they are; the shares of changed answers (in the table) do not depend on that. Rows with MKD are scored with re-estimated BatchNorm "
-               "statistics and base is not; a part of what sets them apart may be that. With one seed the intervals speak of other speakers, not of other trainings. "
-               "All effects are those of this generator's voices and lines.")
+               "statistics and base is not; a part of what sets them apart may be that. " + _seeds(t) + "All effects are those of this generator's voices and lines.")
     return "\n\n".join(out)
 
 
@@ -604,27 +642,27 @@ def say_rho(table: pd.DataFrame) -> str:
                    f"{_list(m for m in gain['method'] if m not in _clear(gain))}.")
     out.append("*What this does not show*: robustness against another kind of shift than this line. A flat curve is worth something only at a good height: compare the "
                "scores at the training ρ as well. The oracle hears the voice alone; where ρ in test and training agree, a listener may rightly use the line and lose "
-               "nothing by it. With one seed the intervals speak of other speakers, not of other trainings.")
+               "nothing by it. " + _seeds(t))
     return "\n\n".join(out)
 
 
 def say_labels(table: pd.DataFrame, scope: str = "LTV") -> str:
     "What wrong labels cost"
-    t, out = _pick(table, sheet="label_noise", task="agesup", measure="f1", scope=scope), []
+    t, out = _pick(table, sheet="label_noise", task="agesup", scope=scope), []
     for kind, words in (("adjacent", "Labels slipped to an adjacent decade"), ("overlay", "Overlaid speech labelled as the second voice")):
-        part = _pick(t, under=kind, row=ROWS)
+        part = _pick(t, under=kind, row=ROWS, measure="f1")
         if part["wrong_labels"].nunique() < 2: continue
         few, many = part["wrong_labels"].min(), part["wrong_labels"].max()
-        ends = {row: tuple(_pick(part, row=row, against="", wrong_labels=w)["value"].iloc[0] for w in (few, many)) for row in ROWS}
+        at = lambda w, part=part: _each(_pick(part, against="", wrong_labels=w), 1)
         better = {w: _clear(_pick(part, against="base", wrong_labels=w), 1) for w in (few, many)}
         worse = {w: _clear(_pick(part, against="base", wrong_labels=w), -1) for w in (few, many)}
-        out.append(f"**{words}.** With {few:.1f} % of wrong age groups in training, then {many:.1f} %: "
-                   + "; ".join(f"{NAMES[r]} {a:.1f}, then {b:.1f} ({b - a:+z.1f})" for r, (a, b) in ends.items())
-                   + f". Above base by more than the interval where few are wrong: {_list(better[few])}; where many are: {_list(better[many])}. "
+        lost, beyond = (_pick(t, under=kind, row=ROWS, measure="fall_f1", against=a) for a in ("", "base"))
+        out.append(f"**{words}.** With {few:.1f} % of wrong age groups in training: {at(few)}. With {many:.1f} %: {at(many)}. Lost on the way: {_each(lost, 1)} points. "
+                   f"Loses less than base by more than its interval: {_list(_clear(beyond, -1))}; more: {_list(_clear(beyond, 1))}. "
+                   f"Above base where few are wrong: {_list(better[few])}; where many are: {_list(better[many])}. "
                    f"Below base where few are wrong: {_list(worse[few])}; where many are: {_list(worse[many])}.")
-    out.append("*What this does not show*: that one row loses less than another; the losses stand without an interval. Nor how people mislabel: slips to the "
-               "neighbouring decade and labels of a second voice are the two kinds this generator has; "
-               "both are independent of how a person sounds, which real doubt about an age is not.")
+    out.append("*What this does not show*: how people mislabel. Slips to the neighbouring decade and labels of a second voice are the two kinds this generator has; "
+               "both are independent of how a person sounds, which real doubt about an age is not. " + _seeds(t))
     return "\n\n".join(out)
 
 
