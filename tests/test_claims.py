@@ -6,6 +6,7 @@ from test_ablations import Invented
 from mkdcls.ablations import ablation_rows
 from mkdcls.engine import report
 from mkdcls.engine.claims import claims, papers
+from mkdcls.engine.interventions import PAIRED
 from mkdcls.runs import PRESETS
 
 
@@ -17,13 +18,15 @@ def gains(status):
     return pd.DataFrame([one | dict(row=r) for r in ("4a", "5", "6", "8", "9", "10", "12", "13")])
 
 
-def interventions(n_seeds, move=.3, gain=4.):
+def interventions(n_seeds, move=.3, gain=4., dealt=.2):
     base = dict(under=None, train_rho=None, test_rho=None, adjacent=None, scope=None, task="agesup", against=None, n_seeds=n_seeds)
     span = lambda v, half=1.: dict(value=v, low=v - half, high=v + half)
     lines = [base | dict(sheet="effects", row=r, under="channel", measure="move") | span(move, .05) for r in ("3", "6")]
     lines += [base | dict(sheet="rho", row="6", train_rho=.8, test_rho=t, measure="f1", against="base") | span(gain) for t in (-.8, .8)]
     lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=a, scope="LTV", measure="f1", against="base") | span(v)
               for a, v in ((0., 0.), (.2, gain / 2), (.4, gain))]
+    lines += [base | dict(sheet="refuters", row=r, under=u, measure="cka", task=None) | span(v, .1)
+              for r in ("4a", "6") for u, v in ((PAIRED[0], .6), (PAIRED[2], .2 if r == "4a" else dealt))]
     lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=.4, scope="LTV", measure="fall_f1", against="base") | span(-gain, 1.5)]
     return pd.DataFrame(lines)
 
@@ -31,8 +34,8 @@ def interventions(n_seeds, move=.3, gain=4.):
 def test_nothing_run(tmp_path):
     table = claims(tmp_path)
     told = table[table["verdict"] != "not run"]
-    assert len(table) == 14 and len(told) == 3 and told["verdict"].str.startswith("does not hold").all(), "only what needs no run is told"
-    assert list(table.index[:3]) == list(told.index), "what was not run comes last"
+    assert len(table) == 15 and len(told) == 2 and told["verdict"].str.startswith("does not hold").all(), "only what needs no run is told"
+    assert list(table.index[:2]) == list(told.index), "what was not run comes last"
 
 
 @pytest.mark.parametrize("status,word", [("undecided", "undecided"), ("same direction", "speaks for it"), ("opposite", "speaks against it"),
@@ -44,12 +47,19 @@ def test_table1_words(tmp_path, status, word):
 
 
 def test_intervention_words(tmp_path):
-    words = ("Mechanisms from Z on", "Causal learning", "Mixup-based")
+    words = ("The answer does not hang on the line", "Causal learning", "Mixup-based")
     for n, more, want in ((5, {}, ("speaks against it", "speaks for it", "speaks for it")), (1, {}, ("undecided (1 seed)",) * 3),
                           (5, dict(move=0., gain=-4.), ("undecided", "speaks against it", "speaks against it")), (5, dict(gain=1.), (None, "undecided", "undecided"))):
         interventions(n, **more).to_csv(tmp_path / "interventions.csv", index=False)
         table = claims(tmp_path)
         assert all(w is None or at(table, c)["verdict"] == w for c, w in zip(words, want)), (n, more, table)
+
+
+def test_whether_x_and_k_are_independent_is_read_from_the_runs(tmp_path):
+    for dealt, word in ((.2, "does not hold"), (.55, "+MKD: does not hold; +MKD+CH: undecided")):
+        interventions(1, dealt=dealt).to_csv(tmp_path / "interventions.csv", index=False)
+        line = at(claims(tmp_path), "X and K are independent")
+        assert line["verdict"] == word and "+MKD CKA 0.60 on own pairs, 0.10 to 0.30 on dealt ones" in line["result"]
 
 
 def test_ablation_words(tmp_path):
@@ -70,7 +80,7 @@ def test_smoke_is_no_evidence(tmp_path):
     with pytest.raises(ValueError, match="no evidence"): claims(tmp_path)
 
 
-@pytest.mark.parametrize("gain,word", [(0., "within a point of base"), (5., "more than base"), (-5., "less than base")])
+@pytest.mark.parametrize("gain,word", [(0., "so does base: within a point of it"), (5., "more than base"), (-5., "less than base")])
 def test_kept_is_told_beside_base(tmp_path, gain, word):
     "A student that keeps as much as base does has kept nothing by MKD"
     pd.DataFrame([dict(row=r, preset="laptop", agesup_f1=v) for r, v in (("1", 80.), ("2", 80.), ("3", 60.), ("7", 60.), ("4a", 60. + gain), ("8", 60. + gain))]).to_csv(

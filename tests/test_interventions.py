@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.counterfactuals import intervene, network_hears
+from mkdcls.counterfactuals import Heard, intervene, network_hears
 from mkdcls.encoders import encoder
 from mkdcls.engine import interventions as sheets
 from mkdcls.evaluation import confusion, prf
@@ -174,6 +174,22 @@ def test_permuted_k_costs_nothing_where_k_is_not_read(sheet, monkeypatch):
     t = sheets.permuted_k(sheet, 1, times=2)
     lost = t[t["measure"].str.startswith("drop")]
     assert len(lost) == 16 and (lost[["value", "low", "high"]] == 0).all(axis=None)
+
+
+def test_x_and_k_of_one_utterance_beside_pairs_dealt_anew(sheet, monkeypatch):
+    def listener(same):
+        def hears(model, f, rows, tasks):
+            x = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+            return Heard({}, x, x if same else np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
+        return hears
+    monkeypatch.setattr("mkdcls.engine.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
+    monkeypatch.setattr(sheets, "_heads", lambda model, x, k, device: {t: np.zeros(len(x), int) for t in sheets.ASKED})
+    for same in (True, False):
+        monkeypatch.setattr(sheets, "network_hears", listener(same))
+        t = sheets.permuted_k(sheet, 1, times=1)
+        own, dealt = (t[(t["measure"] == "cka") & (t["under"] == sheets.PAIRED[i])].set_index("row") for i in (0, 1))
+        assert set(own.index) == {"4a", "6"} and (own["value"] == own["low"]).all()
+        assert np.allclose(own["value"], 1) == same and (own["value"] > dealt["high"]).all() == same
 
 
 def test_words_figures_and_file(sheet, listened, rho, tmp_path):
