@@ -503,7 +503,7 @@ class Separation(NamedTuple):
 
     def words(self): # a sentence
         "The independence in words"
-        flat = lambda names: ', '.join(words(n).replace('\n', ' ') for n in names)
+        flat = lambda names: ' '.join(f"[{words(n)}]".replace('\n', ' ') for n in names)
         return f"{'Given ' + flat(self.given) + ': ' if self.given else ''}{flat([self.node])} ⟂ {flat(self.others)}"
 
 def separations(

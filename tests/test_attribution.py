@@ -309,3 +309,24 @@ def test_without_truth_there_is_no_truth_share(people, x):
     runner = Stub()
     runner.corpus = "real"
     assert sheet.sounds(runner) == {}
+
+
+def test_what_is_learnt_is_trained_minus_untrained_on_the_same_utterances():
+    rng, lines = np.random.default_rng(0), []
+    for i in range(40):
+        other = rng.random()  # untrained shares vary far more than what training adds
+        for name, v in (("truth_share_age", other + .05 + .01 * rng.standard_normal()), ("untrained_share_age", other)):
+            lines.append(dict(row="3", seed=0, task="agesup", attribution="occlusion", utterance=i, speaker=f"s{i // 2}", measure=name, value=v))
+    more = sheet.learnt(pd.DataFrame(lines))
+    assert len(more) == 1 and more["low"][0] < .05 < more["high"][0] and more["high"][0] - more["low"][0] < .02, "paired: the spread of the pictures is gone"
+    said = sheet.say_learnt(more)
+    assert "More than untrained, with the whole interval: occlusion, agesup +0.05" in said and "Less: none" in said
+    without = pd.DataFrame(lines).query("measure == 'truth_share_age'")
+    assert sheet.learnt(without).empty and "not known" in sheet.say_learnt(sheet.learnt(without))
+
+
+def test_largest_groups_with_all_that_reach_into_its_interval():
+    line = lambda row, group, v, half: dict(row=row, task="agesup", attribution="kernel_shap", group=group, value=v, low=v - half, high=v + half)
+    groups = pd.DataFrame([line("10", "F0 region", .3, .02), line("10", "F1 region", .2, .02), line("3", "F0 region", .3, .1), line("3", "pauses", .25, .01)])
+    first, second = sheet.largest(groups).splitlines()
+    assert first == "- row 3, agesup: F0 region 0.30 [0.20, 0.40]; pauses 0.25 [0.24, 0.26]" and second == "- row 10, agesup: F0 region 0.30 [0.28, 0.32]"

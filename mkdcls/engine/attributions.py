@@ -188,6 +188,18 @@ def write(values: pd.DataFrame, runner, folder: Path) -> tuple[pd.DataFrame, pd.
     return table, groups
 
 
+def learnt(values: pd.DataFrame) -> pd.DataFrame:
+    "How much more lies on the cells of the cause that a task asks for than with random weights, same utterances; over all rows: task, attribution, value, low, high"
+    wide = values[values["row"] != ""].pivot_table("value", ["row", "seed", "task", "attribution", "utterance", "speaker"], "measure").reset_index()
+    out = []
+    for (task, name), part in wide.groupby(["task", "attribution"], sort=False):
+        if not {f"truth_share_{CAUSE[task]}", f"untrained_share_{CAUSE[task]}"} <= set(part): return pd.DataFrame(columns=["task", "attribution", "value", "low", "high"])
+        more = (part[f"truth_share_{CAUSE[task]}"] - part[f"untrained_share_{CAUSE[task]}"]).rename("value")
+        pairs = part[["seed", "speaker"]].join(more).dropna()
+        if len(pairs): out.append(dict(task=task, attribution=name, **dict(zip(("value", "low", "high"), interval(pairs)))))
+    return pd.DataFrame(out)
+
+
 # ---- figures
 
 NICE = {"integrated_gradients": "integrated gradients", "gradcam": "Grad-CAM", "kernel_shap": "KernelSHAP", HELD: "int. gradients, K held"}
@@ -351,6 +363,27 @@ def paragraphs(table: pd.DataFrame) -> dict[str, str]:
     if shares.empty: return say | {"Does it point where the cause is?": "The causes of these recordings are not known, so this cannot be asked of them."}
     for cause, tasks in (("gender", ("gender",)), ("age", ("agesup", "agesub"))): say[f"Does it point where {cause} is?"] = _pointing(shares, cause, tasks)
     return say | {"Does it point at this cause and no other?": _specific(shares)}
+
+
+def say_learnt(more: pd.DataFrame) -> str:
+    "What `learnt` says"
+    if more.empty: return "The causes of these recordings are not known, so this cannot be asked of them."
+    cells = lambda part: "; ".join(f"{NICE.get(t.attribution, t.attribution)}, {t.task} {t.value:+z.3f} [{t.low:+z.3f}, {t.high:+z.3f}]"
+                                  for t in part.itertuples()) or "none"
+    up, down = more[more["low"] > 0], more[more["high"] < 0]
+    rest = more.drop([*up.index, *down.index])
+    return (f"More than untrained, with the whole interval: {cells(up)}. Less: {cells(down)}. Not told apart: {cells(rest)}. "
+            "A share of 0.2 is chance: what is learnt is the few hundredths above an untrained network, and no more.")
+
+
+def largest(groups: pd.DataFrame) -> str:
+    "The largest of KernelSHAP's groups for each row and task, and those whose intervals overlap with its own"
+    lines, part = [], groups[groups["attribution"] == "kernel_shap"]
+    for (row, task), g in sorted(part.groupby(["row", "task"]), key=lambda kv: (int(kv[0][0]), kv[0][1])):
+        g = g.sort_values("value", ascending=False)
+        near = "; ".join(f"{t.group} {t.value:.2f} [{t.low:.2f}, {t.high:.2f}]" for t in g[g["high"] >= g["low"].iloc[0]].itertuples())
+        lines.append(f"- row {row}, {task}: {near}")
+    return "\n".join(lines)
 
 
 def sounds(runner, row: str = "6", task: str = "gender", seed: int = 0, share: float = .2, seconds: float = 1.8) -> dict[str, Tensor]:
