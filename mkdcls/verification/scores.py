@@ -166,7 +166,7 @@ def min_dcf(
     return _cost(*det(scores, target)[:2], c_miss, c_fa, p_target)
 
 # %% ../../nbs/verification/27_scores.ipynb #fee83dad
-TICKS = (.001, .002, .005, .01, .02, .05, .1, .2, .4, .6) # shares at which a DET plot has a line
+TICKS = (.001, .003, .01, .02, .05, .1, .2, .4, .6) # shares at which a DET plot has a line
 
 def _probit(p): return torch.special.ndtri(torch.as_tensor(np.asarray(p, float))).numpy()
 

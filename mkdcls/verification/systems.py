@@ -60,7 +60,7 @@ def seo_kim_rows(
 
 # %% ../../nbs/verification/28_systems.ipynb #4a7cfe76
 FIVE = ('Res2Net-50', 'SE-Res2Net-50', 'Res2NeXt-50', 'SE-Res2NeXt-50', 'ECAPA-TDNN') # Table 2: fused for Task 1
-BEST = 'SE-Res2Net-50' # the network of Table 2's three strategies, and the student of Table 3
+BEST = 'SE-Res2Net-50' # best of Table 1 by minDCF; the network of Table 2's three strategies, and the student of Table 3
 
 def imu_rows(
     settings:SpeakerSettings=SpeakerSettings.IMU, # noqa: B008 (frozen) schedule
