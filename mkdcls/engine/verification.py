@@ -170,10 +170,11 @@ def markdown(folder: Path, sheet: str) -> str:
     parts = [f"## {heads[role]}\n\n{shown(part)}" for role, part in lines.groupby("role", sort=False)]
     costs = "C_miss {c_miss:g}, C_fa {c_fa:g}".format(**COSTS[sheet]) + (" (the paper does not state them)" if sheet == "seo_kim" else "")
     quoted = printed(sheet).query("row == ''")
+    notes = NOTES.format(costs=costs, blind=BLIND if (lines["min_dcf"] > .9).all() else "")
     name = {"seo_kim": "Seo & Kim 2020, Tables 3 and 4", "imu_elevoc": "IMU&Elevoc 2021, Tables 1 to 3"}[sheet]
     who = ["system"] if "system" in quoted else ["model", "encoding", "trained_on"]
     other = "; ".join(f"{', '.join(q[who])} {q['eer']:.2f} %" for _, q in quoted.iterrows())
-    return (f"# {name}\n\n{about(runs)}\n\n{NOTES.format(costs=costs, blind=BLIND if (lines["min_dcf"] > .9).all() else "")}\n\n" + "\n\n".join(parts) + f"\n\n## What is said to help\n\n{shown_claims(claims)}\n\n"
+    return (f"# {name}\n\n{about(runs)}\n\n{notes}\n\n" + "\n\n".join(parts) + f"\n\n## What is said to help\n\n{shown_claims(claims)}\n\n"
             f"Quoted from the paper, not run: {other}.\n")
 
 
