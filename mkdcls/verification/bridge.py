@@ -71,10 +71,10 @@ def bridge_rows(
     return rows
 
 # %% ../../nbs/verification/29_bridge.ipynb #a45a85f6
-IN_WORDS = {'v7': 'scaled ResNet-34, base', 'v10g': '+MKD+CH, means over all layers'}
+IN_WORDS = {'v7': 'scaled ResNet-34, base', 'v10g': '+MKD+CH, plain means'}
 QUESTIONS = (
-    Question('speaker_networks', 'Does the method carry over to speaker networks?', 'v7', {'v10': '+MKD+CH, SE-Res2Net-50 as teacher'}, 'K → X, K → Z'),
-    Question('speaker_pooling', "Is Seo & Kim's pooling worth something here?", 'v10g', {'v10': 'attention, recalibration, length norm'}, 'X'))
+    Question('speaker_networks', 'Does it carry over to speaker networks?', 'v7', {'v10': '+MKD+CH, SE-Res2Net-50 as teacher'}, 'K → X, K → Z'),
+    Question('speaker_pooling', "Is Seo & Kim's pooling worth it?", 'v10g', {'v10': 'attention, recalibration, length norm'}, 'X'))
 
 # %% ../../nbs/verification/29_bridge.ipynb #1178e7f6
 ASKED, TOLD = (*ablations.QUESTIONS, *QUESTIONS), ablations.IN_WORDS | IN_WORDS # of the whole sheet
