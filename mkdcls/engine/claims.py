@@ -60,7 +60,7 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
 def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:
     "Agesup F1 of one row minus another's, paired"
     if records is None or not {more, less} <= set(records[0]["row"]): return (name, *NOT_RUN)
-    found, n = _replicates(*records, [less, more], "agesup")
+    found, n = _replicates(*records, [less, more], "agesup", draws=10_000)
     sims = found[1][:, 1, 2] - found[1][:, 0, 2]
     low, high = np.percentile(sims, [2.5, 97.5])
     return name, _span(found[0][1, 2] - found[0][0, 2], low, high), _word(low, high, n)
