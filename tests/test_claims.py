@@ -23,7 +23,7 @@ def interventions(n_seeds, move=.3, gain=4., dealt=.2):
     span = lambda v, half=1.: dict(value=v, low=v - half, high=v + half)
     lines = [base | dict(sheet="effects", row=r, under="channel", measure="move") | span(move, .05) for r in ("3", "6")]
     lines += [base | dict(sheet="rho", row="6", train_rho=.8, test_rho=t, measure="f1", against="base") | span(gain) for t in (-.8, .8)]
-    lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=a, scope="LTV", measure="f1", against="base") | span(v)
+    lines += [base | dict(sheet="label_noise", row="4a", under="adjacent", adjacent=a, scope="LTV", measure="f1", against="base", wrong_labels=50 * a + 3) | span(v)
               for a, v in ((0., 0.), (.2, gain / 2), (.4, gain))]
     lines += [base | dict(sheet="refuters", row=r, under=u, measure="cka", task=None) | span(v, .1)
               for r in ("4a", "6") for u, v in ((PAIRED[0], .6), (PAIRED[2], .2 if r == "4a" else dealt))]

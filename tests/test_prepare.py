@@ -325,9 +325,15 @@ def test_a_corpus_without_labels(tmp_path, capsys):
 def test_a_corpus_without_sound(tmp_path, capsys):
     "Every file is missing: told as a fault of each, and nothing can be made"
     shutil.rmtree(common_voice(tmp_path / "cv", 12, 2) / "ko" / "clips")
-    refused(capsys, prepare(tmp_path / "cv", tmp_path / "out"), "0 of 24 utterances are sound", "'audio missing': 24")
+    refused(capsys, prepare(tmp_path / "cv", tmp_path / "out"), "0 of 24 utterances are sound", "'audio missing': 24", "paths are looked up from the list's own folder")
     assert (pd.read_csv(tmp_path / "out" / "dropped.csv")["reason"] == "audio missing").sum() == 24
     assert not (tmp_path / "out" / "corpus.json").exists() and main(["validate", str(tmp_path / "out")]) == 2
+
+
+def test_too_few_speakers_for_the_split(tmp_path, capsys):
+    common_voice(tmp_path / "cv", 3, 4)
+    refused(capsys, prepare(tmp_path / "cv", tmp_path / "out"), "3 speakers leave", "--fractions 0.5,0,0.5 takes two speakers")
+    assert prepare(tmp_path / "cv", tmp_path / "out", "--fractions", "0.5,0,0.5") == 0
 
 
 def dies(*args): os._exit(9)

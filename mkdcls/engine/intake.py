@@ -183,7 +183,8 @@ def _bytes(path: str) -> float:
 def _divided(rows: pd.DataFrame, seed: int, fractions: tuple, by: str) -> pd.DataFrame:
     "With `split`, the list's own where it has one, and `fold`, where there are speakers enough"
     given = "split" in rows and (rows["split"].fillna("") != "").all()
-    rows = rows if given else split_speakers(rows, fractions, seed, by)
+    try: rows = rows if given else split_speakers(rows, fractions, seed, by)
+    except ValueError as e: raise ValueError(f"{e}: --fractions 0.5,0,0.5 takes two speakers, and a column split (train, val, test) in the list decides by itself") from e
     return rows.assign(fold=speaker_folds(rows, 5, seed)) if rows["speaker"].nunique() >= 5 else rows
 
 
@@ -330,8 +331,10 @@ def _finish(name, rows, notes, todo, files, out, seed, fractions, by, say) -> Pa
     corpus = " + ".join(sorted(rows["corpus"].unique()))
     with _writing(out / "corpus.json"): (out / "corpus.json").unlink(missing_ok=True)  # written last: a folder with one is whole
     wrong = None
-    try: manifest = check_manifest(_manifest(kept, seed, fractions, by), leaky=by == "utterance")
-    except ValueError as e: manifest, wrong = kept, e
+    if len(kept):
+        try: manifest = check_manifest(_manifest(kept, seed, fractions, by), leaky=by == "utterance")
+        except ValueError as e: manifest, wrong = kept, e
+    else: manifest, wrong = kept, "nothing is left to divide: paths are looked up from the list's own folder"
     _write_found(out, report_text(corpus, len(rows), manifest, dropped, notes), dropped)
     if wrong: raise ValueError(f"{len(kept):,} of {len(rows):,} utterances are sound ({_counts(dropped)}; see {out / 'report.md'}), but {wrong}")
     with _writing(out / "manifest.parquet"): write_table(out / "manifest.parquet", manifest)

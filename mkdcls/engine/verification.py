@@ -173,7 +173,8 @@ def markdown(folder: Path, sheet: str) -> str:
     notes = NOTES.format(costs=costs, blind=BLIND if (lines["min_dcf"] > .9).all() else "")
     name = {"seo_kim": "Seo & Kim 2020, Tables 3 and 4", "imu_elevoc": "IMU&Elevoc 2021, Tables 1 to 3"}[sheet]
     who = ["system"] if "system" in quoted else ["model", "encoding", "trained_on"]
-    other = "; ".join(f"{', '.join(q[who])} {q['eer']:.2f} %" for _, q in quoted.iterrows())
+    task = lambda q: f" (Task {q['task']})" if "task" in q else ""
+    other = "; ".join(f"{', '.join(q[who])}{task(q)} {q['eer']:.2f} %" for _, q in quoted.iterrows())
     return (f"# {name}\n\n{about(runs)}\n\n{notes}\n\n" + "\n\n".join(parts) + f"\n\n## What is said to help\n\n{shown_claims(claims)}\n\n"
             f"Quoted from the paper, not run: {other}.\n")
 
