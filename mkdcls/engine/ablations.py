@@ -135,9 +135,9 @@ def forest(table: pd.DataFrame, folder: Path):
             for many, colour, face, name in ((False, "0.55", "white", "one seed (screening)"), (True, COLOURS[0], COLOURS[0], "five seeds")):
                 m = (part["n_seeds"] >= MIN_SEEDS).to_numpy() == many
                 ax.hlines(where[m], part["low"][m].clip(-reach, reach), part["high"][m].clip(-reach, reach), color=colour, lw=1.6)
-                for side, mark in ((-1, 8), (1, 9)):  # a caret where the interval goes on beyond the picture
+                for side, mark in ((-1, "<"), (1, ">")):  # a caret where the interval goes on beyond the picture
                     on = m & (side * part["high" if side > 0 else "low"] > reach).to_numpy() & (part["gain"].abs() < reach).to_numpy()
-                    ax.plot(np.full(on.sum(), side * reach), where[on], ls="none", marker=mark, color=colour, ms=5, clip_on=False)
+                    if on.any(): ax.plot(np.full(on.sum(), side * reach * .97), where[on], ls="none", marker=mark, color=colour, ms=5)
                 ax.plot(part["gain"][m].where(part["gain"][m].abs() < reach), where[m], "o" if many else "s", color=colour, mfc=face, ms=4, label=name)
             for gain, y in zip(part["gain"], where):
                 out = np.sign(gain) * reach
