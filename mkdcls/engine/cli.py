@@ -81,6 +81,10 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part.replace(target)
 
 
+AFTER = {"attributions": " After them the networks are asked, about 15 minutes at laptop; what is known of a row and task is kept.",
+         "interventions": " After them the networks listen, some minutes at laptop."}
+
+
 def table(a):
     "A results sheet, from nothing"
     from mkdcls.engine.report import default_folder
@@ -111,8 +115,9 @@ def table(a):
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     estimate = f"about {-(-seconds // 60)} minutes on two cores" if seconds else "no estimate for these corpora"
+    then = AFTER.get(a.sheet, "")
     print(f"{SHEETS[a.sheet]}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
-          f"{len(missing)} of {sum(len(plan) for _, plan in parts)} runs to do" + (f", {estimate}." if missing else ": only the tables are written anew.") +
+          f"{len(missing)} of {sum(len(plan) for _, plan in parts)} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
     run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
