@@ -111,13 +111,15 @@ def table(a):
     runner = parts[0][0]
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
+    every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
     folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
-    estimate = f"about {-(-seconds // 60)} minutes on two cores" if seconds else "no estimate for these corpora"
+    minutes = -(-seconds // 60)
+    estimate = f"about {minutes} minute{'s' * (minutes != 1)} on two cores" if seconds else "no estimate for these corpora"
     then = AFTER.get(a.sheet, "")
     print(f"{SHEETS[a.sheet]}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
-          f"{len(missing)} of {sum(len(plan) for _, plan in parts)} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
+          f"{len(missing)} of {every} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
     run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
