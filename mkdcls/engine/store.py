@@ -80,10 +80,10 @@ def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def commit() -> str:
-    "The commit of the working tree, with a + where it was changed; empty outside a checkout"
+    "The commit of the working tree, with a + where it was changed, results aside; empty outside a checkout"
     try:
         git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)paper/results") else "")
     except (OSError, subprocess.SubprocessError): return ""
 
 
