@@ -162,3 +162,22 @@ def test_committed_sheets_hold_together(results, name, tmp_path, monkeypatch):
     monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
     runner = SpeakerRunner(preset, device="cpu")
     for _, r in runs.iterrows(): assert r["key"] == runner.key(r["row"], r["seed"])[1], f"row {r['row']}, seed {r['seed']} would be another run today"
+
+
+@pytest.mark.parametrize("draws,decided", [(600, {"opposite", "worse"}), (300, set())])
+def test_contrasts_pass_holm_where_the_draws_allow_it(tmp_path, monkeypatch, draws, decided):
+    "Five seeds of clear differences: against the paper's sign, or without one; with 300 draws no p is small enough for eleven contrasts"
+    rng, n = np.random.default_rng(0), 240
+    who = np.arange(n) % 12
+    target = np.arange(n) % 4 == 0
+    base = dict(role="TI", kind="one", target=target, enrolled=who, asked=np.where(target, who, (who + 1 + np.arange(n) // 12) % 12))
+    skill = dict.fromkeys(PRESETS["laptop"].rows("standin", "seo_kim"), 1.) | {"sk-GAP": 4., "sk-NetVLAD": 4.}
+    trials = pd.concat([pd.DataFrame({**base, "seed": s, **{r: k * target + rng.standard_normal(n) for r, k in skill.items()}}) for s in range(5)])
+    trials = trials[["role", "seed", "kind", "target", "enrolled", "asked", *skill]]
+    runs = pd.DataFrame([dict(row=r, seed=0, corpus="standin", preset="laptop", protocol="1", params=1, train_s=1.) for r in skill])
+    monkeypatch.setattr(verification, "DRAWS", draws)
+    monkeypatch.setattr(verification, "read", lambda folder, sheet: (runs, trials))
+    claims = verification.table(tmp_path, "seo_kim")[1].set_index("claim")
+    assert set(claims["status"]) - {"undecided", "no difference"} == decided and claims["p_holm"].ge(claims["p"]).all()
+    if not decided: return
+    assert claims.loc["attention instead of a mean, last layer", "status"] == "opposite" and claims.loc["the whole proposal against NetVLAD", "status"] == "worse"
