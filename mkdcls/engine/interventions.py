@@ -638,7 +638,7 @@ def say_effects(table: pd.DataFrame) -> str:
     out.append(f"**The other gender.** The gender answer should change in {flips['should'].iloc[0]:.0%} of the pairs; it changes in "
                + "; ".join(f"{p.method} {p.value:.0%} [{p.low:.0%}, {p.high:.0%}]" for p in flips.itertuples())
                + f". The age answer should move by {age['should'].iloc[0]:.2f}; it moves by {_each(age)}.")
-    out.append("*Less* and *more*: the paired difference's 95 % interval leaves out 0; some thirty such comparisons stand here, uncorrected.")
+    out.append("*Less* and *more*: the paired difference's 95 % interval leaves out 0; some two dozen such comparisons stand here, uncorrected.")
     out.append("*What this does not show*: a listener who always gives the same answer moves under no intervention, so do(channel) must be read beside do(age). "
                "The oracle hears the voice's latents themselves; a recording tells less, so no listener to recordings can be asked to move as far. Networks differ "
                "in how confident they are; the shares of changed answers (in the table) do not depend on that. Rows with MKD are scored with re-estimated BatchNorm "
