@@ -87,8 +87,8 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain base with BatchNorm statistics re-estimated on clean training input, "as trained"
 without. Interval: 95 %, paired bootstrap over seeds and speakers. All rows were screened with seed 0; best and worst of each question, Table 1's rows, and
-those that the README's claims read have more seeds, and "new seeds alone" leaves out the seed that chose them. Words: *better*, *worse*, *no difference* as the protocol's
-statuses with a margin of one point; *better* and *worse* must also survive Holm's correction over all pairs with five seeds, and hold on the new seeds alone.
+those that the README's claims read have more seeds, and "new seeds alone" leaves out the seed that chose them. Words: *better*, *worse*, *no difference* as the
+protocol's statuses with a margin of one point; *better* and *worse* must also survive Holm's correction over all pairs with five seeds, and hold on the new seeds alone.
 Fewer than five seeds decide nothing, and a gain on seed 0 alone carries the luck of what it is held against on that seed: the two columns of F1 are of the same
 seeds. Intervals are of 10,000 draws, Table 1's of 2,000; their ends may differ by a tenth.
 """
