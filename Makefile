@@ -41,7 +41,7 @@ help: ## this list
 	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
 	@echo "Options of table1 and table:"
 	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda   OUT=<folder>   WORKERS=<rows at a time>"
-	@echo "  CORPUS=standin|real|<prepared folder or corpora file>   REAL=<folder of real speech, with CORPUS=real>"
+	@echo "  CORPUS=standin|real|<prepared folder, corpora file, or file of lists for seo_kim, imu_elevoc>   REAL=<folder of real speech, with CORPUS=real>"
 
 setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (other targets do this by themselves)
 

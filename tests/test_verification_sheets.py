@@ -113,6 +113,93 @@ def test_lists_of_ones_own(tmp_path):
     assert pd.read_csv(tmp_path / "out" / f"{SHEET}-probes.csv").empty
 
 
+def noise(folder, names, rng):
+    for n in names:
+        (file := folder / f"{n}.wav").parent.mkdir(parents=True, exist_ok=True)
+        sf.write(file, .1 * rng.standard_normal(rng.integers(12_000, 20_000)), 8000)
+
+
+def test_a_challenge_that_keeps_its_speakers_secret(tmp_path, monkeypatch):
+    "SdSVC's layout, both tasks: nobody says who speaks in enrolment and test, nor what a test utterance says; MUSAN's layout for the augmentation"
+    rng = np.random.default_rng(0)
+    phrases = [f"{n:02d}" for n in range(1, 11)]
+    for task in (1, 2):
+        at = tmp_path / f"task{task}"
+        train = [f"t{s}-{u}" for s in range(3) for u in range(10)]
+        noise(at / "wav", [*(f"train/{n}" for n in train), *(f"enrollment/e{m}{k}" for m in range(4) for k in range(3)), *(f"evaluation/v{n}" for n in range(8))], rng)
+        (at / "docs").mkdir()
+        said = [f" {phrases[i % 10]}" if task == 1 else "" for i in range(len(train))]
+        (at / "docs" / "train_labels.txt").write_text("id speaker\n" + "".join(f"{n} {n.split('-')[0]}{p}\n" for n, p in zip(train, said)))
+        first = [f"{p} " if task == 1 else "" for p in phrases]
+        (at / "docs" / "model_enrollment.txt").write_text("model\n" + "".join(f"m{m} {first[m]}e{m}0 e{m}1 e{m}2\n" for m in range(4)))
+        yes, *no = ("TC", "IC", "IW") if task == 1 else ("tgt", "imp", "imp")
+        (at / "docs" / "trials.txt").write_text("model file\n" + "".join(f"m{m} v{n} {yes if n % 4 == m else no[n > 3]}\n" for m in range(4) for n in range(8)))
+    noise(tmp_path / "musan", [f"{k}/a/{k}-{i}" for k in ("noise", "music", "speech") for i in range(7)], rng)
+    lists = tmp_path / "lists.toml"
+    table_of = lambda role, task: f'[{role}]\nadapter = "sdsv"\nfolder = "task{task}"\ntask = {task}\n'
+    lists.write_text('musan = "musan"\nvad = true\n' + table_of("TI", 2) + table_of("TD", 1))
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    rows = {r: s for r, s in PRESETS["smoke"].rows(str(lists), "imu_elevoc").items() if r in ("ti-Res2Net-50", "ti-SE-Res2Net-50", "td-phrases", "td-Res2Net-50")}
+    assert len(rows) == 4
+    runner = SpeakerRunner("smoke", str(lists), device="cpu", rows=rows)
+    assert runner.treatment["vad"] and len(runner.treatment["noises"]) == 21
+    plan = [(r, 0) for r in rows]
+    runner.run_all(plan, workers=1)
+    told = runner.store.predictions("td-phrases", 0, runner.key("td-phrases", 0)[1])
+    known = told[told["phrase"] >= 0]
+    assert 0 < len(known) < len(told) and runner.record("td-phrases", 0)["metrics"]["accuracy"] == 100 * (known["phrase"] == known["said"]).mean()
+    verification.publish(runner, "imu_elevoc", plan, tmp_path / "out")
+    lines, _ = verification.write(tmp_path / "out", "imu_elevoc")
+    assert (lines["eer_low"] <= lines["eer_high"]).all() and len(lines) == 3
+    _, trials = verification.read(tmp_path / "out", "imu_elevoc")
+    assert (trials["enrolled"] < 0).all() and (trials["enrolled"] == trials["asked"]).all() and trials["enrolled"].nunique() == 4
+    assert "models are resampled" in (tmp_path / "out" / "imu_elevoc.md").read_text("utf-8")
+
+
+def test_a_wrong_list_is_told_before_anything_is_heard(tmp_path):
+    noise(tmp_path / "data", [f"s{s}-{u}" for s in range(4) for u in range(3)], np.random.default_rng(0))
+    names = [f"s{s}-{u}" for s in range(4) for u in range(3)]
+    (tmp_path / "data" / "wav.scp").write_text("".join(f"{n} {n}.wav\n" for n in names))
+    (tmp_path / "data" / "utt2spk").write_text("".join(f"{n} {n[:2]}\n" for n in names))
+    (tmp_path / "lists.toml").write_text('[TI]\nadapter = "kaldi"\nfolder = "data"\n')
+    for trials, said in (("s0-0 s0-1 target\ns0-0 s9-9 nontarget\n", "unknown utterance"), ("s0-0 s0-1 target\n", "one class only"), ("s0-0 s0-1\n", "has no key")):
+        (tmp_path / "data" / "trials").write_text(trials)
+        done = table(tmp_path / "runs", tmp_path / "out", "--sheet", SHEET, "--corpus", str(tmp_path / "lists.toml"))
+        assert done.returncode == 2 and said in done.stderr and "lists.toml, [TI]" in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert not list((tmp_path / "runs").rglob("*.pt")) and not (tmp_path / "runs" / "features").exists()
+
+
+def test_every_printed_line_is_shown():
+    "Each of the papers' lines stands in its own table, with our row where one measures it; nothing of ours is left out"
+    for sheet, n in (("seo_kim", {"Table 3": 6, "Table 4": 10}),
+                     ("imu_elevoc", {"Table 1, Task 2": 8, "Table 2, Task 1": 9, "Table 3, Task 1": 5, "Table 3, Task 2": 5})):
+        rows = [r for r, s in PRESETS["laptop"].rows("standin", sheet).items() if s.network != "phrases"]
+        rows += [f"{r}-{how}" for r in ("ti", "td") for how in ("scores", "embeddings", "aligned")] * (sheet == "imu_elevoc")
+        lines = pd.DataFrame([dict(row=r, eer=10., eer_low=9., eer_high=11., min_dcf=.5, min_dcf_low=.4, min_dcf_high=.6, params=1.) for r in rows])
+        found = verification.shown(lines, sheet)
+        assert {k: t.strip().count("\n") - 1 for k, t in found.items()} == n
+        assert all(any(f"| {r} |" in t for t in found.values()) for r in rows)
+    assert "| SdSVC x-vector baseline | quoted |  | 10.65 |" in found["Table 1, Task 2"]
+    assert list(verification.shown(lines[lines["row"].str.startswith("ti")], "imu_elevoc")) == ["Table 1, Task 2", "Table 3, Task 2"]
+
+
+def test_the_floor_and_the_voice_by_hand():
+    "Four true trials, one vetoed: floor 25 %. Of what is left with the right phrase, one of four impostors lies above one of three targets"
+    s = [.9, .8, .1, -3.5] + [.2, 0., -.1, -.2] + [-3.9] * 4
+    trials = pd.DataFrame(dict(role="TD", seed=0, kind=["TC"] * 4 + ["IC"] * 4 + ["TW"] * 4, target=[True] * 4 + [False] * 8, enrolled=0, asked=0, x=s))
+    t = verification.heard(trials).iloc[0]
+    assert_allclose([t["floor %"], t["EER % of the voice alone"]], [25., 100 * measured([.9, .8, .1], [.2, 0., -.1, -.2])])
+
+
+def measured(targets, impostors):
+    "EER by trying thresholds between all scores: where the two rates cross on the line between neighbours"
+    at = np.sort([*targets, *impostors, 9.])
+    miss, fa = (np.array([f(x) for x in at]) for f in (lambda x: np.mean(np.array(targets) < x), lambda x: np.mean(np.array(impostors) >= x)))
+    i = int(np.argmax(miss >= fa))
+    w = (fa[i - 1] - miss[i - 1]) / ((fa[i - 1] - miss[i - 1]) + (miss[i] - fa[i]))
+    return miss[i - 1] + w * (miss[i] - miss[i - 1])
+
+
 @pytest.mark.parametrize("more,said", [(("--corpus", "real"), "CORPUS=real needs REAL="), (("--corpus", "nowhere.toml"), "there is no such file"),
                                        (("--seeds", "0"), "at least 1"), (("--preset", "paper"), "for corpora of your own")])
 def test_mistakes_are_one_line(tmp_path, more, said):

@@ -4,6 +4,8 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
@@ -250,19 +252,47 @@ def test_transfer():
         with pytest.raises(ValueError, match='entries do not fit'): transfer(b, wrong)
 
 
-@pytest.mark.parametrize('count', [1, 2, 3, 10])
-def test_segments_are_those_of_the_scores_page(count):
-    "Page 27 says where segments begin; the embeddings here are of exactly those"
-    scores = pytest.importorskip('mkdcls.verification.scores')
+class Look(nn.Module):
+    "The frames of a segment as its 'embedding', then a 1: dividing by the last number undoes the scaling to length 1"
+    def forward(self, x): return EncoderOutput(None, F.pad(x[..., 0], (0, 1), value=1.))
 
-    class Look(nn.Module):  # the "embedding" is the first frame of the cut
-        def forward(self, x): return EncoderOutput(None, x[:, 0])
 
-    n = torch.tensor([3, 12, 13, 20, 39])
-    f = Features(torch.stack([torch.arange(1, 1 + int(n.sum())).float(), torch.ones(int(n.sum()))], 1), n.cumsum(0) - n, n)
-    e = embed_all(Look(), f, torch.arange(5), frames=12, segments=count)
-    at = f.starts[:, None] + scores.segment_starts(n, 12, count)
-    assert_close(e, F.normalize(f.values[at], dim=2))
+def numbered(*lengths):
+    "Utterances whose frames are numbers, counted through the whole corpus"
+    n = torch.tensor(lengths)
+    return Features(torch.arange(int(n.sum()))[:, None].float(), n.cumsum(0) - n, n)
+
+
+def pieces(features, rows, frames, segments):
+    e = embed_all(Look(), features, torch.tensor(rows), frames=frames, segments=segments)
+    return (e[..., :-1] / e[..., -1:]).round().long()
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=3), st.integers(1, 400), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_segments(lengths, frames, count):
+    "At regular intervals from the first frame to the last; a short utterance begins anew; neighbours are never touched"
+    f = numbered(*lengths)
+    for n, where in zip(lengths, pieces(f, list(range(len(lengths))), frames, count) - f.starts[:, None, None]):
+        at = where[:, 0]
+        assert where.shape == (count, frames) and 0 <= int(where.min()) and int(where.max()) < n
+        assert (where == (at[:, None] + torch.arange(frames)) % n).all()
+        spare = max(n - frames, 0)
+        assert at.tolist() == ([spare // 2] if count == 1 else [i * spare // (count - 1) for i in range(count)])
+        if n > frames and count > 1: assert int(where[-1, -1]) == n - 1 and int(at.diff().max() - at.diff().min()) <= 1
+
+
+def test_segments_by_hand():
+    "A single segment lies in the middle; a corpus streamed from disk and rows in another order give the same"
+    f = numbered(7, 3)
+    assert pieces(f, [0, 1], 4, 2).tolist() == [[[0, 1, 2, 3], [3, 4, 5, 6]], [[7, 8, 9, 7]] * 2]
+    assert pieces(f, [1, 0], 5, 1).tolist() == [[[7, 8, 9, 7, 8]], [[1, 2, 3, 4, 5]]]
+    assert pieces(Streamed(f, torch.device('cpu')), [1, 0], 5, 1).tolist() == [[[7, 8, 9, 7, 8]], [[1, 2, 3, 4, 5]]]
+
+
+def test_nothing_to_cut():
+    with pytest.raises(ValueError, match='frames is 0'): pieces(numbered(7, 3), [0], 0, 2)
+    with pytest.raises(ValueError, match='utterance 1 has no frames'): numbered(7, 0)
 
 
 def test_embed_all_leaves_the_network_as_it_was():

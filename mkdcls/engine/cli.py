@@ -103,7 +103,8 @@ def table(a):
     if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
     if a.corpus not in ("standin", "real"):
         if not Path(a.corpus).exists():
-            raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; there is no such file")
+            raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; for seo_kim and imu_elevoc "
+                             "a file of lists; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
     parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
@@ -194,7 +195,8 @@ def parser() -> argparse.ArgumentParser:
         else: t.set_defaults(sheet=name)
         t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
         t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
-        t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, which then plays every role but FCVE")
+        t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, "
+                       "which then plays every role but FCVE; for seo_kim and imu_elevoc a file of lists (page 28)")
         t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
         t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from mkdcls.engine.ablations import verdict
 from mkdcls.engine.figures import COLOURS, STYLE, save
@@ -19,10 +20,12 @@ from mkdcls.engine.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, holm, p_value, prf, status
 from mkdcls.labels import CLASSES, TASKS, to_index
-from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, fuse_embeddings, fuse_scores, over_seeds
+from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, eer, fuse_embeddings, fuse_scores, over_seeds
 from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_preset_of
 
 DRAWS = 2000  # an uncorrected p can be as small as 1/1000, which survives Holm's correction over twenty contrasts
+COIN = 50  # EER of a system that hears nothing, in percent
+VETO = -2.  # cosines end at -1, and a wrong phrase costs 4: what lies below this was vetoed
 DECIDED = ("same direction", "opposite", "better", "worse")
 TASK = {"TI": 2, "TD": 1}
 # claim, row that is said to be better, row it is held against
@@ -73,8 +76,10 @@ def publish(runner: SpeakerRunner, sheet: str, plan: list[tuple[str, int]], fold
     for role, seed in dict.fromkeys((runner.rows[r].role, s) for r, s in plan):
         rows = [r for r, s in plan if s == seed and runner.rows[r].role == role and runner.rows[r].network != "phrases"]
         i, (_, trials, _) = runner.index(rows[0], seed), runner.lists(rows[0], seed)
+        enrolled = np.where(i.enrol_speaker < 0, -1 - i.model, i.enrol_speaker)  # nobody says who: each model is somebody
+        asked = np.where(i.test_speaker < 0, enrolled, i.test_speaker)  # nobody says who: the trial goes with its model
         t = pd.DataFrame(dict(role=role, seed=seed, kind=trials["kind"].astype("category"), target=i.target,
-                              enrolled=i.enrol_speaker.astype(np.int32), asked=i.test_speaker.astype(np.int32)))
+                              enrolled=enrolled.astype(np.int32), asked=asked.astype(np.int32)))
         for r in rows: t[r] = runner.store.predictions(r, seed, runner.key(r, seed)[1])["score"].to_numpy(np.float32)
         for (of, how), needs in FUSIONS.items():
             if of == role and set(needs) <= set(rows): t[f"{role.lower()}-{how}"] = fused_scores(runner, role, how, seed).astype(np.float32)
@@ -91,7 +96,7 @@ def read(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
 def replicates(trials: pd.DataFrame, sheet: str) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
     "role → systems, their figures `[systems, 2]` (mean over seeds), replicates `[draws, systems, 2]`"
     out = {}
-    for role, part in trials.groupby("role", observed=True):
+    for role, part in trials.groupby("role", observed=True, sort=False):
         rows = [c for c in part.columns[6:] if part[c].notna().all()]
         each, point = [], []
         for seed, t in part.groupby("seed"):
@@ -124,9 +129,10 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
             said, dcf = (paper[k].get(worse, np.nan) - paper[k].get(better, np.nan) for k in ("eer", "min_dcf"))
             evidence = speaker_preset_of(first["preset"]).evidence
             word = verdict(*spread[:, 0], n, evidence) if pd.isna(said) or not evidence else status(*spread[:, 0], said, n)
-            claims.append(dict(claim=claim, role=role, better=better, worse=worse, **same, n_seeds=n, eer_gain=round(gain[0], 2), low=round(spread[0, 0], 2),
-                               high=round(spread[1, 0], 2), min_dcf_gain=round(gain[1], 4), min_dcf_low=round(spread[0, 1], 4),
-                               min_dcf_high=round(spread[1, 1], 4), paper_eer_gain=round(said, 2), paper_min_dcf_gain=round(dcf, 4),
+            claims.append(dict(claim=claim, role=role, better=better, worse=worse, coin=bool(high[[a, b], 0].max() >= COIN), **same, n_seeds=n,
+                               eer_gain=round(gain[0], 2), low=round(spread[0, 0], 2), high=round(spread[1, 0], 2),
+                               min_dcf_gain=round(gain[1], 4), min_dcf_low=round(spread[0, 1], 4), min_dcf_high=round(spread[1, 1], 4),
+                               paper_eer_gain=round(said, 2), paper_min_dcf_gain=round(dcf, 4),
                                p=round(p_value(sims[:, b, 0] - sims[:, a, 0]), 4), status=word))
     claims = pd.DataFrame(claims)
     if n >= MIN_SEEDS:  # protocol, section 4: all secondary, so corrected over the sheet
@@ -135,54 +141,108 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(lines), claims
 
 
-def shown(lines: pd.DataFrame) -> str:
-    "The systems as a reader wants them"
+# the paper's table and task → rows of ours that it has no line for
+ALONE = {"seo_kim": {(3, 2): {"sk-MLA-GAP": "MLA-GAP, baseline of Table 1"}},
+         "imu_elevoc": {(3, t): {f"{role.lower()}-aligned": "Embedding averaging, spaces turned onto each other first"} for role, t in TASK.items()}}
+
+
+def in_print(sheet: str) -> pd.DataFrame:
+    "The paper's lines and ours without a line: table, task, system, row, ours (whose line it is), eer and min_dcf as printed"
+    t = printed(sheet)
+    if sheet == "seo_kim":
+        same = [f"sk-{e}" for e in t["encoding"]]
+        t = t.assign(task=2, row=t["row"].where(t["row"] != "", same), system=t["model"] + ", " + t["encoding"] + ", " + t["trained_on"])
+    more = [dict(table=n, task=k, system=f"{name} (ours)", row=row) for (n, k), extra in ALONE[sheet].items() for row, name in extra.items()]
+    return pd.concat([t, pd.DataFrame(more)], ignore_index=True).sort_values(["table", "task"], kind="stable")[["table", "task", "system", "row", "eer", "min_dcf"]]
+
+
+def shown(lines: pd.DataFrame, sheet: str) -> dict[str, str]:
+    "The paper's tables, line by line, with ours beside: heading → table. A printed line that nothing here measures is quoted"
+    ours, out = lines.set_index("row"), {}
     cell = lambda r, k, d: f"{r[k]:.{d}f} [{r[k + '_low']:.{d}f}, {r[k + '_high']:.{d}f}]"
-    return _markdown(pd.DataFrame([{"system": r["row"], "EER %, ours [95 %]": cell(r, "eer", 1), "EER %, paper": _number(r["paper_eer"], ".2f"),
-                                    "minDCF, ours [95 %]": cell(r, "min_dcf", 2), "minDCF, paper": _number(r["paper_min_dcf"], ".4f"),
-                                    "parameters": "" if pd.isna(r["params"]) else f"{int(r['params']):,}"}
-                                   for _, r in lines.iterrows()]))
+    for (n, task), part in in_print(sheet).groupby(["table", "task"], sort=True):
+        if not set(part["row"]) & set(ours.index): continue
+        rows = []
+        for _, t in part.iterrows():
+            r = ours.loc[t["row"]] if t["row"] in ours.index else None
+            rows.append({"system": t["system"], "row": t["row"] if r is not None else "quoted", "EER %, ours [95 %]": "" if r is None else cell(r, "eer", 1),
+                         "EER %, paper": _number(t["eer"], ".2f"), "minDCF, ours [95 %]": "" if r is None else cell(r, "min_dcf", 2),
+                         "minDCF, paper": _number(t["min_dcf"], ".4f"), "parameters here": "" if r is None or pd.isna(r["params"]) else f"{int(r['params']):,}"})
+        out[f"Table {n}" + (f", Task {task}" if sheet == "imu_elevoc" else "")] = _markdown(pd.DataFrame(rows))
+    return out
+
+
+def asked(trials: pd.DataFrame, sheet: str) -> str:
+    "How much was asked of the systems, in words"
+    told = []
+    for role, t in trials.groupby("role", observed=True, sort=False):
+        one = t[t["seed"] == t["seed"].min()]
+        who = f"{len(set(one['enrolled']) | set(one['asked']))} {'speakers' if (one['enrolled'] >= 0).all() else 'models, whose speakers are not told,'}"
+        told.append((f"Task {TASK[role]}: " if sheet == "imu_elevoc" else "") + f"{who} and {len(one):,} trials a seed, {one['target'].sum():,} of them to be accepted")
+    secret = " Where speakers are not told, models are resampled, and intervals are too narrow for speakers with several." if (trials["enrolled"] < 0).any() else ""
+    return "; ".join(told) + "." + secret
+
+
+def heard(trials: pd.DataFrame) -> pd.DataFrame:
+    """Task 1, row by row, mean over seeds: EER; its floor, the share of trials to be accepted that the phrase network vetoes; EER of what it does not veto, the right
+    phrase asked for (TC against IC), which is about the voice alone"""
+    td, out = trials[trials["role"] == "TD"], []
+    for row in (c for c in td.columns[6:] if len(td) and td[c].notna().all()):
+        for seed, t in td.groupby("seed"):
+            s, y = t[row].to_numpy(float), t["target"].to_numpy()
+            kept = (s > VETO) & t["kind"].isin(["TC", "IC"]).to_numpy()
+            alone = eer(s[kept], y[kept]) if len(set(y[kept])) == 2 else np.nan
+            out.append({"system": row, "seed": seed, "EER %": eer(s, y), "floor %": 100 * (s[y] < VETO).mean(), "EER % of the voice alone": alone})
+    return pd.DataFrame(out).groupby("system", sort=False).mean().drop(columns="seed").reset_index() if out else pd.DataFrame()
+
+
+def shown_heard(voice: pd.DataFrame) -> str:
+    "The same as a reader wants it"
+    return _markdown(pd.DataFrame({c: voice[c] if c == "system" else [_number(v, ".1f") for v in voice[c]] for c in voice}))
 
 
 def shown_claims(claims: pd.DataFrame) -> str:
     "The claims as a reader wants them"
-    return _markdown(pd.DataFrame([{"said to help": c["claim"], "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
+    return _markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * int(c["coin"]),
+                                    "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
                                     "paper": _number(c["paper_eer_gain"], "+z.2f"),
                                     "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
                                     "paper's": _number(c["paper_min_dcf_gain"], "+z.4f"),
-                                    "status": c["status"]} for _, c in claims.iterrows()]))
+                                    "status": c["status"]} for _, c in claims.iterrows()])) + (
+        "\n\n† One of the two was not told from a coin: the line speaks of this schedule, not of the network." if claims["coin"].any() else "")
 
 
 NOTES = """EER in percent and minDCF at P_target 0.01, {costs}, smaller is better; the paper's figures are of other corpora and other trials, so only the direction of
 a difference can be compared. Interval: 95 %, paired bootstrap over seeds and speakers. Status as in the protocol, with a margin of one point of EER and Holm's
 correction over the sheet; most steps of the papers are smaller than that margin, and *no difference* then agrees with them. Where the paper prints no figure the
-words are *better* and *worse*. Fewer than five seeds decide nothing.{blind}"""
+words are *better* and *worse*. Fewer than five seeds decide nothing.{own}{blind}"""
+OWN = {"seo_kim": " In Table 4 the paper quotes systems on other trunks; ours is the same encoding on the one trunk of Table 3.",
+       "imu_elevoc": """ `-scratch`, `-head`: SE-Res2Net-50 trained on Task 1 alone, and with everything
+but pooling and embedding frozen after Task 2; every other network of Task 1 starts from Task 2 and is trained whole. `-mse`, `-cos`: one SE-Res2Net-50 that learnt
+from the average of the five (Task 1) or seven (Task 2). The paper's figures on the development set are in paper/published/imu_elevoc.csv."""}
+FLOOR = """A true trial whose phrase the phrase network mishears loses 4 and is lost for every system: no EER can lie much below that share, the *floor*.
+Of the trials that it does not veto, those with the right phrase (TC against IC) ask for the voice alone."""
 BLIND = """
 
 At these costs no system here does much better than rejecting everybody, which has minDCF 1: read the EER."""
 
 
-def markdown(folder: Path, sheet: str) -> str:
+def markdown(runs: pd.DataFrame, trials: pd.DataFrame, lines: pd.DataFrame, claims: pd.DataFrame, sheet: str) -> str:
     "<sheet>.md"
-    runs, _ = read(folder, sheet)
-    lines, claims = table(folder, sheet)
-    heads = {"TI": "Text-independent (Task 2)" if sheet == "imu_elevoc" else "Pairs of utterances", "TD": "Text-dependent (Task 1): who, and which phrase"}
-    parts = [f"## {heads[role]}\n\n{shown(part)}" for role, part in lines.groupby("role", sort=False)]
     costs = "C_miss {c_miss:g}, C_fa {c_fa:g}".format(**COSTS[sheet]) + (" (the paper does not state them)" if sheet == "seo_kim" else "")
-    quoted = printed(sheet).query("row == ''")
-    notes = NOTES.format(costs=costs, blind=BLIND if (lines["min_dcf"] > .9).all() else "")
+    notes = NOTES.format(costs=costs, blind=BLIND if (lines["min_dcf"] > .9).all() else "", own=OWN[sheet])
     name = {"seo_kim": "Seo & Kim 2020, Tables 3 and 4", "imu_elevoc": "IMU&Elevoc 2021, Tables 1 to 3"}[sheet]
-    who = ["system"] if "system" in quoted else ["model", "encoding", "trained_on"]
-    task = lambda q: f" (Task {q['task']})" if "task" in q else ""
-    other = "; ".join(f"{', '.join(q[who])}{task(q)} {q['eer']:.2f} %" for _, q in quoted.iterrows())
-    return (f"# {name}\n\n{about(runs)}\n\n{notes}\n\n" + "\n\n".join(parts) + f"\n\n## What is said to help\n\n{shown_claims(claims)}\n\n"
-            f"Quoted from the paper, not run: {other}.\n")
+    told = heard(trials)
+    voice = f"## Task 1: the phrase and the voice\n\n{FLOOR}\n\n{shown_heard(told)}\n\n" if len(told) else ""
+    parts = "\n\n".join(f"## {head}\n\n{part}" for head, part in shown(lines, sheet).items())
+    return f"# {name}\n\n{about(runs)} {asked(trials, sheet)}\n\n{notes}\n\n{parts}\n\n{voice}## What is said to help\n\n{shown_claims(claims)}\n"
 
 
 def write(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     "<sheet>.csv, <sheet>-claims.csv and <sheet>.md from runs and trials"
     lines, claims = table(folder, sheet)
-    for name, text in ((f"{sheet}.csv", lines.to_csv(index=False)), (f"{sheet}-claims.csv", claims.to_csv(index=False)), (f"{sheet}.md", markdown(folder, sheet))):
+    for name, text in ((f"{sheet}.csv", lines.to_csv(index=False)), (f"{sheet}-claims.csv", claims.to_csv(index=False)),
+                       (f"{sheet}.md", markdown(*read(folder, sheet), lines, claims, sheet))):
         write_text(Path(folder) / name, text)
     return lines, claims
 
@@ -200,7 +260,8 @@ def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, she
         for task in asked:
             known = {p: parts[p][task].isin(CLASSES[task]).to_numpy() for p in parts}
             y = {p: to_index(parts[p][task][known[p]], task).numpy() for p in parts}
-            fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")).fit(x["train"][known["train"]], y["train"])
+            with threadpool_limits(1):  # tiny products: on busy cores two threads wait for each other
+                fit = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced")).fit(x["train"][known["train"]], y["train"])
             said = fit.predict(x["test"][known["test"]])
             out.append(dict(row=row, seed=seed, task=task, f1=round(float(prf(confusion(y["test"], said, TASKS[task]))[2]), 2),
                             chance=round(100 / TASKS[task], 2), utterances=len(said)))
@@ -213,7 +274,7 @@ def figure(lines: pd.DataFrame, folder: Path, sheet: str):
     "EER of each system with its interval, and what the paper prints"
     roles = list(dict.fromkeys(lines["role"]))
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(len(roles), 2, figsize=(7.2, .6 + .24 * len(lines)), layout="constrained", squeeze=False, sharex="row",
+        fig, axes = plt.subplots(len(roles), 2, figsize=(7.2, .6 + .24 * len(lines)), layout="constrained", squeeze=False,
                                  gridspec_kw=dict(height_ratios=[(lines["role"] == r).sum() for r in roles]))
         for (left, right), role in zip(axes, roles):
             part = lines[lines["role"] == role].reset_index(drop=True)
@@ -244,7 +305,7 @@ def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
 
 def in_words(claims: pd.DataFrame) -> str:
     "What the claims' intervals say, in a paragraph"
-    named = lambda part: "; ".join(part["claim"]) or "none"
+    named = lambda part: "; ".join(c + " †" * int(coin) for c, coin in zip(part["claim"], part["coin"])) or "none"
     up, down = claims[claims["low"] > MARGIN], claims[claims["high"] < -MARGIN]
     rest = claims.drop([*up.index, *down.index])
     return (f"Saves more than {MARGIN:g} point of EER, with the whole interval: {named(up)}. Costs more than that: {named(down)}. Neither: {named(rest)}. "
