@@ -268,3 +268,13 @@ def test_contrasts_pass_holm_where_the_draws_allow_it(tmp_path, monkeypatch, dra
     assert set(claims["status"]) - {"undecided", "no difference"} == decided and claims["p_holm"].ge(claims["p"]).all()
     if not decided: return
     assert claims.loc["attention instead of a mean, last layer", "status"] == "opposite" and claims.loc["the whole proposal against NetVLAD", "status"] == "worse"
+
+
+def test_a_row_that_hears_nothing_in_one_seed_is_marked():
+    rng, n = np.random.default_rng(1), 400
+    who, target = np.arange(n) % 20, np.arange(n) % 4 == 0
+    base = dict(role="TI", kind="one", target=target, enrolled=who, asked=np.where(target, who, (who + 1 + np.arange(n) // 20) % 20))
+    noise = lambda: rng.standard_normal(n)
+    trials = pd.concat([pd.DataFrame({**base, "seed": s, "a": 2 * target + noise(), "b": 2 * target * (s == 0) + noise()}) for s in range(2)])
+    rows, _, _, lost = verification.replicates(trials[["role", "seed", "kind", "target", "enrolled", "asked", "a", "b"]], "seo_kim")["TI"]
+    assert (rows, list(lost)) == (["a", "b"], [0, 1])

@@ -93,8 +93,8 @@ def read(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.read_csv(folder / f"{sheet}-runs.csv"), pd.read_parquet(folder / f"{sheet}-trials.parquet")
 
 
-def replicates(trials: pd.DataFrame, sheet: str) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
-    "role → systems, their figures `[systems, 2]` (mean over seeds), replicates `[draws, systems, 2]`"
+def replicates(trials: pd.DataFrame, sheet: str) -> dict[str, tuple[list[str], np.ndarray, np.ndarray, np.ndarray]]:
+    "role → systems, their figures `[systems, 2]` (mean over seeds), replicates `[draws, systems, 2]`, in how many seeds each is not told from a coin `[systems]`"
     out = {}
     for role, part in trials.groupby("role", observed=True, sort=False):
         rows = [c for c in part.columns[6:] if part[c].notna().all()]
@@ -103,7 +103,7 @@ def replicates(trials: pd.DataFrame, sheet: str) -> dict[str, tuple[list[str], n
             scores = [t[r].to_numpy(float) for r in rows]
             point.append([list(measures(s, t["target"].to_numpy(), sheet).values()) for s in scores])
             each.append(bootstrap_trials(scores, t["target"].to_numpy(), t["enrolled"].to_numpy(), t["asked"].to_numpy(), DRAWS, int(seed), **COSTS[sheet]))
-        out[role] = rows, np.mean(point, 0), over_seeds(each)
+        out[role] = rows, np.mean(point, 0), over_seeds(each), sum(np.percentile(e[..., 0], 97.5, axis=0) >= COIN for e in each)
     return out
 
 
@@ -115,13 +115,13 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     params, spent = runs.groupby("row")["params"].first(), runs.groupby("row")["train_s"].mean()
     paper = theirs[theirs["row"] != ""].drop_duplicates("row", keep="first").set_index("row")
     lines, claims = [], []
-    for role, (rows, point, sims) in found.items():
+    for role, (rows, point, sims, lost) in found.items():
         low, high = np.percentile(sims, [2.5, 97.5], axis=0)
         for i, row in enumerate(rows):
             three = {f"{name}{tail}": round(v[i, k], digits) for k, name, digits in ((0, "eer", 2), (1, "min_dcf", 4))
                      for tail, v in (("", point), ("_low", low), ("_high", high))}
             lines.append(dict(row=row, role=role, **same, n_seeds=n, **three, paper_eer=paper["eer"].get(row),
-                              paper_min_dcf=paper["min_dcf"].get(row), params=params.get(row), train_s=spent.get(row)))
+                              paper_min_dcf=paper["min_dcf"].get(row), params=params.get(row), train_s=spent.get(row), coin_seeds=int(lost[i])))
         for claim, better, worse in CLAIMS[sheet]:
             if not {better, worse} <= set(rows): continue
             a, b = rows.index(better), rows.index(worse)
@@ -129,7 +129,7 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
             said, dcf = (paper[k].get(worse, np.nan) - paper[k].get(better, np.nan) for k in ("eer", "min_dcf"))
             evidence = speaker_preset_of(first["preset"]).evidence
             word = verdict(*spread[:, 0], n, evidence) if pd.isna(said) or not evidence else status(*spread[:, 0], said, n)
-            claims.append(dict(claim=claim, role=role, better=better, worse=worse, coin=bool(high[[a, b], 0].max() >= COIN), **same, n_seeds=n,
+            claims.append(dict(claim=claim, role=role, better=better, worse=worse, coin=int(max(lost[a], lost[b])), **same, n_seeds=n,
                                eer_gain=round(gain[0], 2), low=round(spread[0, 0], 2), high=round(spread[1, 0], 2),
                                min_dcf_gain=round(gain[1], 4), min_dcf_low=round(spread[0, 1], 4), min_dcf_high=round(spread[1, 1], 4),
                                paper_eer_gain=round(said, 2), paper_min_dcf_gain=round(dcf, 4),
@@ -203,13 +203,13 @@ def shown_heard(voice: pd.DataFrame) -> str:
 
 def shown_claims(claims: pd.DataFrame) -> str:
     "The claims as a reader wants them"
-    return _markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * int(c["coin"]),
+    return _markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * bool(c["coin"]),
                                     "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
                                     "paper": _number(c["paper_eer_gain"], "+z.2f"),
                                     "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
                                     "paper's": _number(c["paper_min_dcf_gain"], "+z.4f"),
                                     "status": c["status"]} for _, c in claims.iterrows()])) + (
-        "\n\n† One of the two was not told from a coin: the line speaks of this schedule, not of the network." if claims["coin"].any() else "")
+        "\n\n† In some seed one of the two is not told from a coin: the line speaks of this schedule, not of the network." if claims["coin"].any() else "")
 
 
 NOTES = """EER in percent and minDCF at P_target 0.01, {costs}, smaller is better; the paper's figures are of other corpora and other trials, so only the direction of
@@ -305,7 +305,7 @@ def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
 
 def in_words(claims: pd.DataFrame) -> str:
     "What the claims' intervals say, in a paragraph"
-    named = lambda part: "; ".join(c + " †" * int(coin) for c, coin in zip(part["claim"], part["coin"])) or "none"
+    named = lambda part: "; ".join(c + " †" * bool(coin) for c, coin in zip(part["claim"], part["coin"])) or "none"
     up, down = claims[claims["low"] > MARGIN], claims[claims["high"] < -MARGIN]
     rest = claims.drop([*up.index, *down.index])
     return (f"Saves more than {MARGIN:g} point of EER, with the whole interval: {named(up)}. Costs more than that: {named(down)}. Neither: {named(rest)}. "
