@@ -914,6 +914,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                        'mkdcls/verification/systems.py'),
                                              'mkdcls.verification.systems._spec': ( 'verification/systems.html#_spec',
                                                                                     'mkdcls/verification/systems.py'),
+                                             'mkdcls.verification.systems._tables': ( 'verification/systems.html#_tables',
+                                                                                      'mkdcls/verification/systems.py'),
                                              'mkdcls.verification.systems.build': ( 'verification/systems.html#build',
                                                                                     'mkdcls/verification/systems.py'),
                                              'mkdcls.verification.systems.identity': ( 'verification/systems.html#identity',

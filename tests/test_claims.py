@@ -5,7 +5,7 @@ from test_ablations import Invented
 
 from mkdcls.ablations import ablation_rows
 from mkdcls.engine import report
-from mkdcls.engine.claims import claims, papers
+from mkdcls.engine.claims import claims, papers, verification_in_short
 from mkdcls.engine.interventions import PAIRED
 from mkdcls.runs import PRESETS
 
@@ -99,3 +99,16 @@ def test_every_table_is_listed(tmp_path):
     full = papers({"stand-in": tmp_path}).set_index(["paper", "table"])
     assert full.loc[("Seo & Kim", "3"), "status"] == "stand-in, 3 seed(s): 2 undecided" and full.loc[("Seo & Kim", "4"), "status"] == "stand-in, 3 seed(s): 1 undecided"
     assert full.loc[("Seo & Kim", "3"), "minutes a seed"] == "4"
+
+
+def test_rows_side_by_side_are_those_of_the_sheets(tmp_path):
+    "Each corpus has its column; a row that was not run leaves its line empty, the paper's figures stand once"
+    folders = {who: tmp_path / who for who in ("stand-in", "real speech")}
+    for k, f in enumerate(folders.values()):
+        f.mkdir()
+        pd.DataFrame([dict(row=r, paper_eer=p, eer=v + k, eer_low=v - 1, eer_high=v + 2) for r, p, v in (("sk-GAP", 6.85, 12.), ("sk-MLA-SAP-FR-DLN", 4.95, 15.))]
+                     ).to_csv(f / "seo_kim.csv", index=False)
+    t = verification_in_short(folders)
+    assert len(t) == 4 and list(t.columns) == ["EER % of", "paper", "stand-in", "real speech"]
+    assert list(t.iloc[0][1:]) == ["6.85, 4.95", "12.0 [11.0, 14.0], 15.0 [14.0, 17.0]", "13.0 [11.0, 14.0], 16.0 [14.0, 17.0]"]
+    assert (t.iloc[1:, 1:] == "").all(axis=None)

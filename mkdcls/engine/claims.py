@@ -213,7 +213,7 @@ def papers(results: dict[str, Path]) -> pd.DataFrame:
     of = lambda *starts: lambda c: c[c["claim"].str.startswith(starts)]
     ti, td = ("deeper", "Res2Net", "squeeze", "cardinality"), ("Task 1: start", "Task 1: train all")
     last = lambda c: c[~c["claim"].str.startswith((*ti, *td))]
-    counts = "parameters within 0.4 % of print (ECAPA-TDNN at its own 192; run with 512 at full size), two as printed; "
+    counts = "parameters within 0.4 % of print (ECAPA-TDNN with embeddings of 192 numbers; to be averaged with the others it is run with 512), two as printed; "
     equal = "layer sizes equal; 5,944,603 parameters (baseline; the paper says \"about 6 million\") and 6,100,828 (proposal) by our reading"
     sk, imu = ("make table SHEET=seo_kim SEEDS=3", spent("seo_kim-runs.csv")), ("make table SHEET=imu_elevoc SEEDS=3", spent("imu_elevoc-runs.csv"))
     lines = [("Baeg et al.", "1", "fourteen rows", "make table1 SEEDS=5", spent("runs.csv"), "primary contrasts: " + told("gains", primary)),
@@ -224,3 +224,25 @@ def papers(results: dict[str, Path]) -> pd.DataFrame:
              ("IMU&Elevoc", "2", "transfer, Task 1", *imu, told("imu_elevoc", of(*td), file="{}-claims.csv")),
              ("IMU&Elevoc", "3", "fusion and distillation", *imu, told("imu_elevoc", last, file="{}-claims.csv"))]
     return pd.DataFrame([dict(paper=p, table=t, what=w, command=f"`{c}`", **{"minutes a seed": m}, status=s) for p, t, w, c, m, s in lines])
+
+
+PAIRS = (("seo_kim", "Seo & Kim: plain means of the last layer, the whole proposal", ("sk-GAP", "sk-MLA-SAP-FR-DLN")),
+         ("imu_elevoc", "IMU&Elevoc, Task 2: ECAPA-TDNN, SE-Res2Net-50", ("ti-ECAPA-TDNN", "ti-SE-Res2Net-50")),
+         ("imu_elevoc", "IMU&Elevoc, Task 2: averaged scores, averaged embeddings, one network that learnt from the average by cosine",
+          ("ti-scores", "ti-embeddings", "ti-SE-Res2Net-50-cos")),
+         ("imu_elevoc", "IMU&Elevoc, Task 1: SE-Res2Net-50 from scratch, from Task 2", ("td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50")))
+
+
+def verification_in_short(results: dict[str, Path]) -> pd.DataFrame:
+    "Some rows of the two verification sheets side by side, EER in percent; `results`: name of a corpus → folder"
+    lines = []
+    for name, what, rows in PAIRS:
+        line = {"EER % of": what}
+        for who, folder in results.items():
+            t = _csv(folder, f"{name}.csv")
+            if t is None or not set(rows) <= set(t["row"]): continue
+            t = t.set_index("row").loc[list(rows)]
+            line["paper"] = ", ".join(f"{v:.2f}" for v in t["paper_eer"])
+            line[who] = ", ".join(f"{r['eer']:.1f} [{r['eer_low']:.1f}, {r['eer_high']:.1f}]" for _, r in t.iterrows())
+        lines.append(line)
+    return pd.DataFrame(lines).fillna("")

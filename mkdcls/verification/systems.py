@@ -169,13 +169,16 @@ RULE = {('seo_kim', 'TI'): 'one', ('imu_elevoc', 'TI'): 'seconds', ('imu_elevoc'
 ADAPTERS = ('voxceleb', 'librispeech', 'sdsv', 'kaldi')
 TREATMENT = ('vad', 'enhance', 'musan') # what is done to every wave of the file, and where augmentation has its noises from (21)
 
+def _tables(found): return found if isinstance(found, list) else [found] # [TI] or several [[TI]]
+
 def _spec(file): # a file of lists, its names checked
     name = Path(file).name
     try: spec = tomllib.loads(Path(file).read_text(encoding='utf-8'))
     except (OSError, tomllib.TOMLDecodeError) as e:
-        raise ValueError(f"{name} is no readable TOML file ({e}); it wants a table [TI] with adapter and folder (page 28)") from e
+        raise ValueError(f"{name} is no readable TOML file ({e}); it wants a table [TI] with adapter and folder, or several [[TI]] (page 28)") from e
     if odd := sorted(set(spec) - {*ROLES, *TREATMENT}): raise ValueError(f"{name}: {odd} are not read; a file of lists holds {[*ROLES, *TREATMENT]}")
     if not isinstance(spec.get('musan', ''), str): raise ValueError(f"{name}: musan = {spec['musan']!r}; write the folder of MUSAN in quotes")
+    if odd := [r for r in ROLES if r in spec and not all(isinstance(t, dict) for t in (_tables(spec[r]) or [0]))]: raise ValueError(f"{name}: {odd[0]} is no table")
     if 'TI' not in spec: raise ValueError(f"{name} has no table [TI] ({ROLES['TI']}); it has {sorted(spec)}, and every system starts there")
     return spec
 
@@ -193,7 +196,8 @@ def own_treatment(
     spec = _spec(file)
     for k in ('vad', 'enhance'):
         if not isinstance(spec.get(k, False), bool): raise ValueError(f"{Path(file).name}: {k} = {spec[k]!r}; write true or false")
-    noises = speakers.musan(str(Path(file).resolve().parent / spec['musan'])) if 'musan' in spec else None
+    try: noises = speakers.musan(str(Path(file).resolve().parent / spec['musan'])) if 'musan' in spec else None
+    except OSError as e: raise ValueError(f"{Path(file).name}, musan: {e}") from e
     return dict(vad=spec.get('vad', False), enhance=spec.get('enhance', False), noises=noises)
 
 # %% ../../nbs/verification/28_systems.ipynb #92f0335a
@@ -202,11 +206,17 @@ def _adapted(file, role, wants): # one table of the file, by its adapter
     if (name := wants.pop('adapter', None)) not in ADAPTERS: raise ValueError(f"{where}: adapter {name!r}; choose one of {ADAPTERS}")
     adapter = getattr(speakers, name)
     takes = inspect.signature(adapter).parameters
-    if odd := sorted(set(wants) - set(takes)): raise ValueError(f"{where}: {name} takes no {odd}; it takes {list(takes)}")
+    if odd := sorted(set(wants) - set(takes)):
+        above = f"; {', '.join(TREATMENT)} stand above the first table" if set(odd) & set(TREATMENT) else ''
+        raise ValueError(f"{where}: {name} takes no {odd}; it takes {list(takes)}{above}")
+    for k, v in wants.items():
+        if not isinstance(v, int if k == 'task' else str): raise ValueError(f"{where}: {k} = {v!r}; write it {'as a number' if k == 'task' else 'in quotes'}")
     if short := [k for k, p in takes.items() if p.default is p.empty and k not in wants]: raise ValueError(f"{where}: {name} needs {short}")
-    at = {k: str(Path(file).resolve().parent / v) if k in ('folder', 'enroll', 'base') else v for k, v in wants.items()}
+    top = Path(file).resolve().parent
+    at = {k: str(top / v) if k in ('folder', 'enroll', 'base') else v for k, v in wants.items()}
+    if name == 'voxceleb' and 'trials' in at: at['trials'] = str(next((f for f in (top / at['trials'], Path(at['folder']) / at['trials']) if f.is_file()), at['trials']))
     try: return adapter(**at)
-    except OSError as e: raise ValueError(f"{where}: {e.strerror or e}: {e.filename}; folders begin at the file's own, lists at the corpus' folder") from e
+    except OSError as e: raise ValueError(f"{where}: {e}; folders begin at the file's own, VoxCeleb's list there or in the corpus' folder") from e
 
 def own_lists(
     file, # TOML: a table [TI], perhaps [TD]: adapter, folder, what the adapter takes; several [[TI]]: those after the first only train
@@ -216,8 +226,11 @@ def own_lists(
     "A corpus of your own, by adapter"
     spec = _spec(file)
     if role not in spec: raise ValueError(f"{Path(file).name} has no table [{role}] ({ROLES[role]}); it has {sorted(spec)}")
-    first, *more = [_adapted(file, role, w) for w in (spec[role] if isinstance(spec[role], list) else [spec[role]])]
+    first, *more = [_adapted(file, role, w) for w in _tables(spec[role])]
     if any(x.trials is not None for x in more): raise ValueError(f"{Path(file).name}: only the first [[{role}]] may bring trials; the others train")
+    if role == 'TD' and (first.manifest.phrase < 0).all(): raise ValueError(f"{Path(file).name}, [TD]: nobody says which phrase is spoken; sdsv with task = 1 does")
+    if twice := sorted({*first.manifest.path} & {f for x in more for f in x.manifest.path}):
+        raise ValueError(f"{Path(file).name}, [[{role}]]: {Path(twice[0]).name} is in two tables; whoever is tested must not train")
     m = speakers.divide(first.manifest, seed=seed) if first.trials is None else first.manifest
     named = lambda d: d.assign(split='train', **{k: d.corpus + ' ' + d[k] for k in ('speaker', 'utterance')})[d.speaker != '']
     return first._replace(manifest=pd.concat([m, *(named(x.manifest) for x in more)], ignore_index=True))
