@@ -152,12 +152,12 @@ def gains(folder: Path) -> pd.DataFrame:
     return table
 
 
-def about(runs: pd.DataFrame) -> str:
-    "One sentence on what the numbers are"
+def about(runs: pd.DataFrame, folds: bool = True) -> str:
+    "One sentence on what the numbers are; `folds`: a seed of real speech is one of five folds"
     first, n = runs.iloc[0], runs["seed"].nunique()
     what = {"standin": "synthetic stand-in speech, not the paper's corpora",
             "real": "real human speech (Speech Accent Archive, Common Voice 6.1), not the paper's corpora"}
-    seeds = f"{n} seed{'s' * (n > 1)}" + (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if first["corpus"] == "real" else "")
+    seeds = f"{n} seed{'s' * (n > 1)}" + (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if folds and first["corpus"] == "real" else "")
     spent = runs["total_s"].sum()
     minutes = f"{spent / 60:.0f} min" if spent >= 90 else f"{spent:.0f} s"
     smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
