@@ -157,7 +157,8 @@ def about(runs: pd.DataFrame, folds: bool = True) -> str:
     first, n = runs.iloc[0], runs["seed"].nunique()
     what = {"standin": "synthetic stand-in speech, not the paper's corpora",
             "real": "real human speech (Speech Accent Archive, Common Voice 6.1), not the paper's corpora"}
-    seeds = f"{n} seed{'s' * (n > 1)}" + (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if folds and first["corpus"] == "real" else "")
+    which = f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if folds and first["corpus"] == "real" else ""
+    seeds = f"{n} seed{'s' * (n > 1)}{which}"
     spent = runs["total_s"].sum()
     minutes = f"{spent / 60:.0f} min" if spent >= 90 else f"{spent:.0f} s"
     smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
