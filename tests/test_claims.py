@@ -99,6 +99,10 @@ def test_every_table_is_listed(tmp_path):
     full = papers({"stand-in": tmp_path}).set_index(["paper", "table"])
     assert full.loc[("Seo & Kim", "3"), "status"] == "stand-in, 3 seed(s): 2 undecided" and full.loc[("Seo & Kim", "4"), "status"] == "stand-in, 3 seed(s): 1 undecided"
     assert full.loc[("Seo & Kim", "3"), "minutes a seed"] == "4"
+    pd.DataFrame([dict(claim="deeper: SE-ResNet-101 against 34", worse="ti-SE-ResNet-34", n_seeds=1, status="undecided")]).to_csv(
+        tmp_path / "imu_elevoc-claims.csv", index=False)
+    part = papers({"real speech": tmp_path}).set_index(["paper", "table"])["status"]
+    assert part["IMU&Elevoc", "1"].endswith("real speech, 1 seed(s): 1 undecided") and part["IMU&Elevoc", "2"] == "real speech: not run"
 
 
 def test_rows_side_by_side_are_those_of_the_sheets(tmp_path):

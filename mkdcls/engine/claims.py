@@ -207,7 +207,8 @@ def papers(results: dict[str, Path]) -> pd.DataFrame:
     "Every table of the three papers: what regenerates it, in how many minutes a seed, and what came of its contrasts; `results`: name of a corpus → folder"
     def told(name, kept=lambda t: t, column="status", file="{}.csv"):
         found = {who: _csv(f, file.format(name)) for who, f in results.items()}
-        return "; ".join(f"{who}, {t['n_seeds'].max()} seed(s): {_counted(kept(t)[column])}" for who, t in found.items() if t is not None) or "not run at this size yet"
+        parts = {who: (t["n_seeds"].max(), kept(t)[column]) for who, t in found.items() if t is not None}
+        return "; ".join(f"{who}, {n} seed(s): {_counted(w)}" if len(w) else f"{who}: not run" for who, (n, w) in parts.items()) or "not run at this size yet"
     def spent(name): return _minutes(next((t for f in results.values() if (t := _csv(f, name)) is not None), None))
     primary = lambda g: g[g["primary"] & (g["task"] == "agesup") & (g["scope"] == "pooled")]
     of = lambda *starts: lambda c: c[c["claim"].str.startswith(starts)]
