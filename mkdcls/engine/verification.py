@@ -148,7 +148,7 @@ ALONE = {"seo_kim": {(3, 2): {"sk-MLA-GAP": "MLA-GAP, baseline of Table 1"}},
 
 
 def in_print(sheet: str) -> pd.DataFrame:
-    "The paper's lines and ours without a line: table, task, system, row, ours (whose line it is), eer and min_dcf as printed"
+    "The paper's lines, and ours that it has no line for: table, task, system, row (ours, if any), eer in percent and min_dcf as printed"
     t = printed(sheet)
     if sheet == "seo_kim":
         same = [f"sk-{e}" for e in t["encoding"]]
