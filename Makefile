@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table test lab benchmark export readme clean
+.PHONY: help setup setup-dev table1 table test lab benchmark export equivalent readme clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -48,10 +48,10 @@ setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (o
 setup-dev: $(dev-ready) ## the same with what the tests and the peers' comparisons need
 
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
-	"$(PY)" -m mkdcls.engine.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
+	"$(PY)" -m mkdcls.results.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc, options as for table1
-	"$(PY)" -m mkdcls.engine.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
+	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 # Fail fast, cheap first. Two notebooks or test files at a time, one thread each.
 test: export OMP_NUM_THREADS := 1
@@ -76,11 +76,14 @@ benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torch
 
 export: $(dev-ready) ## after editing notebooks: write the modules, README.md, and clean the notebooks
 	@env -u IN_TEST "$(PY)" -c "from nbdev.doclinks import nbdev_export as f; f.__wrapped__()"
-	@"$(PY)" -m mkdcls.engine.readme
+	@"$(PY)" -m mkdcls.results.readme
 	@"$(PY)" -c "from nbdev.clean import nbdev_clean as f; f.__wrapped__()"
 
+equivalent: $(dev-ready) ## after changing what training imports: train the recorded code and today's at smoke size; where both agree bit for bit, recorded runs stay valid
+	@"$(PY)" -m mkdcls.engine.equivalence
+
 readme: $(dev-ready) ## write README.md from nbs/index.ipynb and the committed results
-	@"$(PY)" -m mkdcls.engine.readme
+	@"$(PY)" -m mkdcls.results.readme
 
 clean: ## remove caches and build products; results, runs/ and .venv stay
 	rm -rf build dist _docs _proc .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,6 @@ __all__ = ['PROTOCOL', 'METHODS', 'PRESETS', 'SPREAD', 'LATER', 'Recipe', 'recip
            'spread_out', 'recordings', 'role_manifest', 'identity', 'build', 'labels_of', 'rows_of', 'answers']
 
 # %% ../nbs/method/13_runs.ipynb #f6de77a0
-import ast, inspect
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -16,10 +15,9 @@ import pandas as pd
 import torch
 from .adapters import real_roles
 from .corpora import ROLES, check_manifest, checksum, corpora_file, read_audio, split_speakers
-from .engine.codehash import code_hashes, tree_hash
+from .engine.codehash import code_hashes, source_hash
 from .distillation import VARIANTS
 from .engine.features import Corpus
-from .engine.intake import prepared_real
 from .engine.store import plain
 from .dependency import marginal_log
 from .evaluation import predict
@@ -181,7 +179,7 @@ def recordings(
     code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # of prepared audio the samples themselves are known, of a file only its bytes
     if plain_files.any():
         sums = sums.where(~plain_files, manifest['path'].map({p: checksum(p) for p in sorted(set(manifest['path'][plain_files]))}))
-        code |= {'read_audio': tree_hash(ast.parse(inspect.getsource(read_audio)))}
+        code |= {'read_audio': source_hash(read_audio)}
     lines = manifest.drop(columns=['path', 'shard', 'row', 'checksum'], errors='ignore').assign(sha256=sums.astype(str))
     if not ordered: lines = lines.sort_values('utterance') # the order of real speech is ours; a list of your own may be reordered, and features lie in its order
     lines = lines[sorted(lines)].astype({c: str for c in lines if lines[c].dtype.name == 'category'})
@@ -193,7 +191,7 @@ def role_manifest(
     role:str, # 'FCVG', 'LTV+FCVE' or 'call centre'
     preset:Preset, seed:int,
     corpus:str='standin', # 'standin', 'real', or the path of a corpora file
-    real:str='', # folder of the real speech
+    real:tuple|None=None, # manifests of the real speech, prepared (`intake.corpora.prepared_real`)
     knobs:Knobs=Knobs(), # noqa: B008 (frozen) changes of the stand-in
 )->tuple[pd.DataFrame, dict]: # manifest with splits, and what its fingerprint is made of
     "Who plays a role of Table 1"
@@ -210,12 +208,12 @@ def role_manifest(
         manifest = pd.concat([dealt(n) for n in sizes], ignore_index=True)
         about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()}, speakers=sizes, fractions=plain(preset.fractions),
                      protocol=PROTOCOL, code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
-        if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=tree_hash(ast.parse(inspect.getsource(spread_out))))
+        if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=source_hash(spread_out))
         return check_manifest(spread_out(manifest, knobs.spread)), about
     if knobs != Knobs(): raise ValueError(f"{knobs}: only the stand-in has knobs; leave them alone with corpus={corpus!r}")
     if corpus == 'real':
-        if not real: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
-        manifest = real_roles(*prepared_real(real), fold=seed)[role]
+        if real is None: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
+        manifest = real_roles(*real, fold=seed)[role]
     else: manifest = corpora_file(corpus)[role]
     return manifest, recordings(manifest, ordered=corpus != 'real')
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from mkdcls.ablations import QUESTIONS, ablation_rows
-from mkdcls.engine import ablations, report, sheets
-from mkdcls.engine.runner import Runner
+from mkdcls.results import ablation_sheet as ablations, report, sheets
+from mkdcls.results.runner import Runner
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import PARENT, TASKS
 from mkdcls.runs import PRESETS, Knobs
@@ -40,7 +40,7 @@ def test_in_parallel_equals_one_by_one(tmp_path, monkeypatch):
 SCRIPT = """
 import sys
 from mkdcls.ablations import ablation_rows
-from mkdcls.engine.runner import Runner
+from mkdcls.results.runner import Runner
 from mkdcls.runs import PRESETS
 if __name__ == "__main__":
     r = Runner("smoke", device="cpu", rows=ablation_rows(PRESETS["smoke"]))
@@ -163,6 +163,6 @@ def test_plans_and_wrong_names(tmp_path, monkeypatch):
     assert plan == [(r, 0) for r in runner.rows], "before the screening nothing can be chosen"
     with pytest.raises(ValueError, match="choose one of table1, ablations"): sheets.plans("table2", "smoke", 1)
     with pytest.raises(ValueError, match="only the stand-in knows"): sheets.plans("sensitivity", "smoke", 1, "real")
-    done = subprocess.run([sys.executable, "-m", "mkdcls.engine.cli", "table", "--sheet", "ablation", "--preset", "smoke"], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", "ablation", "--preset", "smoke"], cwd=ROOT, capture_output=True, text=True,
                           env=os.environ | {"MKDCLS_RUNS": str(tmp_path)})
     assert done.returncode == 2 and "SHEET=ablation: choose one of" in done.stderr and len(done.stderr.strip().splitlines()) == 1

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from mkdcls import attribution as att
 from mkdcls.attribution import METHODS, Answer, answered, attribute, completeness, infidelity, permuted, rank_correlation, sensitivity, truth_share
 from mkdcls.encoders import encoder
-from mkdcls.engine import attributions as sheet
+from mkdcls.results import attribution_sheet as sheet
 from mkdcls.intervention import BackDoor
 from mkdcls.model import MultiTaskModel
 from mkdcls.runs import preset_of

@@ -4,9 +4,9 @@ import pytest
 from test_ablations import Invented
 
 from mkdcls.ablations import ablation_rows
-from mkdcls.engine import report
-from mkdcls.engine.claims import claims, papers, verification_in_short
-from mkdcls.engine.interventions import PAIRED
+from mkdcls.results import report
+from mkdcls.results.claims import claims, papers, verification_in_short
+from mkdcls.results.intervention_sheet import PAIRED
 from mkdcls.runs import PRESETS
 
 

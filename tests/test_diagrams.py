@@ -17,8 +17,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from mkdcls.encoders import encoder, n_params
-from mkdcls.engine import diagrams, report
-from mkdcls.engine.diagrams import DOUBLE, DRAWINGS, MM, SINGLE, SMALLEST
+from mkdcls.results import diagrams, report
+from mkdcls.results.diagrams import DOUBLE, DRAWINGS, MM, SINGLE, SMALLEST
 from mkdcls.engine.store import ROOT
 from mkdcls.labels import AGESUB, AGESUP, PARENT, TASKS
 
@@ -102,7 +102,7 @@ def test_two_voices_in_grey_and_for_the_colour_blind(figures):
 SCRIPT = """
 import hashlib, json, sys
 from pathlib import Path
-from mkdcls.engine import diagrams
+from mkdcls.results import diagrams
 out = Path(sys.argv[1])
 for name in diagrams.DRAWINGS: diagrams.leave(diagrams.drawn(name), out, name)
 print(json.dumps({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted((out / "figures").iterdir())}))

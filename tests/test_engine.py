@@ -19,8 +19,10 @@ import torch
 from torch import nn
 
 from mkdcls.corpora import read_audio
-from mkdcls.engine import codehash, prepare, report, runner, store
-from mkdcls.engine.cli import check_parameters, relative, strip
+from mkdcls.engine import codehash, store
+from mkdcls.intake import features as prepare
+from mkdcls.results import report, runner
+from mkdcls.results.cli import check_parameters, relative, strip
 from mkdcls.engine.codehash import code_hashes, module_hash
 from mkdcls.engine.features import Features
 from mkdcls.engine.store import RunStore, differences, digest, read_weights, write_table, write_text, write_weights
@@ -615,7 +617,7 @@ def test_smoke_never_gets_a_status(tmp_path, invention, monkeypatch):
 
 def test_a_sheet_with_some_rows(tmp_path):
     "Rows that were not run are absent; a method without its base gives no gain; figures can still be drawn"
-    from mkdcls.engine import figures
+    from mkdcls.results import figures
     folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20).plan(1), tmp_path)
     table, contrasts = report.write(folder)
     assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check(folder) == []
@@ -728,7 +730,7 @@ def test_latex_and_markdown_hold_the_table(published):
 
 def test_figures_are_the_same_bytes_each_time(tmp_path):
     import matplotlib.pyplot as plt
-    from mkdcls.engine import figures
+    from mkdcls.results import figures
     plt.close("all")
     folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30).plan(2), tmp_path / "sheet")
     contrasts = report.gains(folder)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mkdcls.ablations import ablation_rows
-from mkdcls.engine.runner import Runner
+from mkdcls.results.runner import Runner
 from mkdcls.engine.store import digest
 from mkdcls.intervention import BackDoor, Prototypes, Reversed, model_class
 from mkdcls.runs import LATER, PRESETS, Knobs, identity, role_manifest, table1_rows

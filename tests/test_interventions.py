@@ -6,7 +6,7 @@ import torch
 
 from mkdcls.counterfactuals import Heard, intervene, network_hears
 from mkdcls.encoders import encoder
-from mkdcls.engine import interventions as sheets
+from mkdcls.results import intervention_sheet as sheets
 from mkdcls.evaluation import confusion, prf
 from mkdcls.fbank import network_input
 from mkdcls.model import MultiTaskModel
@@ -29,7 +29,7 @@ def sheet(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MKDCLS_RUNS", str(tmp_path_factory.mktemp("runs")))
     s = sheets.Sheet("smoke", device="cpu", size=sheets.Size(4, (0., .8), (-.8, 0., .8), (.4,), (1.,), 100))
-    patch.setattr("mkdcls.engine.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
+    patch.setattr("mkdcls.results.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
     yield s
     patch.undo()
 
@@ -51,7 +51,7 @@ def test_rendered_is_what_render_makes_and_is_made_once(sheet, monkeypatch):
             row = int(at[world][i])
             assert int(f.n_frames[row]) == int(n[0])
             torch.testing.assert_close(f.values[int(f.starts[row]):][:int(n[0])], x[0, :int(n[0])], rtol=0, atol=0)
-    monkeypatch.setattr("mkdcls.engine.prepare._waves", lambda rows: pytest.fail("rendered again"))
+    monkeypatch.setattr("mkdcls.intake.features._waves", lambda rows: pytest.fail("rendered again"))
     sheets.rendered(m, sheets.WORLDS, CPU)
 
 
@@ -134,7 +134,7 @@ def test_losses_to_wrong_labels_are_paired(sheet, monkeypatch):
         told = {f"true_{t}": v for t, v in y.items()} | {t: (v + bad) % (v.max() + 1) for t, v in y.items()}
         return pd.DataFrame(dict(speaker=m["speaker"], corpus=m["corpus"], **told))
     monkeypatch.setattr("mkdcls.engine.store.RunStore.predictions", answers)
-    monkeypatch.setattr("mkdcls.engine.runner.Runner.key", lambda self, row, seed: (None, "few" if self.knobs.adjacent is None else "many"))
+    monkeypatch.setattr("mkdcls.results.runner.Runner.key", lambda self, row, seed: (None, "few" if self.knobs.adjacent is None else "many"))
     t = sheets.knob_labels(sheet, 1)
     lost = t[(t["measure"] == "fall_accuracy") & (t["under"] == "adjacent") & (t["scope"] == "LTV") & (t["task"] == "gender")]
     lost = lost.set_index(["row", "against"])[["value", "low", "high"]]
@@ -143,7 +143,7 @@ def test_losses_to_wrong_labels_are_paired(sheet, monkeypatch):
 
 def test_seeds_that_are_recorded_anyway_are_heard(sheet, monkeypatch):
     have = {(r, s) for s in (0, 1, 2, 4) for r in sheets.ROWS} - {("6", 4)}
-    monkeypatch.setattr("mkdcls.engine.runner.Runner.record", lambda self, row, seed: {} if (row, seed) in have else None)
+    monkeypatch.setattr("mkdcls.results.runner.Runner.record", lambda self, row, seed: {} if (row, seed) in have else None)
     assert [sheet.heard_seeds(n) for n in (1, 3, 4)] == [3, 3, 4], "without a gap, and never fewer than asked for"
     assert sheet.todo(1)["runs"].iloc[0] == 3 * len(sheets.ROWS) and (sheet.todo(1)["runs"].iloc[1:] <= len(sheets.RHO_ROWS)).all()
 
@@ -170,7 +170,7 @@ def test_permuted_k_costs_nothing_where_k_is_not_read(sheet, monkeypatch):
         net = untrained(row, seed)
         for head in net.heads.values(): head.block[0].weight.data[:, net.student.embed_dim:] = 0
         return net
-    monkeypatch.setattr("mkdcls.engine.runner.Runner.trained", deaf)
+    monkeypatch.setattr("mkdcls.results.runner.Runner.trained", deaf)
     t = sheets.permuted_k(sheet, 1, times=2)
     lost = t[t["measure"].str.startswith("drop")]
     assert len(lost) == 16 and (lost[["value", "low", "high"]] == 0).all(axis=None)
@@ -182,7 +182,7 @@ def test_x_and_k_of_one_utterance_beside_pairs_dealt_anew(sheet, monkeypatch):
             x = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
             return Heard({}, x, x if same else np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
         return hears
-    monkeypatch.setattr("mkdcls.engine.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
+    monkeypatch.setattr("mkdcls.results.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
     monkeypatch.setattr(sheets, "_heads", lambda model, x, k, device: {t: np.zeros(len(x), int) for t in sheets.ASKED})
     for same in (True, False):
         monkeypatch.setattr(sheets, "network_hears", listener(same))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mkdcls.engine.sheets import SHEETS
+from mkdcls.results.sheets import SHEETS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,14 +31,14 @@ def command(done) -> str: return done.stdout.strip().splitlines()[-1]
 
 def test_table1_defaults():
     "laptop, one seed, the stand-in; what the environment happens to hold is not an option"
-    want = '-m mkdcls.engine.cli table1 --preset "laptop" --seeds "1" --corpus "standin" --real "" --device "auto" --out "" --workers ""'
+    want = '-m mkdcls.results.cli table1 --preset "laptop" --seeds "1" --corpus "standin" --real "" --device "auto" --out "" --workers ""'
     for env in ({}, {"OUT": "elsewhere", "DEVICE": "cuda", "SEEDS": "9", "PYTHON": "nothing"}):
         assert command(make("-n", "table1", **env)) == f'".venv/bin/python" {want}'
 
 
 def test_table1_options():
     done = make("-n", "table1", "PRESET=smoke", "SEEDS=5", "CORPUS=real", "REAL=a folder", "DEVICE=cpu", "OUT=o", f"PYTHON={sys.executable}")
-    assert command(done) == (f'"{sys.executable}" -m mkdcls.engine.cli table1 --preset "smoke" --seeds "5" --corpus "real" --real "a folder" '
+    assert command(done) == (f'"{sys.executable}" -m mkdcls.results.cli table1 --preset "smoke" --seeds "5" --corpus "real" --real "a folder" '
                              '--device "cpu" --out "o" --workers ""')
     assert "pip install" not in done.stdout and "-m venv" not in done.stdout, "PYTHON= installs nothing"
 
@@ -46,7 +46,7 @@ def test_table1_options():
 def test_table_sheet():
     "The same options, and which sheet; every sheet that the command knows has its notebook"
     done = make("-n", "table", "SHEET=ablations", "PRESET=smoke", "WORKERS=1", f"PYTHON={sys.executable}")
-    assert command(done) == (f'"{sys.executable}" -m mkdcls.engine.cli table --sheet "ablations" --preset "smoke" --seeds "1" --corpus "standin" --real "" '
+    assert command(done) == (f'"{sys.executable}" -m mkdcls.results.cli table --sheet "ablations" --preset "smoke" --seeds "1" --corpus "standin" --real "" '
                              '--device "auto" --out "" --workers "1"')
     assert all((ROOT / "nbs" / "results" / f"{s}.ipynb").is_file() for s in SHEETS)
 

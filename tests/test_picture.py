@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from mkdcls.engine import picture
+from mkdcls.results import picture
 from mkdcls.engine.store import ROOT
 
 

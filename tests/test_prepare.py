@@ -20,12 +20,12 @@ import soundfile as sf
 
 from mkdcls import adapters
 from mkdcls.corpora import MANIFEST, open_prepared, own_corpus, read_audio, split_speakers
-from mkdcls.engine import intake
-from mkdcls.engine.cli import main
+from mkdcls.intake import corpora as intake
+from mkdcls.results.cli import main
 from mkdcls.engine.shards import Shards
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMAND = [sys.executable, "-m", "mkdcls.engine.cli"]
+COMMAND = [sys.executable, "-m", "mkdcls.results.cli"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 SPEAKERS, EACH, CHUNKS = 24, 40, 4
 N = SPEAKERS * EACH

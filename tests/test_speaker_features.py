@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mkdcls.engine import prepare, speaker_features
-from mkdcls.engine.speaker_features import Recipe, folder_of
+from mkdcls.intake import features as prepare, speakers as speaker_features
+from mkdcls.intake.speakers import Recipe, folder_of
 from mkdcls.standin import draw_manifest, render
 from mkdcls.verification.frontend import augmented, enhance, front_end, voice_activity
 

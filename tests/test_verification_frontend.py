@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from mkdcls.engine.doors import torchaudio
 from mkdcls.engine.features import Features
-from mkdcls.engine.prepare import Streamed
+from mkdcls.intake.features import Streamed
 from mkdcls.fbank import fbank
 from mkdcls.standin import draw_manifest, render
 from mkdcls.verification import frontend

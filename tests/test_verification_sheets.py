@@ -12,8 +12,8 @@ import torch
 from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 
-from mkdcls.engine import verification
-from mkdcls.engine.speaker_runner import SpeakerRunner, measures
+from mkdcls.results import verification_sheets as verification
+from mkdcls.results.speaker_runner import SpeakerRunner, measures
 from mkdcls.verification.scores import fuse_embeddings
 from mkdcls.verification.systems import PRESETS
 
@@ -23,7 +23,7 @@ SHEET = "seo_kim"
 
 def table(runs, out, *more):
     env = os.environ | {"MKDCLS_RUNS": str(runs), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-m", "mkdcls.engine.cli", "table", "--preset", "smoke", "--out", str(out), *more], cwd=out.parent, env=env,
+    return subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--preset", "smoke", "--out", str(out), *more], cwd=out.parent, env=env,
                           capture_output=True, text=True, timeout=900)
 
 

@@ -10,7 +10,7 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkdcls.engine.prepare import _waves
+from mkdcls.intake.features import _waves
 from mkdcls.verification import speakers
 from mkdcls.verification.speakers import (
     ACCEPT, BLOCK, FIXED, FREE, SECONDS, Lists, check_trials, divide, enrolments, kaldi, librispeech, musan, real_speakers, sdsv, speaker_stand_in, trial_index,

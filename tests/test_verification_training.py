@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from mkdcls.encoders import EncoderOutput, statistics
 from mkdcls.engine.features import Features
-from mkdcls.engine.prepare import Streamed
+from mkdcls.intake.features import Streamed
 from mkdcls.verification import training
 from mkdcls.verification.losses import CircleHead, SoftmaxHead
 from mkdcls.verification.training import SpeakerData, SpeakerSettings, embed_all, fit_speakers, fused, transfer

@@ -1,12 +1,20 @@
-"""Which code does a result depend on? Hashes of syntax trees, so that a reworded comment or docstring changes nothing."""
+"""Which code does a result depend on? Hashes of syntax trees, so that a reworded comment or docstring changes nothing.
+
+A change of form that computes the same numbers, bit for bit, must not void recorded runs either. `equivalent.json` lists, for each set of modules
+that a run's identity names, the hashes that recorded runs carry and a digest of today's code that was shown to be equal to it
+(`mkdcls.engine.equivalence`; `make equivalent` writes the list). Code that is not listed stands for itself.
+"""
 from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
+import json
 from functools import lru_cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent
+EQUIVALENT = Path(__file__).with_name("equivalent.json")
 
 
 def _tree(module: str) -> ast.Module:
@@ -62,7 +70,7 @@ def imports(module: str) -> tuple[str, ...]:
     return tuple(sorted(found - {PACKAGE.name, f"{PACKAGE.name}.engine"}))
 
 
-def code_hashes(*modules: str) -> dict[str, str]:
+def code_now(*modules: str) -> dict[str, str]:
     "Hash of each module that these modules import, directly or not, and of themselves"
     todo, done = list(modules), {}
     while todo:
@@ -70,3 +78,34 @@ def code_hashes(*modules: str) -> dict[str, str]:
             done[m] = module_hash(m)
             todo += imports(m)
     return dict(sorted(done.items()))
+
+
+def source_now(thing) -> str:
+    "`tree_hash` of a function or class"
+    return tree_hash(ast.parse(inspect.getsource(thing)))
+
+
+@lru_cache
+def equivalents() -> dict:
+    "The list of equivalent code: name → `now` (a digest) and `recorded` (what identities carry)"
+    return json.loads(EQUIVALENT.read_text(encoding="utf-8"))["code"]
+
+
+def short(hashes) -> str:
+    "Twelve hexadecimal digits for hashes"
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _recorded(name: str, now):
+    entry = equivalents().get(name)
+    return entry["recorded"] if entry and entry["now"] == short(now) else now
+
+
+def code_hashes(*modules: str) -> dict[str, str]:
+    "What stands for these modules, and for all they import, in an identity: `code_now`, or the recorded hashes that it is equivalent to"
+    return dict(_recorded(" ".join(modules), code_now(*modules)))
+
+
+def source_hash(thing) -> str:
+    "What stands for a function or class in an identity: `source_now`, or the recorded hash that it is equivalent to"
+    return _recorded(f"{thing.__module__}.{thing.__qualname__}", source_now(thing))

@@ -8,14 +8,13 @@ __all__ = ['SHEETS', 'ROLES', 'MEASURED', 'FIVE', 'BEST', 'FUSED', 'FUSIONS', 'P
            'own_treatment', 'own_lists', 'role_lists', 'identity']
 
 # %% ../../nbs/verification/28_systems.ipynb #1f77ac36
-import ast, inspect, tomllib
+import inspect, tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 import pandas as pd
 import torch
 from torch import nn
-from ..engine.codehash import code_hashes, tree_hash
-from ..engine.intake import prepared_real
+from ..engine.codehash import code_hashes, source_hash
 from ..engine.store import ROOT, plain
 from ..runs import PROTOCOL, recordings
 from ..training import seed_at
@@ -241,7 +240,7 @@ def role_lists(
     rule:str, # 'one', 'seconds' or 'three'
     preset:SpeakerPreset, seed:int,
     corpus:str='standin', # 'standin', 'real', or the path of a TOML file
-    real:str='', # folder of the real speech
+    real:tuple|None=None, # manifests of the real speech, prepared (`intake.corpora.prepared_real`)
 )->tuple[Lists, dict]: # manifest with splits, trials, enrolments; and what the corpus' fingerprint is made of
     "Who plays a role, and the questions about them"
     if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {tuple(ROLES)}")
@@ -253,9 +252,9 @@ def role_lists(
         about = dict(kind='standin', role=role, seed=seed, speakers=n, utterances=k, protocol=PROTOCOL,
                      code=code_hashes('mkdcls.standin', 'mkdcls.verification.speakers'))
     elif corpus == 'real':
-        if not real: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
+        if real is None: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
         if role == 'TD': raise ValueError("the real recordings hold no fixed phrases: Task 1 (TD) is not run on them")
-        m = real_speakers(*prepared_real(real), seed)
+        m = real_speakers(*real, seed)
         about = dict(recordings(m, ordered=False), split=seed)
     else:
         found, t = own_lists(corpus, role, seed), own_treatment(corpus)
@@ -282,5 +281,5 @@ def identity(
     "What makes a run this run (protocol, section 5)"
     page = 'phrases' if s.network == 'phrases' else 'seo_kim' if s.sheet == 'seo_kim' else 'imu_networks'
     code = code_hashes('mkdcls.verification.training', f'mkdcls.verification.{page}', 'mkdcls.verification.frontend')
-    code['build'] = tree_hash(ast.parse(inspect.getsource(build)))
+    code['build'] = source_hash(build)
     return dict(system=plain(s), seed=seed, data=fingerprint, protocol=PROTOCOL, code=code, parents=parents, test=plain(test))

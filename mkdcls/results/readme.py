@@ -1,4 +1,4 @@
-"""README.md from nbs/index.ipynb: `python -m mkdcls.engine.readme [--check]`.
+"""README.md from nbs/index.ipynb: `python -m mkdcls.results.readme [--check]`.
 
 The index is executed, so that its tables are those of the committed records, then turned to markdown: a cell marked
 `#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten from nbs/ to the top folder.
@@ -87,7 +87,7 @@ def execute(nb: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    ap = argparse.ArgumentParser(prog="python -m mkdcls.engine.readme", description="README.md from nbs/index.ipynb")
+    ap = argparse.ArgumentParser(prog="python -m mkdcls.results.readme", description="README.md from nbs/index.ipynb")
     ap.add_argument("--check", action="store_true", help="write nothing; fail when README.md is not what nbs/index.ipynb gives")
     args = ap.parse_args(argv)
     index, readme = root / "nbs" / "index.ipynb", root / "README.md"

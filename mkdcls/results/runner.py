@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from mkdcls.engine.features import Corpus
-from mkdcls.engine.intake import prepared_real
-from mkdcls.engine.prepare import placed, prepare
+from mkdcls.intake.corpora import prepared_real
+from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import TASKS
@@ -45,12 +45,12 @@ class Runner:
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
-        if corpus == "real" and real: prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of))
+        self.recorded = prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of)) if corpus == "real" and real else None
         self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
         self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
-        return role_manifest(role, self.preset, seed, self.corpus, self.real, self.knobs if knobs is None else knobs)
+        return role_manifest(role, self.preset, seed, self.corpus, self.recorded, self.knobs if knobs is None else knobs)
 
     def data(self, role: str, seed: int) -> Corpus:
         "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"

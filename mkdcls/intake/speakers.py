@@ -1,6 +1,6 @@
 """Cached features of speakers' utterances for one front end: enhanced, cut to speech, augmented, whatever the recipe asks; resumable and in parallel.
 
-The features lie on disk as those of `mkdcls.engine.prepare`: one file, mapped into memory. A folder's name is a digest of the manifest's fingerprint,
+The features lie on disk as those of `mkdcls.intake.features`: one file, mapped into memory. A folder's name is a digest of the manifest's fingerprint,
 the recipe and the code that decides the numbers, so that a changed front end is computed anew and an old one is never read by mistake.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mkdcls.engine import prepare
+from mkdcls.intake import features as prepare
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.engine.features import Features
 from mkdcls.engine.store import digest, home

@@ -19,9 +19,9 @@ from mkdcls.causal import cka, permuted
 from mkdcls.counterfactuals import Heard, Interval, intervene, mean_interval, movement, network_hears, oracle_hears, per_speaker, shuffled, teacher_hears
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.engine.features import Features
-from mkdcls.engine.figures import COLOURS, STYLE, save
-from mkdcls.engine.prepare import features_of, placed
-from mkdcls.engine.runner import Runner
+from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.intake.features import features_of, placed
+from mkdcls.results.runner import Runner
 from mkdcls.engine.store import digest, writable, write_text
 from mkdcls.evaluation import MIN_SEEDS, bootstrap, confusion, prf
 from mkdcls.labels import TASKS

@@ -87,8 +87,8 @@ AFTER = {"attributions": " After them the networks are asked, about 15 minutes a
 
 def table(a):
     "A results sheet, from nothing"
-    from mkdcls.engine.report import default_folder
-    from mkdcls.engine.sheets import SHEETS, plans
+    from mkdcls.results.report import default_folder
+    from mkdcls.results.sheets import SHEETS, plans
     from mkdcls.engine.store import ROOT, home, writable
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
@@ -131,7 +131,7 @@ def table(a):
 
 def prepare(a) -> int:
     "A corpus as downloaded into prepared audio and its manifest"
-    from mkdcls.engine.intake import about_prepared, prepare_corpus
+    from mkdcls.intake.corpora import about_prepared, prepare_corpus
     bars = Bars()
     def say(text):
         bars.close()
@@ -145,7 +145,7 @@ def prepare(a) -> int:
 
 def validate(a) -> int:
     "Every file of a manifest, a list or a prepared folder"
-    from mkdcls.engine.intake import validate_manifest
+    from mkdcls.intake.corpora import validate_manifest
     bars = Bars()
     try: report, code = validate_manifest(a.manifest, a.workers, a.out, progress=bars)
     finally: bars.close()

@@ -8,8 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.figures import COLOURS, STYLE, save
-from mkdcls.engine.report import _markdown, _number, _replicates, about, read
+from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.report import _markdown, _number, _replicates, about, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, p_value, status
 from mkdcls.runs import preset_of

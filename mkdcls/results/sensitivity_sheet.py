@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.ablations import verdict
-from mkdcls.engine.figures import COLOURS, STYLE, save
-from mkdcls.engine.report import _replicates, published, read
+from mkdcls.results.ablation_sheet import verdict
+from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.report import _replicates, published, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN
 from mkdcls.runs import preset_of

@@ -1,8 +1,6 @@
 """The sheet of attributions: what is measured on which utterances, its table, its figures. The methods are those of mkdcls.attribution (page 15)."""
 from __future__ import annotations
 
-import ast
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from torch import Tensor
 
 from mkdcls.attribution import (GROUPS, PAUSES, Answer, answered, attribute, band_hz, completeness, counterfactual, group_sums, infidelity, permuted,
                                 randomised, rank_correlation, removal_changes, resynthesise, sensitivity, truth_share)
-from mkdcls.engine.codehash import code_hashes, tree_hash
-from mkdcls.engine.figures import COLOURS, STYLE, save
-from mkdcls.engine.report import ENCODER
+from mkdcls.engine.codehash import code_hashes, source_hash
+from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.report import ENCODER
 from mkdcls.engine.store import digest, home, plain, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap
 from mkdcls.labels import CLASSES
@@ -130,7 +128,7 @@ def measure(model, task: str, what: Heard, size: Size, seed: int) -> pd.DataFram
 
 def measured(runner, row: str, seed: int, task: str, what: Heard, size: Size) -> pd.DataFrame:
     "`measure`, from the cache where it is there"
-    code = code_hashes("mkdcls.attribution") | {"measure": tree_hash(ast.parse(inspect.getsource(measure))), "heard": tree_hash(ast.parse(inspect.getsource(heard)))}
+    code = code_hashes("mkdcls.attribution") | {"measure": source_hash(measure), "heard": source_hash(heard)}
     key = digest(dict(run=runner.key(row, seed)[1], task=task, seed=seed, size=plain(size), code=code))
     path = writable(home() / runner.name / "attributions") / f"row{row}-seed{seed}-{task}-{key}.parquet"
     if not path.exists(): write_table(path, measure(runner.trained(row, seed), task, what, size, seed))

@@ -23,8 +23,8 @@ from scipy import signal
 from mkdcls import voice
 from mkdcls.asymmetric import asymmetric_loss
 from mkdcls.dependency import dependency_loss
-from mkdcls.engine import figures, picture, report
-from mkdcls.engine.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box
+from mkdcls.results import figures, picture, report
+from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box
 from mkdcls.evaluation import MARGIN
 from mkdcls.fbank import fbank, mean_norm
 from mkdcls.labels import AGESUB, AGESUP, PARENT, TASKS
@@ -596,7 +596,7 @@ def poster_dependency() -> Figure:
 
 
 def poster_method() -> Figure:
-    "The method in one picture, as README.md shows it (engine/picture.py)"
+    "The method in one picture, as README.md shows it (results/picture.py)"
     return picture.method()
 
 

@@ -13,10 +13,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mkdcls.engine.ablations import verdict
-from mkdcls.engine.figures import COLOURS, STYLE, save
-from mkdcls.engine.report import _markdown, _number, about
-from mkdcls.engine.speaker_runner import SpeakerRunner, measures
+from mkdcls.results.ablation_sheet import verdict
+from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.report import _markdown, _number, about
+from mkdcls.results.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, holm, p_value, prf, status
 from mkdcls.labels import CLASSES, TASKS, to_index

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from mkdcls.ablations import chosen
-from mkdcls.engine.runner import Runner
+from mkdcls.results.runner import Runner
 from mkdcls.runs import Knobs, preset_of
 from mkdcls.verification.bridge import ASKED, sheet_rows
 from mkdcls.verification.systems import SHEETS as VERIFICATION
@@ -23,14 +23,14 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if sheet not in SHEETS: raise ValueError(f"no sheet {sheet!r}; choose one of {', '.join(SHEETS)}")
     each = lambda rows, n=seeds: [(r, s) for s in range(n) for r in rows]
     if sheet in VERIFICATION:
-        from mkdcls.engine.speaker_runner import SpeakerRunner
+        from mkdcls.results.speaker_runner import SpeakerRunner
         v = SpeakerRunner(preset, corpus, real, device, **callbacks)
         return [(v, each(v.preset.rows(corpus, sheet)))]
     make = lambda **more: Runner(preset, corpus, real, device, **callbacks, **more)
     if sheet == "table1": return [(t := make(), each(t.rows))]
     if sheet == "figures": return [(make(), [])]
     if sheet == "attributions":
-        from mkdcls.engine.attributions import ROWS
+        from mkdcls.results.attribution_sheet import ROWS
         return [(make(), each(ROWS))]
     if sheet == "ablations":
         a = make(rows=sheet_rows(preset_of(preset), corpus))
@@ -39,7 +39,7 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if sheet == "sensitivity":
         n = min(seeds, SPREAD_SEEDS)
         return [(make(), each(SPREAD_ROWS, n)), *((make(knobs=Knobs(spread=f)), each(SPREAD_ROWS, n)) for f in SPREADS)]
-    from mkdcls.engine.interventions import Sheet
+    from mkdcls.results.intervention_sheet import Sheet
     sheet = Sheet(preset, corpus, real, device, **callbacks)
     return [(sheet.runner(knobs), each(rows)) for knobs, rows in sheet.plan().items()]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.counterfactuals import mean_interval, per_speaker
-from mkdcls.engine.interventions import PAIRED
-from mkdcls.engine.report import _replicates, preset_of, published, read
+from mkdcls.results.intervention_sheet import PAIRED
+from mkdcls.results.report import _replicates, preset_of, published, read
 from mkdcls.evaluation import MARGIN, MIN_SEEDS
 from mkdcls.labels import PARENT
 

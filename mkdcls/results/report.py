@@ -10,7 +10,7 @@ import pandas as pd
 from mkdcls.engine.store import ROOT, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
 from mkdcls.labels import TASKS
-from mkdcls.engine.runner import Runner
+from mkdcls.results.runner import Runner
 from mkdcls.runs import preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
@@ -286,7 +286,7 @@ def check(folder: Path) -> list[str]:
     for name, text in (("table1.csv", table.to_csv(index=False)), ("gains.csv", contrasts.to_csv(index=False)),
                        ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))):
         if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != text:
-            wrong.append(f"{name} is not what the records give; write it again with mkdcls.engine.report.write")
+            wrong.append(f"{name} is not what the records give; write it again with mkdcls.results.report.write")
     return wrong
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from mkdcls.engine.report import about, read
+from mkdcls.results.report import about, read
 from mkdcls.engine.store import writable
 from mkdcls.evaluation import MARGIN, confusion
 from mkdcls.labels import CLASSES, TASKS

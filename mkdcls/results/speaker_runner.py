@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
-from mkdcls.engine.prepare import placed
-from mkdcls.engine.runner import Runner
-from mkdcls.engine.speaker_features import speaker_features
+from mkdcls.intake.features import placed
+from mkdcls.results.runner import Runner
+from mkdcls.intake.speakers import speaker_features
 from mkdcls.engine.store import differences, digest, provenance, read_weights, write_weights
 from mkdcls.verification.phrases import fit_phrases, phrase_answers, phrase_bias
 from mkdcls.verification.scores import eer, enrol, min_dcf, score
@@ -43,7 +43,7 @@ class SpeakerRunner(Runner):
         s = self.rows[row]
         at = (s.role, rule := RULE[s.sheet, s.role], seed)
         if at not in self._lists:
-            found, about = role_lists(s.role, rule, self.preset, seed, self.corpus, self.real)
+            found, about = role_lists(s.role, rule, self.preset, seed, self.corpus, self.recorded)
             self._prints[s.role, seed] = digest(about)
             self._lists = {k: v for k, v in self._lists.items() if k[2] == seed} | {at: found}
         return self._lists[at]
