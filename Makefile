@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table test lab benchmark export equivalent readme clean
+.PHONY: help setup setup-dev table1 table test lab benchmark export portable equivalent readme clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -17,6 +17,7 @@ DEVICE := auto
 OUT :=
 WORKERS :=
 SHEET :=
+ONLY :=
 
 MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
@@ -78,6 +79,9 @@ export: $(dev-ready) ## after editing notebooks: write the modules, README.md, a
 	@env -u IN_TEST "$(PY)" -c "from nbdev.doclinks import nbdev_export as f; f.__wrapped__()"
 	@"$(PY)" -m mkdcls.results.readme
 	@"$(PY)" -c "from nbdev.clean import nbdev_clean as f; f.__wrapped__()"
+
+portable: $(dev-ready) ## statements about trained networks under several arithmetics: values, spreads, distances from their thresholds, into paper/portable.csv (ONLY="oneDNN AVX" for one)
+	@"$(PY)" -m mkdcls.engine.portable --only "$(ONLY)"
 
 equivalent: $(dev-ready) ## after changing what training imports: train the recorded code and today's at smoke size; where both agree bit for bit, recorded runs stay valid
 	@"$(PY)" -m mkdcls.engine.equivalence
