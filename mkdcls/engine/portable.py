@@ -44,7 +44,8 @@ def holds(what: str,  # the statement in words, e.g. 'page 15: the trained liste
     if (above is None) == (below is None): raise ValueError(f"holds({what!r}): give one threshold, above=... or below=...")
     value, threshold = float(value), float(below if above is None else above)
     if path := os.environ.get(NOTES):
-        with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(dict(what=what, value=value, threshold=threshold, side="below" if above is None else "above")) + "\n")
+        line = dict(what=what, value=value, threshold=threshold, side="below" if above is None else "above")
+        with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(line) + "\n")
     assert (value > threshold) if below is None else (value < threshold), f"{what}: {value:.4g} is not {'above' if below is None else 'below'} {threshold:.4g}"
     return value
 
@@ -111,7 +112,8 @@ def main():
     if not args.only and not args.file:
         table.round(6).to_csv(ROOT / TABLE, index=False)
         print(f"written: {TABLE}")
-    if len(close := too_close(table)): raise SystemExit(f"mkdcls: {len(close)} statements stand closer than {SPREADS} spreads to their threshold: " + "; ".join(close["what"]))
+    if len(close := too_close(table)):
+        raise SystemExit(f"mkdcls: {len(close)} statements stand closer than {SPREADS} spreads to their threshold: " + "; ".join(close["what"]))
 
 
 if __name__ == "__main__": main()
