@@ -33,7 +33,9 @@ def in_this_process(shell_class, path: Path, report: Path):
     os.chdir(path.parent)
     os.environ["IN_TEST"] = "1"
     signal.alarm(SECONDS)
-    shell = shell_class(path.parent, mpl_format="png")
+    shell = shell_class(mpl_format="png")
+    for name in ("sys", "set_matplotlib_formats"): shell.user_ns.pop(name, None)  # a notebook finds an empty world, as in a kernel
+    sys.path.insert(0, str(path.parent))
     for i, cell in enumerate(nbformat.read(path, 4).cells):
         if cell.cell_type != "code": continue
         shell.run(cell.source)
