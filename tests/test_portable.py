@@ -1,0 +1,58 @@
+"""Statements about trained networks: what `holds` notes, what counts as too close, and that the committed measurements cover every statement."""
+import json
+import re
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from mkdcls.engine import portable
+from mkdcls.engine.portable import ARITHMETICS, NOTES, ROOT, SPREADS, TABLE, environment, holds, speakers_of_it, summary, too_close
+
+
+def test_holds_is_an_assertion(tmp_path, monkeypatch):
+    "It passes and fails as the comparison does, refuses two thresholds or none, and notes the value even where the statement fails"
+    monkeypatch.setenv(NOTES, str(tmp_path / "notes"))
+    assert holds("a", 2, above=1) == 2 and holds("b", 0, below=1) == 0
+    with pytest.raises(AssertionError, match="c: 1 is not above 1"): holds("c", 1, above=1)
+    with pytest.raises(AssertionError, match="d: 2 is not below 1"): holds("d", 2, below=1)
+    with pytest.raises(AssertionError): holds("e", float("nan"), above=0)
+    for wrong in ({}, dict(above=1, below=2)):
+        with pytest.raises(ValueError, match="give one threshold"): holds("f", 1, **wrong)
+    notes = [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+    assert [(n["what"], n["side"]) for n in notes] == [("a", "above"), ("b", "below"), ("c", "above"), ("d", "below"), ("e", "above")]
+
+
+def test_distance_by_hand():
+    "Values 8, 9, 10 have a standard deviation of 1: 5 is three of them below 8, 5.5 is not; for `below`, 13 is three above 10"
+    def table(threshold, side="above", values=(8, 9, 10)):
+        return summary(pd.DataFrame(dict(what="x", value=values, threshold=threshold, side=side, arithmetic=[str(v) for v in range(len(values))])))
+    assert table(5)["spreads_away"][0] == SPREADS == 3 and len(too_close(table(5))) == 0
+    assert table(5.5)["spreads_away"][0] == 2.5 and list(too_close(table(5.5))["what"]) == ["x"]
+    assert table(13, "below")["spreads_away"][0] == 3 and len(too_close(table(12, "below"))) == 1
+    assert len(too_close(table(8.5))) == 1, "a threshold that was crossed"
+    assert len(too_close(table(5, values=(8, 8, 8)))) == 0 and len(too_close(table(9, values=(8, 8, 8)))) == 1, "without a spread only the side counts"
+
+
+def test_arithmetics_differ():
+    "The lowered arithmetics reach PyTorch: it reports another capability, and a product of matrices may round otherwise"
+    code = "import torch; print(torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())"
+    def said(name): return subprocess.run([sys.executable, "-c", code], env=environment(name), capture_output=True, text=True, check=True).stdout.split()
+    assert said("ATen default") == ["DEFAULT", "1"] and said("two threads")[1] in ("1", "2")
+    with pytest.raises(ValueError, match="choose one of native, ATen default"): environment("AVX")
+
+
+@pytest.mark.skipif(not (ROOT / TABLE).exists(), reason=f"{TABLE} is not measured yet: `make portable`")
+def test_committed_measurements():
+    "Every statement stands clear of rounding, under every arithmetic, and every page that makes one was measured"
+    table = pd.read_csv(ROOT / TABLE)
+    assert not len(too_close(table)), f"closer than {SPREADS} spreads: {list(too_close(table)['what'])}"
+    assert (table["arithmetics"] >= len(ARITHMETICS) - 1).all() and table["what"].is_unique
+    said = set()
+    for path in speakers_of_it():
+        text = path.read_text("utf-8").replace('\\"', '"')
+        said |= {m[2] for m in re.finditer(r"""(?<!\w)holds\(\s*(?:\\n",\s*")?\s*(['"])(.*?)\1""", text)}
+    assert said <= set(table["what"]), f"not measured: {sorted(said - set(table['what']))}: `make portable`"
+    assert set(table["what"]) <= said, f"measured, but said nowhere: {sorted(set(table['what']) - said)}"
+    assert portable.TABLE.parent.name == "paper"
