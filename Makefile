@@ -80,8 +80,8 @@ export: $(dev-ready) ## after editing notebooks: write the modules, README.md, a
 	@"$(PY)" -m mkdcls.results.readme
 	@"$(PY)" -c "from nbdev.clean import nbdev_clean as f; f.__wrapped__()"
 
-portable: $(dev-ready) ## statements about trained networks under several arithmetics: values, spreads, distances from their thresholds, into paper/portable.csv (ONLY="oneDNN AVX" for one)
-	@"$(PY)" -m mkdcls.engine.portable --only "$(ONLY)"
+portable: $(dev-ready) ## statements about trained networks under the arithmetics of other processors, into paper/portable.csv (ONLY="oneDNN AVX" for one); SHEET=table1: rows of Table 1, into paper/arithmetic.csv
+	@"$(PY)" -m $(if $(filter table1,$(SHEET)),mkdcls.results.arithmetic,mkdcls.engine.portable --only "$(ONLY)")
 
 equivalent: $(dev-ready) ## after changing what training imports: train the recorded code and today's at smoke size; where both agree bit for bit, recorded runs stay valid
 	@"$(PY)" -m mkdcls.engine.equivalence

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mkdcls.engine import portable
+from mkdcls.results import arithmetic
 from mkdcls.engine.portable import ARITHMETICS, NOTES, ROOT, SPREADS, TABLE, environment, holds, speakers_of_it, summary, too_close
 
 
@@ -56,3 +57,23 @@ def test_committed_measurements():
     assert said <= set(table["what"]), f"not measured: {sorted(said - set(table['what']))}: `make portable`"
     assert set(table["what"]) <= said, f"measured, but said nowhere: {sorted(set(table['what']) - said)}"
     assert portable.TABLE.parent.name == "paper"
+
+
+# ---- Table 1 on other processors
+
+def test_committed_arithmetic():
+    "Same rows, same keys under every arithmetic; the committed sheet's line is the committed sheet; scores differ, or nothing was lowered"
+    table = pd.read_csv(ROOT / arithmetic.TABLE, dtype={"row": str})
+    assert tuple(table.columns) == arithmetic.COLUMNS
+    assert set(table["arithmetic"]) == {arithmetic.COMMITTED, *arithmetic.HEARD} and set(arithmetic.HEARD) <= set(ARITHMETICS)
+    assert (table.groupby("arithmetic")["row"].apply(tuple) == arithmetic.ROWS).all()
+    assert (table.groupby("row")["key"].nunique() == 1).all(), "the same run, as far as configuration, data and code go"
+    for row, g in table.groupby("row"): assert g["agesup_f1"].nunique() == len(g), row
+    now = pd.DataFrame(arithmetic.committed())
+    pd.testing.assert_frame_equal(table[table["arithmetic"] == arithmetic.COMMITTED].reset_index(drop=True), now, atol=1e-4, check_dtype=False)
+
+
+def test_a_line_of_a_record():
+    record = dict(identity=dict(recipe=dict(family="ecapa", method="base")), metrics=dict(agesup_f1=1., gender_f1=2.), key="k", provenance=dict(device="d"))
+    assert list(arithmetic.line("native", "3", record).values()) == ["native", "3", "ecapa", "base", 1., None, 2., "k", "d"]
+    assert arithmetic.store_of("oneDNN AVX").name == "onednn-avx"
