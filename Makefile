@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table test lab benchmark export portable equivalent readme clean
+.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -18,6 +18,7 @@ OUT :=
 WORKERS :=
 SHEET :=
 ONLY :=
+ARITHMETIC :=
 
 MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
@@ -54,17 +55,30 @@ table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 C
 table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc, options as for table1
 	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
-# Fail fast, cheap first. Two notebooks or test files at a time, one thread each.
+# Fail fast, cheap first. As many notebooks or tests at a time as there are cores, one thread each.
+CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+LOOK = "$(PY)" -m ruff check mkdcls tests
+PYTEST = "$(PY)" -m pytest -q -n $(CORES) --dist worksteal
+HOUSE := tests/test_house.py tests/test_makefile.py
+
+check: export OMP_NUM_THREADS := 1
+check: $(dev-ready) ## what needs no training, in two minutes: lint, no-ops, lists, and the quick tests
+	@echo "== 1/2 ruff"
+	@$(LOOK)
+	@echo "== 2/2 house and quick tests"
+	@MPLBACKEND=Agg $(PYTEST) -m "not slow" tests --ignore=tests/test_notebooks.py
+	@echo "== all passed"
+
 test: export OMP_NUM_THREADS := 1
-test: $(dev-ready) ## run every check: lint, no-ops, all notebooks, all tests
+test: $(dev-ready) ## run every check: lint, no-ops, all notebooks (as another processor would compute them: ARITHMETIC=), all tests
 	@echo "== 1/4 ruff"
-	@"$(PY)" -m ruff check mkdcls tests
+	@$(LOOK)
 	@echo "== 2/4 house: export, clean and README are no-ops; lists agree; every notebook is in shape"
-	@"$(PY)" -m pytest -q -x tests/test_house.py tests/test_makefile.py
+	@$(PYTEST) $(HOUSE)
 	@echo "== 3/4 notebooks, top to bottom"
-	@IN_TEST=1 "$(PY)" -m pytest -q --nbmake --nbmake-timeout=900 -n 2 nbs
-	@echo "== 4/4 pytest"
-	@MPLBACKEND=Agg "$(PY)" -m pytest -q -n 2 tests --ignore=tests/test_house.py --ignore=tests/test_makefile.py
+	@"$(PY)" -m mkdcls.engine.portable --under "$(ARITHMETIC)" $(PYTEST) tests/test_notebooks.py --durations=5 --durations-min=5
+	@echo "== 4/4 tests"
+	@MPLBACKEND=Agg $(PYTEST) tests $(HOUSE:%=--ignore=%) --ignore=tests/test_notebooks.py --durations=10 --durations-min=3
 	@echo "== all passed"
 
 lab: $(run-ready) ## open JupyterLab on the tour

@@ -3,6 +3,15 @@ import sys
 
 import pytest
 
+# Files whose tests train, render a corpus or start the command line many times: marked slow, so that `make check` leaves them out.
+SLOW = {"test_table1", "test_verification_sheets", "test_ablations", "test_engine", "test_diagrams", "test_prepare", "test_intervention", "test_interventions",
+        "test_attribution", "test_equivalence", "test_notebooks", "test_speaker_features"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW or item.path.parent.name == "faults": item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(autouse=True)
 def no_lazy_modules():

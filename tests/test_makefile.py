@@ -21,7 +21,7 @@ def make(*args: str, **env: str) -> subprocess.CompletedProcess:
 def test_help_lists_every_command():
     done = make("help")
     shown = set(re.findall(r"^  make (\S+)  +\S", done.stdout, re.M))
-    assert done.returncode == 0 and shown >= {"setup", "table1", "table", "test", "lab", "benchmark", "export", "readme", "clean", "help"}
+    assert done.returncode == 0 and shown >= {"setup", "table1", "table", "check", "test", "portable", "equivalent", "lab", "benchmark", "export", "readme", "clean", "help"}
     assert "PYTHON=" in done.stdout and "PRESET=smoke|laptop|gpu|paper" in done.stdout
     assert make().stdout == done.stdout, "make alone is make help"
 
@@ -68,9 +68,11 @@ def test_setup_installs_torch_first():
 
 def test_test_runs_cheap_things_first():
     done = make("-n", "test")
-    order = [done.stdout.find(w) for w in ("ruff check", "tests/test_house.py", "--nbmake", "-n 2 tests")]
+    order = [done.stdout.find(w) for w in ("ruff check", "tests/test_house.py", "tests/test_notebooks.py --durations", "tests --ignore=tests/test_house.py")]
     assert -1 not in order and order == sorted(order), done.stdout
-    assert "--overwrite" not in done.stdout, "a test never rewrites a notebook"
+    assert 'portable --under ""' in done.stdout and 'portable --under "native"' in make("-n", "test", "ARITHMETIC=native").stdout
+    quick = make("-n", "check").stdout
+    assert '-m "not slow"' in quick and "ruff check" in quick and "--ignore=tests/test_notebooks.py" in quick
 
 
 @pytest.fixture

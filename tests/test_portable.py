@@ -44,6 +44,15 @@ def test_arithmetics_differ():
     with pytest.raises(ValueError, match="choose one of native, ATen default"): environment("AVX")
 
 
+def test_one_lowered_arithmetic_after_another():
+    "Six of them take turns, a minute each; a command runs under the one it asks for, and says which"
+    assert len({portable.turn(60. * i) for i in range(6)}) == 6 and "native" not in {portable.turn(60. * i) for i in range(12)}
+    code = "import os; print(os.environ['ONEDNN_MAX_CPU_ISA'], 'ATEN_CPU_CAPABILITY' in os.environ)"
+    done = subprocess.run([sys.executable, "-m", "mkdcls.engine.portable", "--under", "oneDNN AVX", sys.executable, "-c", code], cwd=ROOT,
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "AVX False" and 'ARITHMETIC="oneDNN AVX"' in done.stdout
+
+
 @pytest.mark.skipif(not (ROOT / TABLE).exists(), reason=f"{TABLE} is not measured yet: `make portable`")
 def test_committed_measurements():
     "Every statement stands clear of rounding, under every arithmetic, and every page that makes one was measured"

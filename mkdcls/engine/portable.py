@@ -70,9 +70,10 @@ def measure(arithmetic: str, files: list[Path]) -> pd.DataFrame:
         notes.touch()
         pages = [f"tests/test_notebooks.py::test_notebook[{f.relative_to(ROOT / 'nbs').with_suffix('')}]" for f in files if f.suffix == ".ipynb"]
         tests = [str(f) for f in files if f.suffix == ".py"]
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *pages, *tests], cwd=ROOT,
-                              env=environment(arithmetic) | {NOTES: str(notes)}, capture_output=True, text=True)
-        if done.returncode: print(f"  under {arithmetic}:\n" + "\n".join(done.stdout.splitlines()[-15:]), flush=True)
+        for some in (pages, tests):  # apart: a notebook's process must not be forked from one in which a test has started threads
+            done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *some], cwd=ROOT,
+                                  env=environment(arithmetic) | {NOTES: str(notes)}, capture_output=True, text=True) if some else None
+            if done and done.returncode: print(f"  under {arithmetic}:\n" + "\n".join(done.stdout.splitlines()[-15:]), flush=True)
         lines = [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
     return pd.DataFrame(lines, columns=["what", "value", "threshold", "side"]).assign(arithmetic=arithmetic)
 
@@ -94,7 +95,22 @@ def too_close(table: pd.DataFrame) -> pd.DataFrame:
     return table[~(table["spreads_away"] >= SPREADS)]
 
 
+def turn(now: float) -> str:
+    "The lowered arithmetic whose turn it is: another one each minute"
+    lowered = [n for n, env in ARITHMETICS.items() if env.keys() & {"ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"}]
+    return lowered[int(now // 60) % len(lowered)]
+
+
+def run_under(name: str, command: list[str]):
+    "Become a command under an arithmetic, or under the one whose turn it is; says which"
+    chosen = name or turn(time.time())
+    env = environment(chosen)
+    print(f'   as a processor computes that has {chosen}; again with ARITHMETIC="{chosen}"', flush=True)
+    os.execvpe(command[0], command, env)
+
+
 def main():
+    if sys.argv[1:2] == ["--under"]: return run_under(sys.argv[2], sys.argv[3:])
     p = argparse.ArgumentParser(prog="make portable", description=__doc__.splitlines()[0])
     p.add_argument("--only", default="", help="arithmetics, with commas between; default all")
     p.add_argument("--file", action="append", default=[], help="notebooks or tests; default all that make such statements")
