@@ -1,5 +1,6 @@
 """Speakers and trials: rules against brute force, the real corpora's layouts as small trees, bad lists, real development data."""
 import zipfile
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -51,13 +52,13 @@ def test_rules_against_brute_force(people, takes, phrases, per_model, rule, seed
     kinds = FIXED if (e.phrase >= 0).any() else FREE
     owner = e.drop_duplicates("model").set_index("model")
     enrols = e.groupby("model").utterance.agg(set)
-    pairs = rule == "one"
+    pairs, taken, whose, words = rule == "one", set(e.utterance), owner.speaker.to_dict(), owner.phrase.to_dict()
 
     def kind(model, r):
-        same, right = owner.speaker[model] == r.speaker, owner.phrase[model] == r.phrase
+        same, right = whose[model] == r.speaker, words[model] == r.phrase
         return ("target" if same else "impostor") if kinds == FREE else ("T" if same else "I") + ("C" if right else "W")
 
-    tests = [r for r in m.itertuples() if pairs or r.utterance not in set(e.utterance)]
+    tests = [r for r in m.itertuples() if pairs or r.utterance not in taken]
     allowed = {k: {(model, r.utterance) for model in owner.index for r in tests if r.utterance not in enrols[model] and kind(model, r) == k} for k in kinds}
     possible = tuple(k for k in kinds if allowed[k])
     if not possible: return
@@ -67,9 +68,8 @@ def test_rules_against_brute_force(people, takes, phrases, per_model, rule, seed
         mine = set(map(tuple, got[got.kind == k][["model", "utterance"]].to_numpy()))
         assert mine <= allowed[k]
         if not pairs:
-            for model in owner.index:
-                some = sum(a == model for a, _ in allowed[k])
-                assert sum(a == model for a, _ in mine) == min(per_model, some)
+            some, drawn = (Counter(model for model, _ in cells) for cells in (allowed[k], mine))
+            for model in owner.index: assert drawn[model] == min(per_model, some[model])
     everything = trial_list(m, e, seed, 10_000, possible, same_sex=None)
     whole = {frozenset(p) if pairs else p for k in possible for p in allowed[k]}
     assert {frozenset(p) if pairs else p for p in map(tuple, everything[["model", "utterance"]].to_numpy())} == whole and len(everything) == len(whole)
