@@ -22,7 +22,8 @@ def distillation_loss(
 )->Tensor: # scalar or `[B]`; 'cos' (0..2) and 'norm_mse' are pure numbers, 'mse' has the feature's unit squared
     "Feature distillation, Eq. 2, one loss per utterance before any average"
     if student.shape != teacher.shape or student.ndim != 2:
-        raise ValueError(f"student {list(student.shape)} and teacher {list(teacher.shape)} must be the same [B, P]: pass the teacher through FrozenAdapter")
+        raise ValueError(f"student {list(student.shape)} and teacher {list(teacher.shape)} must be the same [B, P]: "
+                         f"pass the teacher through FrozenAdapter")
     if kind not in KINDS: raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     if reduction not in ('mean', 'none'): raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
     teacher = teacher.detach()
@@ -45,11 +46,16 @@ class FrozenAdapter(nn.Module):
         super().__init__()
         if kind not in ADAPTERS: raise ValueError(f"kind must be one of {ADAPTERS}, got {kind!r}")
         if teacher_dim == student_dim: kind = 'identity'
-        elif kind == 'identity': raise ValueError(f"identity needs equal widths, got {teacher_dim} and {student_dim}: use 'orthogonal' or 'average'")
-        if kind == 'average' and teacher_dim < student_dim: raise ValueError(f"average cannot widen {teacher_dim} to {student_dim}: use 'orthogonal'")
+        elif kind == 'identity':
+            raise ValueError(f"identity needs equal widths, got {teacher_dim} and {student_dim}: use 'orthogonal' or "
+                             f"'average'")
+        if kind == 'average' and teacher_dim < student_dim:
+            raise ValueError(f"average cannot widen {teacher_dim} to {student_dim}: use 'orthogonal'")
         self.teacher_dim, self.student_dim, self.kind, self.seed = teacher_dim, student_dim, kind, seed
         W = None
-        if kind == 'orthogonal': W = nn.init.orthogonal_(torch.empty(student_dim, teacher_dim), generator=torch.Generator().manual_seed(seed))
+        if kind == 'orthogonal':
+            W = nn.init.orthogonal_(torch.empty(student_dim, teacher_dim),
+                generator=torch.Generator().manual_seed(seed))
         if kind == 'average': W = F.adaptive_avg_pool1d(torch.eye(teacher_dim), student_dim).T.contiguous()
         self.register_buffer('weight', None if W is None else W[..., None])
 
@@ -57,7 +63,8 @@ class FrozenAdapter(nn.Module):
         pooled:Tensor, # `[B, teacher_dim]`
     )->Tensor: # `[B, student_dim]`
         if pooled.ndim != 2 or pooled.shape[1] != self.teacher_dim:
-            raise ValueError(f"expected [B, {self.teacher_dim}], got {list(pooled.shape)}: this adapter belongs to another teacher")
+            raise ValueError(f"expected [B, {self.teacher_dim}], got {list(pooled.shape)}: this adapter belongs to "
+                             f"another teacher")
         return pooled if self.weight is None else F.conv1d(pooled[..., None], self.weight)[..., 0]
 
     def extra_repr(self): return f"{self.teacher_dim} -> {self.student_dim}, {self.kind}, seed={self.seed}"
@@ -74,7 +81,9 @@ def check_frozen(
 )->nn.Module: # the same module; ValueError naming the first part that could still move
     "Refuse a teacher that could still learn or whose BatchNorm statistics could drift"
     for name,m in module.named_modules():
-        if m.training: raise ValueError(f"{name or 'the module'} is in training mode, its statistics would drift: wrap it in FrozenTeacher")
+        if m.training:
+            raise ValueError(f"{name or 'the module'} is in training mode, its statistics would drift: wrap it in "
+                             f"FrozenTeacher")
     for name,p in module.named_parameters():
         if p.requires_grad: raise ValueError(f"{name} asks for a gradient: call freeze")
     return module

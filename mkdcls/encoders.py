@@ -103,9 +103,11 @@ class TDNN(nn.Module):
         dilation:int=1, # d, spacing of those frames
     ):
         super().__init__()
-        if kernel % 2 == 0: raise ValueError(f"TDNN: kernel {kernel} is even and would change the number of frames; use an odd one")
+        if kernel % 2 == 0:
+            raise ValueError(f"TDNN: kernel {kernel} is even and would change the number of frames; use an odd one")
         self.pad = dilation * (kernel - 1) // 2
-        self.conv = nn.Conv1d(ins, outs, kernel, dilation=dilation, padding=self.pad, padding_mode='reflect' if self.pad else 'zeros')
+        self.conv = nn.Conv1d(ins, outs, kernel, dilation=dilation, padding=self.pad,
+            padding_mode='reflect' if self.pad else 'zeros')
         self.norm = nn.BatchNorm1d(outs)
 
     def forward(self, x:Tensor)->Tensor: return self.norm(F.relu(self.conv(x), inplace=True))
@@ -120,9 +122,11 @@ class Res2(nn.Module):
         dilation:int=1, # d
     ):
         super().__init__()
-        if channels % scale: raise ValueError(f"Res2: {channels} channels do not split into {scale} groups; use a multiple of {scale}")
+        if channels % scale:
+            raise ValueError(f"Res2: {channels} channels do not split into {scale} groups; use a multiple of {scale}")
         self.scale = scale
-        self.parts = nn.ModuleList(TDNN(channels // scale, channels // scale, kernel, dilation) for _ in range(scale - 1))
+        self.parts = nn.ModuleList(TDNN(channels // scale, channels // scale, kernel, dilation)
+            for _ in range(scale - 1))
 
     def forward(self, x:Tensor)->Tensor:
         first, *rest = x.chunk(self.scale, 1)
@@ -158,13 +162,17 @@ def check_input(
 )->None: # raises ValueError
     "Stop early, saying what is wrong and what to do"
     if x.ndim != 3 or x.shape[-1] != n_mels:
-        raise ValueError(f"encoder wants x of shape [B, T, {n_mels}], got {list(x.shape)}; transpose, or rebuild with another n_mels")
-    if x.shape[1] < shortest: raise ValueError(f"encoder needs at least {shortest} frames, got {x.shape[1]}; pad the batch")
+        raise ValueError(f"encoder wants x of shape [B, T, {n_mels}], got {list(x.shape)}; transpose, or rebuild with "
+                         f"another n_mels")
+    if x.shape[1] < shortest:
+        raise ValueError(f"encoder needs at least {shortest} frames, got {x.shape[1]}; pad the batch")
     if n_frames is None: return
     if n_frames.shape != x.shape[:1] or n_frames.is_floating_point():
-        raise ValueError(f"n_frames must be {x.shape[0]} whole numbers, got {n_frames.dtype} {list(n_frames.shape)}; frames, not relative lengths")
+        raise ValueError(f"n_frames must be {x.shape[0]} whole numbers, got {n_frames.dtype} {list(n_frames.shape)}; "
+                         f"frames, not relative lengths")
     if bool(((n_frames < 1) | (n_frames > x.shape[1])).any()):
-        raise ValueError(f"n_frames must lie in 1..{x.shape[1]}, got {n_frames.tolist()}; drop empty utterances, check the hop")
+        raise ValueError(f"n_frames must lie in 1..{x.shape[1]}, got {n_frames.tolist()}; drop empty utterances, "
+                         f"check the hop")
 
 # %% ../nbs/method/05_encoders.ipynb #ea4dea2d
 class EcapaTdnn(nn.Module):
@@ -181,11 +189,13 @@ class EcapaTdnn(nn.Module):
     ):
         super().__init__()
         if not len(channels) == len(kernels) == len(dilations) or len(channels) < 3:
-            raise ValueError(f"channels, kernels, dilations want one entry per layer, got {len(channels)}, {len(kernels)}, {len(dilations)}")
+            raise ValueError(f"channels, kernels, dilations want one entry per layer, got {len(channels)}, "
+                             f"{len(kernels)}, {len(dilations)}")
         *cs, mfa = channels
         self.n_mels, self.pooled_dim, self.embed_dim = n_mels, 2 * mfa, embed
         self.stem = TDNN(n_mels, cs[0], kernels[0], dilations[0])
-        self.blocks = nn.ModuleList(SERes2(a, b, scale, se, k, d) for a, b, k, d in zip(cs, cs[1:], kernels[1:], dilations[1:]))
+        self.blocks = nn.ModuleList(SERes2(a, b, scale, se, k, d) for a, b, k,
+            d in zip(cs, cs[1:], kernels[1:], dilations[1:]))
         self.mfa = TDNN(sum(cs[1:]), mfa, kernels[-1], dilations[-1])
         self.pool, self.norm = AttentiveStatsPool(mfa, attention), nn.BatchNorm1d(2 * mfa)
         self.fc = nn.Linear(2 * mfa, embed)
@@ -212,11 +222,13 @@ class PreActBlock(nn.Module):
     ):
         super().__init__()
         self.norms = nn.ModuleList(nn.BatchNorm2d(c) for c in (ins, outs, outs))
-        self.convs = nn.ModuleList([nn.Conv2d(ins, outs, 3, stride, 1, bias=False), nn.Conv2d(outs, outs, 3, 1, 1, bias=False),
+        self.convs = nn.ModuleList([nn.Conv2d(ins, outs, 3, stride, 1, bias=False),
+            nn.Conv2d(outs, outs, 3, 1, 1, bias=False),
                                     nn.Conv2d(outs, outs, 1, bias=False)])
         self.se = SqueezeExcite(outs, se) if se else None
         self.stride, self.skip = stride, nn.Identity()
-        if stride != 1 or ins != outs: self.skip = nn.Sequential(nn.Conv2d(ins, outs, 1, bias=False), nn.BatchNorm2d(outs))
+        if stride != 1 or ins != outs:
+            self.skip = nn.Sequential(nn.Conv2d(ins, outs, 1, bias=False), nn.BatchNorm2d(outs))
 
     def forward(self, x:Tensor, u:Tensor|None=None)->Tensor:
         h = x
@@ -328,10 +340,12 @@ def _ecapa_names(m):
     names = tdnn('stem', 'blocks.0') | tdnn('mfa', 'mfa')
     for i, b in enumerate(m.blocks):
         o, t = f'blocks.{i}', f'blocks.{i + 1}'
-        names |= tdnn(f'{o}.enter', f'{t}.tdnn1') | tdnn(f'{o}.leave', f'{t}.tdnn2') | {f'{o}.skip': f'{t}.shortcut.conv'}
+        names |= tdnn(f'{o}.enter', f'{t}.tdnn1') | tdnn(f'{o}.leave',
+            f'{t}.tdnn2') | {f'{o}.skip': f'{t}.shortcut.conv'}
         for j in range(len(b.res2.parts)): names |= tdnn(f'{o}.res2.parts.{j}', f'{t}.res2net_block.blocks.{j}')
         names |= {f'{o}.se.squeeze': f'{t}.se_block.conv1.conv', f'{o}.se.excite': f'{t}.se_block.conv2.conv'}
-    return names | {'pool.hidden': 'asp.tdnn.conv.conv', 'pool.norm': 'asp.tdnn.norm.norm', 'pool.score': 'asp.conv.conv',
+    return names | {'pool.hidden': 'asp.tdnn.conv.conv', 'pool.norm': 'asp.tdnn.norm.norm',
+        'pool.score': 'asp.conv.conv',
                     'norm': 'asp_bn.norm', 'fc': 'fc.conv'}
 
 # %% ../nbs/method/05_encoders.ipynb #259352f4
@@ -363,12 +377,15 @@ def load_speechbrain(
     "Copy SpeechBrain weights; 1x1 convolutions become matrices where ours are linear layers"
     names, own = speechbrain_names(module), module.state_dict()
     missing, unexpected = sorted(set(names.values()) - set(state_dict)), sorted(set(state_dict) - set(names.values()))
-    if missing or unexpected: raise ValueError(f"state dict does not fit this encoder: missing {missing}, unexpected {unexpected}; check blocks and scale")
+    if missing or unexpected:
+        raise ValueError(f"state dict does not fit this encoder: missing {missing}, unexpected {unexpected}; check "
+                         f"blocks and scale")
     new = {}
     for ours, theirs in names.items():
         v = state_dict[theirs]
         if v.ndim == own[ours].ndim + 1 and v.shape[-1] == 1: v = v.squeeze(-1)
-        if v.shape != own[ours].shape: raise ValueError(f"{theirs} is {list(v.shape)}, {ours} wants {list(own[ours].shape)}; check channels")
+        if v.shape != own[ours].shape:
+            raise ValueError(f"{theirs} is {list(v.shape)}, {ours} wants {list(own[ours].shape)}; check channels")
         new[ours] = v
     module.load_state_dict(new)
     return module

@@ -25,14 +25,14 @@ class FbankSettings:
     n_mels:int = 80 # Mel bands, the paper's 80
     f_min:float = 0. # lower edge of the lowest band, Hz
     f_max:float|None = None # upper edge of the highest band, Hz; None is half the rate
-    window:str = 'hamming' # 'hamming' (periodic), 'povey' (Kaldi's: symmetric Hann to the power 0.85) or 'hann' (periodic)
+    window:str = 'hamming' # 'hamming', 'hann' (both periodic) or 'povey' (Kaldi's: symmetric Hann to the power 0.85)
     preemphasis:float = 0. # in [0, 1]: share of the previous sample taken off, within a frame; Kaldi 0.97
     remove_dc:bool = False # take the mean off each frame first, as Kaldi does
     edges:str = 'centre' # 'centre': frame t is centred on sample t·hop, zeros outside; 'snip': whole frames only
     filters:str = 'hz' # triangles straight in 'hz' (SpeechBrain) or in 'mel' (Kaldi)
     log:str = 'dB' # 'dB': 10·log10, or 'ln'
     floor:float = 1e-10 # least power before the logarithm
-    top_db:float|None = 80. # cells more than this below the utterance's loudest are raised to it; None: no limit; dB only
+    top_db:float|None = 80. # dB: cells further below the utterance's loudest are raised to this; None: no limit
     @property
     def frame(self)->int: return round(self.rate * self.frame_ms / 1000) # samples per window
     @property
@@ -68,7 +68,8 @@ def kaldi_settings(
 )->FbankSettings: # what `torchaudio.compliance.kaldi.fbank(sample_frequency, num_mel_bins, dither=0)` computes
     "Kaldi's conventions: Povey window, pre-emphasis, FFT of the next power of two, natural logarithm, whole frames"
     n = round(rate * .025)
-    return FbankSettings(rate=rate, n_mels=n_mels, n_fft=2**(n - 1).bit_length(), f_min=20., window='povey', preemphasis=.97, remove_dc=True,
+    return FbankSettings(rate=rate, n_mels=n_mels, n_fft=2**(n - 1).bit_length(), f_min=20., window='povey',
+        preemphasis=.97, remove_dc=True,
         edges='snip', filters='mel', log='ln', floor=torch.finfo(torch.float32).eps, top_db=None)
 
 SPEECHBRAIN,KALDI = FbankSettings(),kaldi_settings()
@@ -108,17 +109,23 @@ def _window(s:FbankSettings, device)->Tensor:
 
 def _check_waves(waves, n_samples, s):
     if not isinstance(waves, Tensor) or waves.dtype != torch.float32:
-        raise ValueError(f"fbank: waves are {getattr(waves, 'dtype', type(waves).__name__)}; give a float32 tensor in [-1, 1] (int16 / 32768)")
-    if waves.ndim != 2: raise ValueError(f"fbank: waves have shape {tuple(waves.shape)}; expected [B, N], one mono wave per row (use wave[None])")
+        raise ValueError(f"fbank: waves are {getattr(waves, 'dtype', type(waves).__name__)}; give a float32 tensor in "
+                         f"[-1, 1] (int16 / 32768)")
+    if waves.ndim != 2:
+        raise ValueError(f"fbank: waves have shape {tuple(waves.shape)}; expected [B, N], one mono wave per row (use "
+                         f"wave[None])")
     B,N = waves.shape
     if not B or not N: raise ValueError(f"fbank: waves of shape {(B, N)} hold no samples; drop empty utterances first")
     if n_samples is None: n_samples = torch.full((B,), N, device=waves.device)
     n_samples = n_samples.to(waves.device)
     if n_samples.shape != (B,) or n_samples.dtype != torch.int64:
-        raise ValueError(f"fbank: n_samples is {n_samples.dtype} of shape {tuple(n_samples.shape)}; expected int64 of shape ({B},), in samples")
+        raise ValueError(f"fbank: n_samples is {n_samples.dtype} of shape {tuple(n_samples.shape)}; expected int64 of "
+                         f"shape ({B},), in samples")
     low,high = int(n_samples.min()),int(n_samples.max())
     if high > N: raise ValueError(f"fbank: n_samples says {high}, but waves are {N} samples long")
-    if low < s.frame: raise ValueError(f"fbank: row {int(n_samples.argmin())} has {low} samples, less than one frame of {s.frame} ({s.frame_ms:g} ms); drop it")
+    if low < s.frame:
+        raise ValueError(f"fbank: row {int(n_samples.argmin())} has {low} samples, less than one frame of {s.frame} "
+                         f"({s.frame_ms:g} ms); drop it")
     return n_samples
 
 # %% ../nbs/method/03_fbank.ipynb #3161cf7f
@@ -133,7 +140,9 @@ def fbank(
     N,n_frames = waves.shape[1],frame_count(n_samples, s)
     waves = waves.masked_fill(torch.arange(N, device=device) >= n_samples[:, None], 0.)
     finite = waves.isfinite().all(1)
-    if not finite.all(): raise ValueError(f"fbank: NaN or infinity in rows {(~finite).nonzero().flatten().tolist()[:8]}; repair or drop these waves")
+    if not finite.all():
+        raise ValueError(f"fbank: NaN or infinity in rows {(~finite).nonzero().flatten().tolist()[:8]}; repair or "
+                         f"drop these waves")
     if s.edges == 'centre':
         before = s.n_fft // 2 - (s.n_fft - s.frame) // 2
         waves = F.pad(waves, (before, s.frame - before))
@@ -141,10 +150,12 @@ def fbank(
     if s.remove_dc: frames = frames - frames.mean(-1, keepdim=True)
     if s.preemphasis: frames = frames - s.preemphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
     spectrum = torch.fft.rfft(frames * _window(s, device), n=s.n_fft)
-    with torch.autocast(device.type, enabled=False): power = (spectrum.real.square() + spectrum.imag.square()) @ mel_filters(s, str(device))
+    with torch.autocast(device.type, enabled=False):
+        power = (spectrum.real.square() + spectrum.imag.square()) @ mel_filters(s, str(device))
     x = power.clamp(min=s.floor).log() if s.log == 'ln' else 10 * power.clamp(min=s.floor).log10()
     valid = (torch.arange(x.shape[1], device=device) < n_frames[:, None])[..., None]
-    if s.top_db is not None: x = torch.maximum(x, x.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True) - s.top_db)
+    if s.top_db is not None:
+        x = torch.maximum(x, x.masked_fill(~valid, -math.inf).amax((1, 2), keepdim=True) - s.top_db)
     return x.masked_fill(~valid, 0.), n_frames
 
 # %% ../nbs/method/03_fbank.ipynb #e1cae60a
@@ -153,11 +164,15 @@ def mean_norm(
     n_frames:Tensor, # `[B]` int64, valid frames of each
 )->Tensor: # `[B, T, F]`: mean zero per band over the valid frames, exactly 0 in the padding
     "Sentence mean normalisation: x − mean over the valid frames, band by band"
-    if x.ndim != 3 or not x.is_floating_point(): raise ValueError(f"mean_norm: x is {x.dtype} of shape {tuple(x.shape)}; expected floats [B, T, F]")
-    if n_frames.shape != x.shape[:1]: raise ValueError(f"mean_norm: n_frames has shape {tuple(n_frames.shape)}, x has {x.shape[0]} rows; give one per row")
+    if x.ndim != 3 or not x.is_floating_point():
+        raise ValueError(f"mean_norm: x is {x.dtype} of shape {tuple(x.shape)}; expected floats [B, T, F]")
+    if n_frames.shape != x.shape[:1]:
+        raise ValueError(f"mean_norm: n_frames has shape {tuple(n_frames.shape)}, x has {x.shape[0]} rows; give one "
+                         f"per row")
     n_frames = n_frames.to(x.device)
     if n_frames.numel() and (int(n_frames.min()) < 1 or int(n_frames.max()) > x.shape[1]):
-        raise ValueError(f"mean_norm: n_frames holds {int(n_frames.min())}..{int(n_frames.max())}, outside 1..{x.shape[1]}")
+        raise ValueError(f"mean_norm: n_frames holds {int(n_frames.min())}..{int(n_frames.max())}, outside "
+                         f"1..{x.shape[1]}")
     valid = (torch.arange(x.shape[1], device=x.device) < n_frames[:, None])[..., None]
     mean = x.masked_fill(~valid, 0.).sum(1, keepdim=True) / n_frames[:, None, None].to(x.dtype)
     return (x - mean).masked_fill(~valid, 0.)

@@ -28,9 +28,11 @@ def check_frames(
     "Shapes always; values only on the CPU, because asking a GPU would stall it"
     if x.ndim != 3: raise ValueError(f"x must be [B, T, F], got {list(x.shape)}: add a batch axis")
     if n_frames.shape != x.shape[:1] or n_frames.is_floating_point():
-        raise ValueError(f"n_frames must hold one integer per utterance, got {list(n_frames.shape)} {n_frames.dtype} for B = {len(x)}")
+        raise ValueError(f"n_frames must hold one integer per utterance, got {list(n_frames.shape)} {n_frames.dtype} "
+                         f"for B = {len(x)}")
     if n_frames.device.type == 'cpu' and len(n_frames) and not (1 <= n_frames.min() and n_frames.max() <= x.shape[1]):
-        raise ValueError(f"n_frames must lie in 1..{x.shape[1]}, got {n_frames.tolist()}: count frames, not samples or fractions")
+        raise ValueError(f"n_frames must lie in 1..{x.shape[1]}, got {n_frames.tolist()}: count frames, not samples "
+                         f"or fractions")
 
 # %% ../nbs/method/04_mixup.ipynb #9fd39f77
 KINDS, EDGES = ('mean', 'literal', 'symmetric'), ('valid', 'circular')
@@ -70,7 +72,7 @@ def temporal_mean(
     n_frames:Tensor, # `[B]` int64, valid frames
     window:int|str=10, # T of Eq. 1, frames of 10 ms, or 'tenth'; the paper gives none
     edge:str='valid', # 'valid': divide by the frames that exist; 'circular': wrap around, as CoTMix's roll
-    kind:str='mean', # 'mean': T terms / T; 'literal': T+1 terms / T, as printed; 'symmetric': T+1 terms / T+1 (T if T is odd)
+    kind:str='mean', # 'mean': T terms / T; 'literal', as printed: T+1 / T; 'symmetric': T+1 / T+1 (T if T is odd)
 )->Tensor: # `[B, T, F]`, zero in the padding
     "The smoothing term of Eq. 1, a running mean over time"
     check_frames(x, n_frames)
@@ -97,7 +99,8 @@ class SpecAugmentSettings:
     def __post_init__(self):
         for k,v in dataclasses.asdict(self).items():
             if v < 0: raise ValueError(f"{k} must be >= 0, got {v}")
-        if self.time_share > 1: raise ValueError(f"time_share is a share of the utterance in 0..1, got {self.time_share}")
+        if self.time_share > 1:
+            raise ValueError(f"time_share is a share of the utterance in 0..1, got {self.time_share}")
 
     @property
     def n_draws(self)->int: # random numbers one utterance uses

@@ -18,13 +18,14 @@ class Head(nn.Module):
     "One task's classifier, Z → H → Y (Figure 4; the block is section 4's)"
     def __init__(self,
         z_dim:int, # width of Z: 512 with the teacher inside, 256 without
-        n_classes:int, # K of this task
+        n_classes:int, # classes of this task
         hidden:int=256, # width of H; as wide as one embedding
         slope:float=.01, # of LeakyReLU; not given in the paper, PyTorch's default
         dropout:float=.2, # rate in [0, 1); not given in the paper
     ):
         super().__init__()
-        self.block = nn.Sequential(nn.Linear(z_dim, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(slope), nn.Dropout(dropout))
+        self.block = nn.Sequential(nn.Linear(z_dim, hidden), nn.BatchNorm1d(hidden), nn.LeakyReLU(slope),
+            nn.Dropout(dropout))
         self.score = nn.Linear(hidden, n_classes)
 
     def forward(self,
@@ -36,7 +37,7 @@ class Head(nn.Module):
 # %% ../nbs/method/09_model.ipynb #8167d001
 class Output(NamedTuple):
     "All that a forward pass knows, by the names of Figure 4"
-    logits:dict[str, Tensor] # Y: task → `[B, K]`
+    logits:dict[str, Tensor] # Y: task → `[B, classes]`
     hidden:dict[str, Tensor] # H: task → `[B, 256]`
     z:Tensor # `[B, 512]`, or `[B, 256]` without K
     x:EncoderOutput # the student's features
@@ -52,7 +53,8 @@ def shared(
     "X → Z ← K"
     level = 'pooled' if z == 'pooled' else 'embedding'
     if k is not None and z != 'student': return join(getattr(x, level), getattr(k, level), variant)
-    if variant != 'full': raise ValueError(f"variant={variant!r}, but Z holds X alone here: there is nothing to silence")
+    if variant != 'full':
+        raise ValueError(f"variant={variant!r}, but Z holds X alone here: there is nothing to silence")
     return getattr(x, level)
 
 # %% ../nbs/method/09_model.ipynb #acd0350e
@@ -84,10 +86,13 @@ class Heads(nn.ModuleDict):
 
 # %% ../nbs/method/09_model.ipynb #f8150ac2
 def _check(tasks, z, sub_to_sup): # what the model can be asked to be
-    for name, value, known in (('z', z, ('embedding', 'pooled', 'student')), ('sub_to_sup', sub_to_sup, ('losses', 'features'))):
+    for name, value, known in (('z', z, ('embedding', 'pooled', 'student')),
+            ('sub_to_sup', sub_to_sup, ('losses', 'features'))):
         if value not in known: raise ValueError(f"{name}={value!r}: choose one of {known}")
-    if unknown := set(tasks) - set(TASKS): raise ValueError(f"no such task: {sorted(unknown)}; known are {sorted(TASKS)}")
-    if sub_to_sup == 'features' and not {'agesub', 'agesup'} <= set(tasks): raise ValueError("sub_to_sup='features' needs the tasks 'agesub' and 'agesup'")
+    if unknown := set(tasks) - set(TASKS):
+        raise ValueError(f"no such task: {sorted(unknown)}; known are {sorted(TASKS)}")
+    if sub_to_sup == 'features' and not {'agesub', 'agesup'} <= set(tasks):
+        raise ValueError("sub_to_sup='features' needs the tasks 'agesub' and 'agesup'")
 
 # %% ../nbs/method/09_model.ipynb #ba8220b4
 class MultiTaskModel(nn.Module):
@@ -104,7 +109,8 @@ class MultiTaskModel(nn.Module):
     ):
         super().__init__()
         _check(tasks, z, sub_to_sup)
-        self.tasks, self.z, wide = tuple(t for t in TASKS if t in tasks), z, 'pooled_dim' if z == 'pooled' else 'embed_dim'
+        self.tasks, self.z, wide = tuple(t for t in TASKS
+            if t in tasks), z, 'pooled_dim' if z == 'pooled' else 'embed_dim'
         self.student, self.teacher, self.adapter, z_dim = student, None, None, getattr(student, wide)
         if teacher is not None:
             self.teacher = FrozenTeacher(teacher)
@@ -116,7 +122,8 @@ class MultiTaskModel(nn.Module):
         x:Tensor, # the student's input `[B, T, 80]`: x_mixup in training, x_normal at test
         n_frames:Tensor, # `[B]` int64
         x_teacher:Tensor|None=None, # the teacher's input; None takes `x`
-        k:EncoderOutput|None=None, # the teacher's features where they are known already: its input is fixed, so they are computed once
+        k:EncoderOutput
+        |None=None, # the teacher's features where they are known already: its input is fixed, so they are computed once
         variant:str='full', # 'no_k', 'no_x': score with that part of Z silenced
     )->Output:
         if self.teacher is not None and k is None: k = self.teacher(x if x_teacher is None else x_teacher, n_frames)

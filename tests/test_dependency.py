@@ -101,6 +101,17 @@ def test_gradients_against_finite_differences(kind, seed):
     assert gradcheck(f, (sub.requires_grad_(), sup.requires_grad_()))
 
 
+@pytest.mark.parametrize('eq4, kind, rewarded', [
+    (-1, 'literal', [False, True, False]), (1, 'literal', [True, True, True]),
+    (-1, 'corrected', [True, False, True]), (1, 'corrected', [False, False, False])])
+def test_two_signs_two_by_two(eq4, kind, rewarded):
+    "Speakers in their 40s: no conflict, then a conflict with the decade wrong, both wrong, the group wrong"
+    sub, sup = F.one_hot(torch.tensor([1, 1, 1, 2]), 5).float(), F.one_hot(torch.tensor([0, 1, 2, 2]), 3).float()
+    y, l_sub, l_sup = torch.full((4,), 2), torch.full((4,), eq4 * 1.5), torch.full((4,), eq4 * 2.)
+    value = quiet(l_sub, l_sup, sub, sup, y, parent(y), kind=kind, reduction='none')
+    assert ((value[1:] - value[0]) < 0).tolist() == rewarded
+
+
 def test_constant_hangs_on_nothing():
     sub, sup, y = batch(0)
     sub, sup = sub.requires_grad_(), sup.requires_grad_()
