@@ -322,6 +322,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.engine.equivalence': {},
             'mkdcls.engine.features': {},
             'mkdcls.engine.needs': {},
+            'mkdcls.engine.portable': {},
             'mkdcls.engine.shards': {},
             'mkdcls.engine.store': {},
             'mkdcls.evaluation': { 'mkdcls.evaluation.bootstrap': ('method/evaluation.html#bootstrap', 'mkdcls/evaluation.py'),

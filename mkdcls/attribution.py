@@ -55,7 +55,8 @@ def each_alone(
     n_frames = torch.full((len(x),), x.shape[1], device=x.device) if n_frames is None else n_frames.to(x.device)
     if (short := n_frames < least).any():
         i = int(short.nonzero()[0])
-        raise ValueError(f"utterance {i} of the batch has {int(n_frames[i])} frames of 10 ms; these encoders need {least}: drop it, or take longer audio")
+        raise ValueError(f"utterance {i} of the batch has {int(n_frames[i])} frames of 10 ms; these encoders need "
+                         f"{least}: drop it, or take longer audio")
     parts = [(rows, ask(x[rows, :n], None if k is None else k[rows])) for n,rows in by_length(n_frames)]
     return torch.cat([y for _,y in parts])[torch.cat([rows for rows,_ in parts]).argsort()]
 
@@ -73,13 +74,15 @@ class Answer(nn.Module):
             if value not in known: raise ValueError(f"Answer: {name}={value!r}; choose one of {known}")
         if task not in model.tasks: raise ValueError(f"Answer: this model has no task {task!r}; it has {model.tasks}")
         if type(model).forward is not MultiTaskModel.forward:
-            raise ValueError(f"Answer: {type(model).__name__} has a forward pass of its own; explained are MultiTaskModel and classes that keep its forward")
+            raise ValueError(f"Answer: {type(model).__name__} has a forward pass of its own; explained are "
+                             f"MultiTaskModel and classes that keep its forward")
         self.model = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.task,self.k,self.output = task,k,output
         self.has_k = model.teacher is not None and model.z != 'student'
         self.shortest = max(shortest(e) for e in [model.student] + ([model.teacher.encoder] if self.has_k else []))
 
-    def _k(self, x): return getattr(self.model.teacher.encoder(x), 'pooled' if self.model.z == 'pooled' else 'embedding')
+    def _k(self, x):
+        return getattr(self.model.teacher.encoder(x), 'pooled' if self.model.z == 'pooled' else 'embedding')
 
     def _scores(self, x, k): # nothing padded; k `[B, E]` or None
         mine = self.model.student(x)
@@ -147,7 +150,8 @@ def answered(
 # %% ../nbs/method/15_attribution.ipynb #fc9cddb6
 @method('integrated_gradients')
 def _integrated_gradients(f, x, target, extra, steps=50, at_once=128):
-    return attr.IntegratedGradients(f).attribute(x, 0., target, extra, n_steps=steps, internal_batch_size=max(at_once, len(x)))
+    return attr.IntegratedGradients(f).attribute(x, 0., target, extra, n_steps=steps,
+                                                 internal_batch_size=max(at_once, len(x)))
 
 # %% ../nbs/method/15_attribution.ipynb #b0636d33
 @torch.no_grad()
@@ -164,15 +168,19 @@ def completeness(
 # %% ../nbs/method/15_attribution.ipynb #e6ded4fe
 def layer_of(
     f:Answer,
-    name:str|None=None, # e.g. 'student.mfa', 'student.stages.2.1', 'teacher.encoder.mfa'; None: the last block before the student's pooling
+    name:str
+    |None=None, # e.g. 'student.mfa', 'student.stages.2.1', 'teacher.encoder.mfa'; None: the last block before the student's pooling
 )->nn.Module:
     "A layer by name"
     student = f.model.student
-    if name is None: name = 'student.mfa' if isinstance(student, EcapaTdnn) else f'student.stages.3.{len(student.stages[3]) - 1}'
-    layers = {k:v for k,v in f.model.named_modules() if '.' in k and not isinstance(v, nn.ModuleList) and k != 'teacher.encoder'}
+    if name is None:
+        name = 'student.mfa' if isinstance(student, EcapaTdnn) else f'student.stages.3.{len(student.stages[3]) - 1}'
+    layers = {k:v for k,v in f.model.named_modules() if '.' in k and not isinstance(v, nn.ModuleList)
+              and k != 'teacher.encoder'}
     if f.k == 'fixed' or not f.has_k: layers = {k:v for k,v in layers.items() if not k.startswith('teacher')}
     if name not in layers:
-        blocks = [k for k,v in layers.items() if type(v).__name__ in ('TDNN', 'SERes2', 'PreActBlock') and '.res2.' not in k and k.count('.') < 6]
+        blocks = [k for k,v in layers.items() if type(v).__name__ in ('TDNN', 'SERes2', 'PreActBlock')
+                  and '.res2.' not in k and k.count('.') < 6]
         raise ValueError(f"layer_of: no layer {name!r} is run by this model; its blocks are {blocks}")
     return layers[name]
 
@@ -182,7 +190,8 @@ def spread(
 )->Tensor: # `[b, T, F_]`: linear in between, and each coarse cell's amount is kept
     "Lay coarse cells out over the picture without changing their sum"
     def weights(small, large): # `[large, small]`, columns sum to 1
-        w = F.interpolate(torch.eye(small, dtype=a.dtype, device=a.device)[None], size=large, mode='linear', align_corners=False)[0].T
+        w = F.interpolate(torch.eye(small, dtype=a.dtype, device=a.device)[None], size=large, mode='linear',
+                          align_corners=False)[0].T
         return w / w.sum(0)
     if a.ndim == 2: a = a[..., None]
     return torch.einsum('ts,bsg,fg->btf', weights(a.shape[1], T), a, weights(a.shape[2], F_))
@@ -195,7 +204,8 @@ def _gradcam(f, x, target, extra, layer=None):
 
 @method('conductance')
 def _conductance(f, x, target, extra, layer=None, steps=50, at_once=128):
-    a = attr.LayerConductance(f, layer_of(f, layer)).attribute(x, 0., target, extra, n_steps=steps, internal_batch_size=max(at_once, len(x)))
+    a = attr.LayerConductance(f, layer_of(f, layer)).attribute(x, 0., target, extra, n_steps=steps,
+                                                               internal_batch_size=max(at_once, len(x)))
     return spread(a.sum(1), *x.shape[1:])
 
 # %% ../nbs/method/15_attribution.ipynb #e24637fc
@@ -216,7 +226,9 @@ def _occlusion_band(f, x, target, extra, bands=8): return _occlude(f, x, target,
 def _occlusion_time(f, x, target, extra, frames=10): return _occlude(f, x, target, extra, frames, None)
 
 # %% ../nbs/method/15_attribution.ipynb #b7ac7095
-GROUPS = {'F0 region':(0, 300), 'F1 region':(300, 800), 'F2 region':(800, 2350), 'F3 region':(2350, 3400), 'high band':(3400, 4001)} # Hz
+# Hz
+GROUPS = {'F0 region':(0, 300), 'F1 region':(300, 800), 'F2 region':(800, 2350), 'F3 region':(2350, 3400),
+          'high band':(3400, 4001)}
 PAUSES = 'pauses'
 
 def band_hz(
@@ -259,7 +271,8 @@ def _kernel_shap(f, x, target, extra, groups=group_mask):
     for i in range(len(x)): # a regression for each utterance
         at = slice(i, i + 1)
         few = torch.unique(mask[at], return_inverse=True)[1] # groups that are there, numbered without gaps
-        a = shap.attribute(x[at], 0., target[at], tuple(None if e is None else e[at] for e in extra), few, 2**int(few.max() + 1), perturbations_per_eval=64)
+        a = shap.attribute(x[at], 0., target[at], tuple(None if e is None else e[at] for e in extra), few,
+                           2**int(few.max() + 1), perturbations_per_eval=64)
         out.append(a / few.flatten().bincount()[few])
     return torch.cat(out)
 
@@ -298,14 +311,16 @@ def _missed(f, x, a, target, extra, samples, seed, normalize): # Captum's infide
     def remove(inputs):
         cut = _rectangles(inputs, g)
         return cut, inputs*(1 - cut)
-    return metrics.infidelity(f, remove, x, a, None, extra, target, samples, max(len(x), min(128, samples*len(x))), normalize)
+    return metrics.infidelity(f, remove, x, a, None, extra, target, samples, max(len(x), min(128, samples*len(x))),
+                              normalize)
 
 def removal_changes(
     f:Answer, x:Tensor, n_frames:Tensor, target:Tensor, samples:int=30, seed:int=0, at_once:int=16, # as in `infidelity`
 )->Tensor: # `[B]`: mean square of what the score loses
     "How much there is to foretell: the infidelity of an attribution of zeros"
     out = torch.ones(len(x), device=x.device)
-    for rows,n,extra in unpadded(f, x, n_frames, at_once): out[rows] = _missed(f, x[rows, :n], 0*x[rows, :n], target[rows], extra, samples, seed, False)
+    for rows,n,extra in unpadded(f, x, n_frames, at_once):
+        out[rows] = _missed(f, x[rows, :n], 0*x[rows, :n], target[rows], extra, samples, seed, False)
     return out
 
 # %% ../nbs/method/15_attribution.ipynb #721be872
@@ -321,7 +336,8 @@ def infidelity(
     if changes is None: changes = removal_changes(f, x, n_frames, target, samples, seed, at_once)
     out = torch.ones(len(x), device=x.device)
     for rows,n,extra in unpadded(f, x, n_frames, at_once):
-        out[rows] = _missed(f, x[rows, :n], attribution[rows, :n], target[rows], extra, samples, seed, True) / changes[rows]
+        out[rows] = _missed(f, x[rows, :n], attribution[rows, :n], target[rows], extra, samples, seed,
+                            True) / changes[rows]
     return out.nan_to_num(1.).clamp(0, 1)
 
 # %% ../nbs/method/15_attribution.ipynb #5f9fc2a2
@@ -341,10 +357,12 @@ def sensitivity(
     "How far an explanation moves when the picture hardly does"
     def explain(v, target, additional_forward_args):
         v = v[0] if isinstance(v, tuple) else v
-        return (METHODS[method](f, v, target.expand(len(v)), additional_forward_args, **settings).contiguous(),) # Captum leaves a target of one as it is
+        # Captum leaves a target of one as it is
+        return (METHODS[method](f, v, target.expand(len(v)), additional_forward_args, **settings).contiguous(),)
     out = torch.zeros(len(x), device=x.device)
     for rows,n,extra in unpadded(f, x, n_frames, at_once):
-        moved = metrics.sensitivity_max(explain, x[rows, :n], _moves(seed), radius, samples, target=target[rows], additional_forward_args=extra)
+        moved = metrics.sensitivity_max(explain, x[rows, :n], _moves(seed), radius, samples, target=target[rows],
+                                        additional_forward_args=extra)
         out[rows] = moved.to(out)
     return out
 
@@ -398,7 +416,8 @@ def hold_timing(
     average = lambda years: latents(average_speakers(years, 0))
     zero,unit = average_speakers(40, 0),{}
     for u in ('u_rate', 'u_pause'): unit[u] = latents(zero.assign(**{u:1.})) - latents(zero)
-    moved = {u:m[u] + (average(m.age.to_numpy())[z] - average(age)[z]).to_numpy() / unit[u][z].iloc[0] for u,z in (('u_rate', 'rate_syl_s'), ('u_pause', 'pause_share'))}
+    moved = {u:m[u] + (average(m.age.to_numpy())[z] - average(age)[z]).to_numpy() / unit[u][z].iloc[0] for u,
+             z in (('u_rate', 'rate_syl_s'), ('u_pause', 'pause_share'))}
     return m.assign(**moved)
 
 # %% ../nbs/method/15_attribution.ipynb #292f8b86
@@ -414,13 +433,17 @@ def counterfactual(
     female=None, # do(female): 0, 1 or `[B]`
 )->Pair:
     "Both pictures, cell by cell comparable"
-    if 'u_rate' not in m: raise ValueError("counterfactual: these rows carry no causes; only speech of the stand-in (draw_manifest) has a known truth")
+    if 'u_rate' not in m:
+        raise ValueError("counterfactual: these rows carry no causes; only speech of the stand-in (draw_manifest) has "
+                         "a known truth")
     if (age is None) == (female is None): raise ValueError("counterfactual: give age or female, one of them")
     if age is not None and not ((np.asarray(age) >= 20) & (np.asarray(age) < 80)).all():
         raise ValueError(f"counterfactual: age={age}; the generator's speakers are 20 to 79")
     (x,n),(y,n2) = (network_input(*render(rows, channel=m.channel.to_numpy(), **do)) for rows,do in
                     ((m, {}), (m if age is None else hold_timing(m, age), dict(age=age, female=female))))
-    if not torch.equal(n, n2): raise ValueError("counterfactual: the two recordings differ in length; fixed phrases follow the rate, use free speech (phrase = -1)")
+    if not torch.equal(n, n2):
+        raise ValueError("counterfactual: the two recordings differ in length; fixed phrases follow the rate, use free "
+                         "speech (phrase = -1)")
     return Pair(x.float(), y.float(), n)
 
 # %% ../nbs/method/15_attribution.ipynb #c0134e7d
@@ -483,9 +506,12 @@ def resynthesise(
     "The wave with only its most attributed cells left"
     s,T = SPEECHBRAIN,len(attribution)
     if not 0 < share <= 1: raise ValueError(f"resynthesise: share={share}; give a share of the cells in (0, 1]")
-    if T > 1 + len(wave)//s.hop: raise ValueError(f"resynthesise: {T} frames, but the wave has {1 + len(wave)//s.hop}; give the wave the picture was made of")
+    if T > 1 + len(wave)//s.hop:
+        raise ValueError(f"resynthesise: {T} frames, but the wave has {1 + len(wave)//s.hop}; give the wave the "
+                         f"picture was made of")
     wave = wave[:(T - 1)*s.hop + s.hop//2]
-    frames = dict(n_fft=s.n_fft, hop_length=s.hop, win_length=s.frame, window=torch.hamming_window(s.frame), center=True)
+    frames = dict(n_fft=s.n_fft, hop_length=s.hop, win_length=s.frame, window=torch.hamming_window(s.frame),
+                  center=True)
     spectrum = torch.stft(wave, **frames, pad_mode='constant', return_complex=True)
     return torch.istft(spectrum*to_bins(loudest(attribution, share, smooth)), **frames, length=len(wave))
 

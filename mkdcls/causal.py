@@ -37,7 +37,8 @@ from .scm import GRAPH as GENERATOR
 from .training import Data, Settings, forward_loss
 
 # %% ../nbs/method/14_causal.ipynb #b6f0ec97
-WORDS = {'U': 'the\nutterance', 'M': 'mixed\ncopy', 'X': "student's\nfeatures", 'K': "teacher's\nfeatures", 'K*': "teacher on\nother people",
+WORDS = {'U': 'the\nutterance', 'M': 'mixed\ncopy', 'X': "student's\nfeatures", 'K': "teacher's\nfeatures",
+         'K*': "teacher on\nother people",
          'Z': 'both, side\nby side', 'C': 'class\nprototypes', 'H': 'features\nfor {}', 'Y': 'answer on\n{}'}
 
 def words(
@@ -56,7 +57,8 @@ def letters(
 
 # %% ../nbs/method/14_causal.ipynb #1bb17833
 _AT = {'U': (0, 1), 'M': (.3, 2.4), 'X': (1.15, 1.7), 'K': (1.15, .3), 'K*': (2.3, -.3), 'Z': (2.3, 1), 'C': (2.3, 2.4),
-       'H_gender': (3.5, 2.2), 'H_agesup': (3.5, 1), 'H_agesub': (3.5, -.2), 'Y_gender': (4.8, 2.2), 'Y_agesup': (4.8, 1), 'Y_agesub': (4.8, -.2)}
+       'H_gender': (3.5, 2.2), 'H_agesup': (3.5, 1), 'H_agesub': (3.5, -.2), 'Y_gender': (4.8, 2.2),
+       'Y_agesup': (4.8, 1), 'Y_agesub': (4.8, -.2)}
 _OURS = {'U', 'M', 'K*', 'C'} # nodes that Figure 4 lacks
 _LOOK = {'forward': ('-', 0), 'both': ('-', 1), 'training': ((0, (4, 2)), 3)} # line, colour of the palette
 
@@ -74,18 +76,23 @@ def draw(
     names:dict|None=None, # node → words, likewise
 ):
     "A graph with every node in its fixed place; solid: at test, dashed: only while training"
-    at, ax, colours, box = places or _AT, ax or plt.subplots(figsize=(5, 3.2), layout='constrained')[1], sns.color_palette('colorblind'), {}
-    if lost := sorted(set(graph) - set(at)): raise ValueError(f"draw: no place for the nodes {lost}; known are {sorted(at)}")
+    at, ax, colours, box = places or _AT, ax or plt.subplots(figsize=(5, 3.2),
+                                                             layout='constrained')[1], sns.color_palette('colorblind'), {}
+    if lost := sorted(set(graph) - set(at)):
+        raise ValueError(f"draw: no place for the nodes {lost}; known are {sorted(at)}")
     for v in graph:
         shape = 'round,pad=.3' if plain else 'circle,pad=.2' if '_' not in v else 'round,pad=.3,rounding_size=.8'
         style = dict(boxstyle=shape, fc='w', ec='.2', ls='--' if v in _OURS and not places else '-')
         text = (names or {}).get(v) or words(v) if plain else letters(v)
         box[v] = ax.text(*at[v], text, ha='center', va='center', fontsize=7.5 if plain else 10, bbox=style, zorder=1)
     x, y = zip(*at.values())
-    ax.set(xlim=(min(x) - .5, max(x) + .6), ylim=(min(y) - .45, max(y) + .45)); ax.set_title(title, fontsize=9); ax.axis('off')
+    ax.set(xlim=(min(x) - .5, max(x) + .6), ylim=(min(y) - .45, max(y) + .45)); ax.set_title(title, fontsize=9)
+    ax.axis('off')
     for a, b, when in graph.edges(data='when', default='forward'):
-        look = dict(zip(('ls', 'color'), (_LOOK[when][0], colours[_LOOK[when][1]]))) | dict(arrowstyle='-|>', lw=1.2, shrinkA=0, shrinkB=1)
-        ends = dict(patchA=box[a].get_bbox_patch(), patchB=box[b].get_bbox_patch(), connectionstyle=f'arc3,rad={_bend(a, b)}')
+        look = dict(zip(('ls', 'color'), (_LOOK[when][0], colours[_LOOK[when][1]]))) | dict(arrowstyle='-|>', lw=1.2,
+                                                                                            shrinkA=0, shrinkB=1)
+        ends = dict(patchA=box[a].get_bbox_patch(), patchB=box[b].get_bbox_patch(),
+                    connectionstyle=f'arc3,rad={_bend(a, b)}')
         ax.annotate('', at[b], at[a], arrowprops=look | ends, zorder=2)
     return ax
 
@@ -97,8 +104,10 @@ def key_of(
     "Below the pictures: what the lines mean"
     used = {w for g in graphs for *_, w in g.edges(data='when')}
     says = {'forward': 'carries values at test', 'training': 'exists only while training', 'both': 'both'}
-    lines = [plt.Line2D([], [], ls=_LOOK[w][0], color=sns.color_palette('colorblind')[_LOOK[w][1]], label=text) for w, text in says.items() if w in used]
-    if _OURS & {v for g in graphs for v in g}: lines.append(plt.Rectangle((0, 0), 1, 1, fc='w', ec='.2', ls='--', label='node that Figure 4 lacks'))
+    lines = [plt.Line2D([], [], ls=_LOOK[w][0], color=sns.color_palette('colorblind')[_LOOK[w][1]], label=text) for w,
+             text in says.items() if w in used]
+    if _OURS & {v for g in graphs for v in g}:
+        lines.append(plt.Rectangle((0, 0), 1, 1, fc='w', ec='.2', ls='--', label='node that Figure 4 lacks'))
     fig.legend(handles=lines, loc='outside lower center', ncols=4, frameon=False, fontsize=7.5)
 
 def draw_pair(
@@ -129,15 +138,19 @@ def adjusted(
     share, out = p.groupby(over)['p'].sum(), {}
     for value, part in p[p['p'] > 0].groupby(cause):
         if unseen := sorted(set(share.index) - set(part[over])):
-            raise ValueError(f"adjusted: {cause}={value} was never seen with {over} in {unseen}; a sum over {over} needs every pair")
+            raise ValueError(f"adjusted: {cause}={value} was never seen with {over} in {unseen}; a sum over {over} "
+                             f"needs every pair")
         within = observed(part, over, outcome)
         out[value] = sum(within[k]*share[k] for k in share.index)
     return out
 
 # %% ../nbs/method/14_causal.ipynb #abcbec9b
-SAYS = {('X', 'Z'): 'the combined representation concatenates X and K', ('K', 'Z'): 'the combined representation concatenates X and K',
-        ('Z', 'H'): 'the hidden representation of each task is predicted from the shared one', ('H', 'Y'): 'Z mediates X and Y by way of H',
-        ('Y', 'H'): 'direct effect of the subclass, by the sum of losses and L_dep', ('Y', 'Y'): 'indirect effect of the subclass, by the sum of losses and L_dep',
+SAYS = {('X', 'Z'): 'the combined representation concatenates X and K',
+        ('K', 'Z'): 'the combined representation concatenates X and K',
+        ('Z', 'H'): 'the hidden representation of each task is predicted from the shared one',
+        ('H', 'Y'): 'Z mediates X and Y by way of H',
+        ('Y', 'H'): 'direct effect of the subclass, by the sum of losses and L_dep',
+        ('Y', 'Y'): 'indirect effect of the subclass, by the sum of losses and L_dep',
         ('K', 'X'): 'distillation makes the student imitate the teacher (Eq. 2; no arrow in Figure 4)'}
 
 def _arrow(G, a, b, mechanism, when='forward', **setting): # one edge, with what carries it
@@ -183,20 +196,29 @@ def check_recipe(
     "Can this recipe have a graph?"
     r, o = recipe, recipe.objective
     def refuse(text): raise ValueError(f"row {r.row!r}: {text}")
-    if not r.tasks or set(r.tasks) - set(TASKS) or len(set(r.tasks)) < len(r.tasks): refuse(f"tasks={r.tasks}; allowed are one or more of {tuple(TASKS)}, each once")
-    for name, known in (('z', ('embedding', 'pooled', 'student')), ('context', CONTEXTS), ('sub_to_sup', ('losses', 'features', 'reversed'))):
+    if not r.tasks or set(r.tasks) - set(TASKS) or len(set(r.tasks)) < len(r.tasks):
+        refuse(f"tasks={r.tasks}; allowed are one or more of {tuple(TASKS)}, each once")
+    for name, known in (('z', ('embedding', 'pooled', 'student')), ('context', CONTEXTS),
+                        ('sub_to_sup', ('losses', 'features', 'reversed'))):
         if (value := getattr(r, name)) not in known: refuse(f"{name}={value!r}; allowed are {known}")
     both = {'agesub', 'agesup'} <= set(r.tasks)
-    if o.dep != 'none' and not both: refuse(f"dep={o.dep!r} joins 'agesub' and 'agesup', the tasks are {r.tasks}; add them or set dep='none'")
-    if r.sub_to_sup != 'losses' and not both: refuse(f"sub_to_sup={r.sub_to_sup!r} joins 'agesub' and 'agesup', the tasks are {r.tasks}; add them or set 'losses'")
+    if o.dep != 'none' and not both:
+        refuse(f"dep={o.dep!r} joins 'agesub' and 'agesup', the tasks are {r.tasks}; add them or set dep='none'")
+    if r.sub_to_sup != 'losses' and not both:
+        refuse(f"sub_to_sup={r.sub_to_sup!r} joins 'agesub' and 'agesup', the tasks are {r.tasks}; add them or set "
+               f"'losses'")
     if o.dist != 'none' and r.teacher is None: refuse(f"dist={o.dist!r} needs a teacher; name one or set dist='none'")
-    if r.context == 'backdoor' and (r.teacher is None or r.z == 'student'): refuse("context='backdoor' averages over K in Z; name a teacher, z='embedding' or 'pooled'")
-    if r.context == 'prototypes' and not {'agesub', 'agesup'} & set(r.tasks): refuse(f"context='prototypes' needs 'agesub' or 'agesup' among the tasks {r.tasks}")
-    if r.context != 'none' and r.sub_to_sup == 'reversed': refuse(f"sub_to_sup='reversed' goes with context='none' only, not {r.context!r}")
+    if r.context == 'backdoor' and (r.teacher is None or r.z == 'student'):
+        refuse("context='backdoor' averages over K in Z; name a teacher, z='embedding' or 'pooled'")
+    if r.context == 'prototypes' and not {'agesub', 'agesup'} & set(r.tasks):
+        refuse(f"context='prototypes' needs 'agesub' or 'agesup' among the tasks {r.tasks}")
+    if r.context != 'none' and r.sub_to_sup == 'reversed':
+        refuse(f"sub_to_sup='reversed' goes with context='none' only, not {r.context!r}")
 
 # %% ../nbs/method/14_causal.ipynb #ee07b864
 def _encoders(G, r): # U → X, U → K
-    net = {'ecapa': 'mkdcls.encoders.EcapaTdnn', 'resnet': 'mkdcls.encoders.ResNet'}.get(r['family'], 'mkdcls.verification.bridge.speaker_encoder')
+    net = {'ecapa': 'mkdcls.encoders.EcapaTdnn', 'resnet': 'mkdcls.encoders.ResNet'}.get(r['family'],
+                                                                                         'mkdcls.verification.bridge.speaker_encoder')
     G.add_node('U', setting=r.some('role'))
     G.add_node('X', setting=r.some('family', 'size', 'scale', 'variant', 'init', 'starts_from'))
     _arrow(G, 'U', 'X', net, **r.some('settings.student_view', 'reestimate'))
@@ -208,7 +230,9 @@ def _mixup(G, r): # U → M → X, and M → K where the teacher hears the mixtu
     to = ['X']*(r['settings.student_view'] != 'normal') + ['K']*('K' in G and r['settings.teacher_view'] == 'mixup')
     if not to or not r['trained'] or r['settings.mixup.lam'] == 1: return
     _arrow(G, 'U', 'M', 'mkdcls.mixup.mixup', 'training', **r.some('settings.mixup'))
-    for b in to: _arrow(G, 'M', b, 'mkdcls.training.forward_loss', 'training', **r.some({'X': 'settings.student_view', 'K': 'settings.teacher_view'}[b]))
+    for b in to:
+        _arrow(G, 'M', b, 'mkdcls.training.forward_loss', 'training',
+               **r.some({'X': 'settings.student_view', 'K': 'settings.teacher_view'}[b]))
 
 # %% ../nbs/method/14_causal.ipynb #068db1fb
 def _join(G, r): # X → Z ← K, or what an intervention puts there
@@ -223,7 +247,8 @@ def _join(G, r): # X → Z ← K, or what an intervention puts there
     if r['context'] == 'prototypes': _arrow(G, 'Z', 'C', 'mkdcls.intervention.Prototypes')
 
 _COSTS = {'ce': ('mkdcls.asymmetric.smoothed_ce', ('objective.smoothing',)),
-          'asl': ('mkdcls.asymmetric.asymmetric_loss', ('objective.gamma_pos', 'objective.gamma_neg', 'objective.margin')),
+          'asl': ('mkdcls.asymmetric.asymmetric_loss', ('objective.gamma_pos', 'objective.gamma_neg',
+                                                        'objective.margin')),
           'asl_official': ('mkdcls.asymmetric.asymmetric_loss', ('objective.gamma_pos', 'objective.gamma_neg'))}
 
 def _heads(G, r): # Z → H → Y for every task, C → H, and agesup as a sum where it has no head
@@ -234,7 +259,8 @@ def _heads(G, r): # Z → H → Y for every task, C → H, and agesup as a sum w
             if a in G: _arrow(G, a, f'H_{t}', 'mkdcls.model.Head')
         _arrow(G, f'H_{t}', f'Y_{t}', 'mkdcls.model.Head')
         G.add_node(f'Y_{t}', loss=loss, setting=dict(kind=kind) | r.some(*read) if loss else {})
-    if 'agesub' in r['tasks'] and 'agesup' not in r['tasks']: _arrow(G, 'Y_agesub', 'Y_agesup', 'mkdcls.dependency.marginal_log')
+    if 'agesub' in r['tasks'] and 'agesup' not in r['tasks']:
+        _arrow(G, 'Y_agesub', 'Y_agesup', 'mkdcls.dependency.marginal_log')
 
 # %% ../nbs/method/14_causal.ipynb #82d0e922
 def _wire(G, r): # the answer of one age head handed to the other
@@ -254,7 +280,9 @@ def _losses(G, r): # arrows that exist only through gradients
     for a, t in (('Y_agesub', 'agesup'), ('Y_agesup', 'agesub')):
         for b in (f'H_{t}', f'Y_{t}'):
             if b in above[a]: continue
-            if G.has_edge(a, b): G[a][b].update(when='both', loss='mkdcls.dependency.dependency_loss'); G[a][b]['setting'] |= r.some('objective.dep')
+            if G.has_edge(a, b):
+                G[a][b].update(when='both', loss='mkdcls.dependency.dependency_loss')
+                G[a][b]['setting'] |= r.some('objective.dep')
             else: _arrow(G, a, b, 'mkdcls.dependency.dependency_loss', 'training', **r.some('objective.dep'))
 
 # %% ../nbs/method/14_causal.ipynb #47e7584a
@@ -275,7 +303,8 @@ def graph_of(
     G, r = nx.DiGraph(), _Reader(recipe)
     for part in (_encoders, _mixup, _join, _heads, _wire, _losses): part(G, r)
     G.graph |= dict(method=r['method'], tasks=r['tasks'], trained=r['trained'])
-    G.graph['schedule'] = {k: r[k] for k in r.all if k.startswith('settings.') and k.count('.') == 1 and not k.endswith('_view')}
+    G.graph['schedule'] = {k: r[k] for k in r.all if k.startswith('settings.') and k.count('.') == 1
+                           and not k.endswith('_view')}
     G.graph['idle'] = r.idle()
     return check_graph(G)
 
@@ -287,19 +316,23 @@ def resolve(
     module, _, name = mechanism.rpartition('.')
     try: return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as e:
-        raise ValueError(f"mechanism {mechanism!r} names nothing in the code; give 'mkdcls.<module>.<function or class>'") from e
+        raise ValueError(f"mechanism {mechanism!r} names nothing in the code; give 'mkdcls.<module>.<function or "
+                         f"class>'") from e
 
 def check_graph(
     graph:nx.DiGraph, # to be looked at
 )->nx.DiGraph: # the same
     "Is this a graph the page can speak about?"
-    if odd := sorted(set(map(str, graph)) - set(_AT)): raise ValueError(f"nodes {odd} are not of this method; known are {sorted(_AT)}")
+    if odd := sorted(set(map(str, graph)) - set(_AT)):
+        raise ValueError(f"nodes {odd} are not of this method; known are {sorted(_AT)}")
     for a, b, about in graph.edges(data=True):
-        if about.get('when') not in _LOOK: raise ValueError(f"edge {a} → {b}: when={about.get('when')!r}; allowed are {tuple(_LOOK)}")
+        if about.get('when') not in _LOOK:
+            raise ValueError(f"edge {a} → {b}: when={about.get('when')!r}; allowed are {tuple(_LOOK)}")
         if about.get('mechanism'): resolve(about['mechanism'])
     if not nx.is_directed_acyclic_graph(F := forward(graph)):
         loop = ' → '.join(a for a, _ in nx.find_cycle(F))
-        raise ValueError(f"the arrows that carry values run in a circle: {loop} → …; an answer needs an order: cut one with `without`, or mark it when='training'")
+        raise ValueError(f"the arrows that carry values run in a circle: {loop} → …; an answer needs an order: cut one "
+                         f"with `without`, or mark it when='training'")
     return graph
 
 # %% ../nbs/method/14_causal.ipynb #e0194123
@@ -313,8 +346,11 @@ def _hooks(m, held, raw, context): # at every part of a model: note what it made
         z, width = args[0], args[0].shape[1] // (2 if context else 1)
         raw['Z'] = z[:, :width]
         return (torch.cat([held.get('Z', raw['Z']), *([held.get('C', z[:, width:])] if context else [])], 1),)
-    parts = {'X': m.student, 'K': m.teacher} | {f'H_{t}': h.block for t, h in m.heads.items()} | {f'Y_{t}': h.score for t, h in m.heads.items()}
-    return [part.register_forward_hook(at(node)) for node, part in parts.items() if part is not None] + [m.heads.register_forward_pre_hook(joint)]
+    parts = {'X': m.student, 'K': m.teacher} | {f'H_{t}': h.block for t, h in m.heads.items()} | {f'Y_{t}': h.score
+                                                                                                  for t,
+                                                                                                  h in m.heads.items()}
+    return [part.register_forward_hook(at(node)) for node, part in parts.items()
+            if part is not None] + [m.heads.register_forward_pre_hook(joint)]
 
 # %% ../nbs/method/14_causal.ipynb #2ea358bf
 class Bench:
@@ -326,7 +362,9 @@ class Bench:
         self.model, self.x, self.n_frames = deepcopy(model).eval(), x, n_frames
         self.context = getattr(self.model, 'context', None)
         for name in ('bank', 'prototypes'): # zeros before training: filled, for nothing would pass through them
-            if hasattr(model, name): getattr(self.model, name).copy_(torch.randn(getattr(model, name).shape, generator=torch.Generator().manual_seed(0)))
+            if hasattr(model, name):
+                getattr(self.model, name).copy_(torch.randn(getattr(model, name).shape,
+                                                            generator=torch.Generator().manual_seed(0)))
 
     def __call__(self,
         held:dict|None=None, # node → value that all who read it get
@@ -344,7 +382,8 @@ class Bench:
         for hook in hooks: hook.remove()
         if self.context: del m.context
         if bank is not None: raw['K*'], m.bank = m.bank, bank
-        if 'Y_agesub' in raw and 'agesup' not in m.heads: raw['Y_agesup'] = marginal_log(held.get('Y_agesub', raw['Y_agesub']))
+        if 'Y_agesub' in raw and 'agesup' not in m.heads:
+            raw['Y_agesup'] = marginal_log(held.get('Y_agesub', raw['Y_agesub']))
         return raw | {'U': self.x}
 
 # %% ../nbs/method/14_causal.ipynb #e7073bcb
@@ -378,14 +417,17 @@ def pulls(
     sub = torch.arange(n) % len(PARENT)
     y = {'gender': sub % 2, 'agesub': sub, 'agesup': torch.tensor(PARENT)[sub]}
     with torch.random.fork_rng(devices=[]): torch.manual_seed(0); out = m(bench.x, bench.n_frames)
-    parts = {'X': m.student} | {f'H_{t}': h.block for t, h in m.heads.items()} | {f'Y_{t}': h.score for t, h in m.heads.items()}
+    parts = {'X': m.student} | {f'H_{t}': h.block for t, h in m.heads.items()} | {f'Y_{t}': h.score for t,
+                                                                                  h in m.heads.items()}
     def gradients(seen):
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', UserWarning) # dep='literal' warns that it is for teaching; this is teaching
             total = terms(seen, {t: y[t] for t in m.tasks}, recipe.objective, m.adapter)['total']
         if not total.requires_grad: return {b: () for b in parts}
-        return {b: torch.autograd.grad(total, list(part.parameters()), retain_graph=True, materialize_grads=True) for b, part in parts.items()}
-    def put(node, value): return out._replace(k=value) if node == 'K' else out._replace(logits=out.logits | {node[2:]: value})
+        return {b: torch.autograd.grad(total, list(part.parameters()), retain_graph=True, materialize_grads=True) for b,
+                part in parts.items()}
+    def put(node, value):
+        return out._replace(k=value) if node == 'K' else out._replace(logits=out.logits | {node[2:]: value})
     read = {f'Y_{t}': v.detach() for t, v in out.logits.items()} | ({'K': out.k} if out.k is not None else {})
     found = set()
     for a, value in read.items():
@@ -402,10 +444,12 @@ def heard(
     features = Features(x.flatten(0, 1), torch.arange(len(x))*x.shape[1], n)
     labels = {t: torch.zeros(len(x), dtype=torch.long) for t in TASKS}
     def ear(node): return lambda part, args: got.update({node: args[0]})
-    hooks = [part.register_forward_pre_hook(ear(node)) for node, part in (('X', m.student), ('K', m.teacher)) if part is not None]
+    hooks = [part.register_forward_pre_hook(ear(node)) for node, part in (('X', m.student), ('K', m.teacher))
+             if part is not None]
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
-        forward_loss(m, Data(features, labels, torch.arange(len(x))), torch.arange(len(x)), recipe.objective, recipe.settings, 0)
+        forward_loss(m, Data(features, labels, torch.arange(len(x))), torch.arange(len(x)), recipe.objective,
+                     recipe.settings, 0)
     for hook in hooks: hook.remove()
     known = {row.numpy().tobytes() for row in x}
     return {('U' if row.numpy().tobytes() in known else 'M', node) for node, rows in got.items() for row in rows}
@@ -417,7 +461,8 @@ def measured_graph(
     frames:int=40, # length of the invented utterances
 )->nx.DiGraph: # edges with `when` only
     "The graph that the code draws, found by moving things"
-    bench = Bench(model, torch.randn(10, frames, model.student.n_mels, generator=torch.Generator().manual_seed(1)), torch.full((10,), frames))
+    bench = Bench(model, torch.randn(10, frames, model.student.n_mels, generator=torch.Generator().manual_seed(1)),
+                  torch.full((10,), frames))
     test, G = direct(bench), nx.DiGraph()
     G.add_edges_from(test, when='forward')
     if not recipe.trained: return G
@@ -433,7 +478,8 @@ def disagreements(
 )->list[str]: # empty where every arrow is as it should be
     "Where the graph and the code tell different stories"
     a, b = ({(*e[:2],): e[2] for e in g.edges(data='when')} for g in (graph, measured))
-    return [f"{' → '.join(e)}: the graph says {a.get(e, 'no arrow')}, the code {b.get(e, 'no arrow')}" for e in sorted(a.keys() | b.keys()) if a.get(e) != b.get(e)]
+    return [f"{' → '.join(e)}: the graph says {a.get(e, 'no arrow')}, the code {b.get(e, 'no arrow')}"
+            for e in sorted(a.keys() | b.keys()) if a.get(e) != b.get(e)]
 
 # %% ../nbs/method/14_causal.ipynb #e505334e
 def _known(graph, node):
@@ -445,7 +491,8 @@ def without(
 )->nx.DiGraph: # a copy
     "Cut one arrow"
     for node in edge: _known(graph, node)
-    if not graph.has_edge(*edge): raise ValueError(f"no edge {' → '.join(edge)}; the graph has {', '.join(f'{a} → {b}' for a, b in graph.edges)}")
+    if not graph.has_edge(*edge):
+        raise ValueError(f"no edge {' → '.join(edge)}; the graph has {', '.join(f'{a} → {b}' for a, b in graph.edges)}")
     G = graph.copy(); G.remove_edge(*edge)
     return G
 
@@ -483,7 +530,8 @@ def changes(
     out += [Change('changed', arrow(e), w) for e in a.edges if b.has_edge(*e) for w in _moved(a.edges[e], b.edges[e])]
     out += [Change('changed', v, w) for v in a if v in b for w in _moved(a.nodes[v], b.nodes[v])]
     for name in ('method', 'tasks', 'trained', 'schedule', 'idle'):
-        old, new = ({name: g.graph.get(name)} if name in ('method', 'tasks', 'trained') else g.graph.get(name, {}) for g in (a, b))
+        old, new = ({name: g.graph.get(name)} if name in ('method', 'tasks', 'trained') else g.graph.get(name, {})
+                    for g in (a, b))
         out += [Change('idle' if name == 'idle' else 'changed', name, w) for w in _moved(old, new)]
     return out
 
@@ -516,7 +564,8 @@ def separations(
         given = tuple(sorted(F.predecessors(v), key=order.index))
         if others := tuple(n for n in nodes[:i] if n not in given):
             assert nx.is_d_separator(F, {v}, set(others), set(given))
-            out.append(Separation(v, others, given, 'not at all' if 'U' in given else 'by construction' if given else 'on data'))
+            out.append(Separation(v, others, given, 'not at all' if 'U' in given else 'by construction' if given
+                                  else 'on data'))
     return out
 
 # %% ../nbs/method/14_causal.ipynb #d46a30ba
@@ -533,7 +582,8 @@ def permuted(
     draws:int=499, seed:int=0,
 )->np.ndarray: # `[draws]`
     "The same measure on pairs that do not belong together"
-    rng, g = np.random.default_rng(seed), np.zeros(len(b), int) if groups is None else pd.factorize(np.asarray(groups))[0]
+    rng, g = np.random.default_rng(seed), np.zeros(len(b),
+                                                   int) if groups is None else pd.factorize(np.asarray(groups))[0]
     def dealt(): # a random order that stays inside the groups
         order = np.empty(len(g), int)
         order[np.argsort(g, kind='stable')] = np.lexsort((rng.random(len(g)), g))
@@ -545,9 +595,11 @@ def generator_graph(
     latents:tuple, # latents of `mkdcls.scm.GRAPH` whose parents are age, female and noise
 )->nx.DiGraph:
     "The part of the generator's graph that can be seen"
-    if odd := [n for n in latents if n not in GENERATOR]: raise ValueError(f"no latent {odd}; known are {sorted(GENERATOR)}")
+    if odd := [n for n in latents if n not in GENERATOR]:
+        raise ValueError(f"no latent {odd}; known are {sorted(GENERATOR)}")
     G = nx.DiGraph([(p, n) for n in latents for p in GENERATOR[n] if not p.startswith('u_')])
-    if lost := sorted(set(G) - {'age', 'female', *latents}): raise ValueError(f"{lost} stand between the causes and {latents}; name them too")
+    if lost := sorted(set(G) - {'age', 'female', *latents}):
+        raise ValueError(f"{lost} stand between the causes and {latents}; name them too")
     return G
 
 def renamed(
@@ -567,7 +619,8 @@ def violations(
     from pgmpy.base import DAG
     from pgmpy.ci_tests import GCM
     from pgmpy.metrics import ImpliedCIs
-    if lost := sorted(set(graph) - set(data)): raise ValueError(f"the data lack the nodes {lost}; they have {sorted(data)}")
+    if lost := sorted(set(graph) - set(data)):
+        raise ValueError(f"the data lack the nodes {lost}; they have {sorted(data)}")
     smooth = make_pipeline(StandardScaler(), PolynomialFeatures(degree), LinearRegression())
     table = ImpliedCIs(GCM(data, smooth), show_progress=False).evaluate(data, DAG(sorted(graph.edges)))
     return table.assign(broken=holm(table['p-value'].to_numpy()) < .05)

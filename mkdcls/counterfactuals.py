@@ -25,14 +25,17 @@ CAUSES = ('age', 'gender', 'channel', 'overlay')
 
 def _allowed(n, age, gender, channel, overlay): # ValueError for a cause outside the generator's range
     for cause, v in zip(CAUSES, (age, gender, channel, overlay)):
-        if v is not None and np.ndim(v) and len(v) != n: raise ValueError(f"intervene: {len(v)} values of {cause} for {n} rows; give one value, or one per row")
+        if v is not None and np.ndim(v) and len(v) != n:
+            raise ValueError(f"intervene: {len(v)} values of {cause} for {n} rows; give one value, or one per row")
     each = lambda v: set(np.atleast_1d(np.asarray(v, object)))
     if age is not None:
         a = np.asarray(age, float)
-        if not ((a >= AGES[0]) & (a <= AGES[1])).all(): raise ValueError(f"intervene: age={age}; the generator knows ages from {AGES[0]:g} to {AGES[1]:g} years")
+        if not ((a >= AGES[0]) & (a <= AGES[1])).all():
+            raise ValueError(f"intervene: age={age}; the generator knows ages from {AGES[0]:g} to {AGES[1]:g} years")
     known = dict(gender=(gender, (*GENDERS, 'other')), channel=(channel, CHANNELS), overlay=(overlay, (True, False)))
     for cause, (value, words) in known.items():
-        if value is not None and (wrong := each(value) - set(words)): raise ValueError(f"intervene: {cause}={sorted(map(str, wrong))}; choose from {words}")
+        if value is not None and (wrong := each(value) - set(words)):
+            raise ValueError(f"intervene: {cause}={sorted(map(str, wrong))}; choose from {words}")
 
 # %% ../nbs/method/14c_counterfactuals.ipynb #c6bfb826
 def intervene(
@@ -44,11 +47,15 @@ def intervene(
 )->pd.DataFrame: # `[n]` rows, the columns of `m`
     "The recordings there would have been"
     missing = [c for c in ('age', 'female', 'line', 'e_channel', 'overlaid', *EXOGENOUS) if c not in m]
-    if missing: raise ValueError(f"intervene: no columns {missing[:4]}; causes are known for the synthetic stand-in only (standin.draw_manifest)")
+    if missing:
+        raise ValueError(f"intervene: no columns {missing[:4]}; causes are known for the synthetic stand-in only "
+                         f"(standin.draw_manifest)")
     _allowed(len(m), age, gender, channel, overlay)
     out = m.copy()
     if age is not None: out['age'] = np.broadcast_to(np.asarray(age, float), len(m))
-    if gender is not None: out['female'] = np.where(np.asarray(gender) == 'other', 1 - m.female, np.asarray(gender) == 'female').astype(m.female.dtype)
+    if gender is not None:
+        out['female'] = np.where(np.asarray(gender) == 'other', 1 - m.female, np.asarray(gender)
+                                 == 'female').astype(m.female.dtype)
     if overlay is not None: out['overlaid'] = np.broadcast_to(np.asarray(overlay, bool), len(m))
     if channel is not None: out['line'], out['rho'] = np.broadcast_to(np.asarray(channel, object), len(m)), 0.
     out['channel'] = choose_channel(out.line, out.rho, out.age, out.e_channel)
@@ -85,19 +92,24 @@ def oracle_hears(
 
 # %% ../nbs/method/14c_counterfactuals.ipynb #9a7f32d7
 def _suits(model, features, rows, tasks):
-    if lack := [t for t in tasks if t not in model.tasks]: raise ValueError(f"network_hears: the model has no head for {lack}; it answers {list(model.tasks)}")
+    if lack := [t for t in tasks if t not in model.tasks]:
+        raise ValueError(f"network_hears: the model has no head for {lack}; it answers {list(model.tasks)}")
     if not len(rows): raise ValueError("network_hears: no recordings to hear")
-    least = max(getattr(net, 'shortest', 1) for net in (model.student, *([model.teacher.encoder] if model.teacher is not None else [])))
+    least = max(getattr(net, 'shortest', 1) for net in (model.student,
+                                                        *([model.teacher.encoder] if model.teacher is not None
+                                                          else [])))
     n = features.n_frames[rows]
     if int(n.min()) < least:
-        raise ValueError(f"network_hears: recording {int(rows[n.argmin()])} has {int(n.min())} frames, the encoder needs at least {least} (10 ms each); drop it")
+        raise ValueError(f"network_hears: recording {int(rows[n.argmin()])} has {int(n.min())} frames, the encoder "
+                         f"needs at least {least} (10 ms each); drop it")
 
 @torch.no_grad()
 def network_hears(
     model:MultiTaskModel, features:Features,
     rows:torch.Tensor|None=None, # `[n]` int64: the recordings asked about; None: all
     tasks:tuple=('gender', 'agesup'),
-    k:EncoderOutput|None=None, # `[n, .]` the teacher's features of these recordings where they are known, from `teacher_hears`
+    k:EncoderOutput
+    |None=None, # `[n, .]` the teacher's features of these recordings where they are known, from `teacher_hears`
     batch:int=64, # recordings at once
 )->Heard:
     "Probabilities and both halves of Z, in the order of `rows`"
@@ -131,7 +143,8 @@ def spread(
     z:np.ndarray, # `[n, E]`, n ≥ 2
 )->float:
     "Mean Euclidean distance between two different rows"
-    if len(z) < 2: raise ValueError(f"spread: {len(z)} recording; give at least 2, the distance is between different ones")
+    if len(z) < 2:
+        raise ValueError(f"spread: {len(z)} recording; give at least 2, the distance is between different ones")
     return float(pdist(np.asarray(z, float)).mean())
 
 def movement(
@@ -139,14 +152,20 @@ def movement(
     natural:Heard|None=None, # unchanged recordings, whose spread is the unit of Z; None: Z is left out
 )->dict[str, np.ndarray]: # measure → `[n]`
     "How far a listener moves from a to b"
-    if set(a.p) != set(b.p): raise ValueError(f"movement: answers to {sorted(a.p)} and to {sorted(b.p)} cannot be compared; ask both for the same tasks")
+    if set(a.p) != set(b.p):
+        raise ValueError(f"movement: answers to {sorted(a.p)} and to {sorted(b.p)} cannot be compared; ask both for "
+                         f"the same tasks")
     out = {}
     for t in a.p:
-        if a.p[t].shape != b.p[t].shape: raise ValueError(f"movement: {a.p[t].shape} and {b.p[t].shape} answers to {t}; a pair is two answers to one recording")
+        if a.p[t].shape != b.p[t].shape:
+            raise ValueError(f"movement: {a.p[t].shape} and {b.p[t].shape} answers to {t}; a pair is two answers to "
+                             f"one recording")
         d = b.p[t] - a.p[t]
-        out |= {f'tv_{t}': abs(d).sum(1)/2, f'move_{t}': d @ np.arange(d.shape[1]), f'changed_{t}': (a.p[t].argmax(1) != b.p[t].argmax(1)).astype(float)}
+        out |= {f'tv_{t}': abs(d).sum(1)/2, f'move_{t}': d @ np.arange(d.shape[1]),
+                f'changed_{t}': (a.p[t].argmax(1) != b.p[t].argmax(1)).astype(float)}
     for name, of in (('z', lambda h: h.z), ('z_student', lambda h: h.x), ('z_teacher', lambda h: h.k)):
-        if natural is not None and of(a) is not None: out[name] = np.linalg.norm(of(b) - of(a), axis=1)/spread(of(natural))
+        if natural is not None and of(a) is not None:
+            out[name] = np.linalg.norm(of(b) - of(a), axis=1)/spread(of(natural))
     return out
 
 # %% ../nbs/method/14c_counterfactuals.ipynb #6cc13302
@@ -189,7 +208,8 @@ def shuffled(
     seed:int=0,
 )->np.ndarray: # `[draws]`: mean of last minus first column, after every row's columns were shuffled
     "What the effect would be if the worlds' names meant nothing"
-    if np.ndim(score) != 2 or np.shape(score)[1] < 2: raise ValueError(f"shuffled: score has shape {np.shape(score)}; give [n, W], W ≥ 2 worlds side by side")
+    if np.ndim(score) != 2 or np.shape(score)[1] < 2:
+        raise ValueError(f"shuffled: score has shape {np.shape(score)}; give [n, W], W ≥ 2 worlds side by side")
     rng, n, w = np.random.default_rng(seed), *np.shape(score)
     first = rng.integers(0, w, (draws, n))
     last = (first + rng.integers(1, w, (draws, n))) % w
