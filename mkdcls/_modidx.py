@@ -133,6 +133,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'mkdcls.causal._hooks': ('method/causal.html#_hooks', 'mkdcls/causal.py'),
                                'mkdcls.causal._join': ('method/causal.html#_join', 'mkdcls/causal.py'),
                                'mkdcls.causal._known': ('method/causal.html#_known', 'mkdcls/causal.py'),
+                               'mkdcls.causal._look': ('method/causal.html#_look', 'mkdcls/causal.py'),
                                'mkdcls.causal._losses': ('method/causal.html#_losses', 'mkdcls/causal.py'),
                                'mkdcls.causal._mixup': ('method/causal.html#_mixup', 'mkdcls/causal.py'),
                                'mkdcls.causal._moved': ('method/causal.html#_moved', 'mkdcls/causal.py'),
