@@ -68,6 +68,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mkdcls.attribution.Answer.knowledge': ( 'method/attribution.html#answer.knowledge',
                                                                              'mkdcls/attribution.py'),
                                     'mkdcls.attribution.Pair': ('method/attribution.html#pair', 'mkdcls/attribution.py'),
+                                    'mkdcls.attribution._answerable': ('method/attribution.html#_answerable', 'mkdcls/attribution.py'),
                                     'mkdcls.attribution._attention': ('method/attribution.html#_attention', 'mkdcls/attribution.py'),
                                     'mkdcls.attribution._conductance': ('method/attribution.html#_conductance', 'mkdcls/attribution.py'),
                                     'mkdcls.attribution._gradcam': ('method/attribution.html#_gradcam', 'mkdcls/attribution.py'),

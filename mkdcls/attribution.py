@@ -60,6 +60,14 @@ def each_alone(
     parts = [(rows, ask(x[rows, :n], None if k is None else k[rows])) for n,rows in by_length(n_frames)]
     return torch.cat([y for _,y in parts])[torch.cat([rows for rows,_ in parts]).argsort()]
 
+def _answerable(model, task, k, output): # ValueError where there is nothing to explain
+    for name,value,known in (('k', k, K_PATHS), ('output', output, OUTPUTS)):
+        if value not in known: raise ValueError(f"Answer: {name}={value!r}; choose one of {known}")
+    if task not in model.tasks: raise ValueError(f"Answer: this model has no task {task!r}; it has {model.tasks}")
+    if type(model).forward is not MultiTaskModel.forward:
+        raise ValueError(f"Answer: {type(model).__name__} has a forward pass of its own; explained are "
+                         f"MultiTaskModel and classes that keep its forward")
+
 # %% ../nbs/method/15_attribution.ipynb #060bcf15
 class Answer(nn.Module):
     "One task's scores as a function of the picture"
@@ -70,12 +78,7 @@ class Answer(nn.Module):
         output:str='logit', # or 'probability'; logits add up and do not saturate
     ):
         super().__init__()
-        for name,value,known in (('k', k, K_PATHS), ('output', output, OUTPUTS)):
-            if value not in known: raise ValueError(f"Answer: {name}={value!r}; choose one of {known}")
-        if task not in model.tasks: raise ValueError(f"Answer: this model has no task {task!r}; it has {model.tasks}")
-        if type(model).forward is not MultiTaskModel.forward:
-            raise ValueError(f"Answer: {type(model).__name__} has a forward pass of its own; explained are "
-                             f"MultiTaskModel and classes that keep its forward")
+        _answerable(model, task, k, output)
         self.model = deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.task,self.k,self.output = task,k,output
         self.has_k = model.teacher is not None and model.z != 'student'
