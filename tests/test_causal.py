@@ -331,3 +331,18 @@ def test_renamed_keeps_the_shape():
     g = generator_graph(('f0_st', 'hnr_db', 'rate_syl_s'))
     assert set(g.edges) == {('age', 'f0_st'), ('female', 'f0_st'), ('age', 'hnr_db'), ('female', 'hnr_db'), ('age', 'rate_syl_s')}
     assert nx.is_isomorphic(g, renamed(g, 1)) and set(renamed(g, 1)) == set(g) and nx.utils.graphs_equal(renamed(g, 1), renamed(g, 1))
+
+
+def test_pictures_do_not_say_that_printed_arrows_carry_values():
+    "Figure 4 has no code behind it; its two arrows from Y_agesub exist in training only once there is code"
+    import matplotlib.pyplot as plt
+    from mkdcls.causal import _look, draw_pair
+    printed, code = paper_graph(), graph_of(SIX)
+    assert {_look(about) for *_, about in printed.edges(data=True)} == {('-', '.45')}
+    assert all(_look(about)[1] != '.45' for *_, about in code.edges(data=True))
+    for graph, said in ((printed, 'printed in the paper'), (code, 'carries values')):
+        fig = draw_pair(graph)
+        key = [t.get_text() for t in fig.legends[0].get_texts()]
+        plt.close(fig)
+        assert any(said in t for t in key) and ('carries values' in ' '.join(key)) == (graph is code)
+    assert [code.edges['Y_agesub', b]['when'] for b in ('H_agesup', 'Y_agesup')] == ['training', 'training']

@@ -384,15 +384,15 @@ def graphs() -> dict:
 
 def figure4() -> Figure:
     "The graph of the paper beside the graph of the code"
-    from mkdcls.causal import draw
+    from mkdcls.causal import _look, draw
     fig = page(DOUBLE, 78, layout="constrained")
     for ax, (name, graph), title in zip(fig.subplots(1, 2), graphs().items(), ("a   As the paper draws it", "b   As the code of row 6 carries it")):
         draw(graph, ax=ax)
         letter(ax, title)
         if name == "code": ax.text(0, 0, "U: the utterance\nM: its mixed copy", transform=ax.transAxes, fontsize=7, va="bottom", linespacing=1.35)
-    keys = {"at test and in training": "-", "in training only": (0, (4, 2))}
-    fig.legend([mpl.lines.Line2D([], [], color="0.2", ls=ls, lw=1.2) for ls in keys.values()], [f"carries something {k}" for k in keys],
-               loc="outside lower center", ncols=2, frameon=False)
+    keys = {"as printed (a)": {"mechanism": ""}, "carries values at test and in training (b)": {"when": "forward"}, "exists in training only (b)": {"when": "training"}}
+    lines = [mpl.lines.Line2D([], [], ls=ls, color=colour, lw=1.2) for ls, colour in map(_look, keys.values())]
+    fig.legend(lines, list(keys), loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
