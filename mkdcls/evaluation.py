@@ -81,7 +81,7 @@ def conflict_share(
 
 # %% ../nbs/method/12_evaluation.ipynb #d3f59328
 def scorecard(
-    table, # DataFrame, a line an utterance: corpus, `y_<task>`, `<task>` (answers); perhaps `true_<task>`, `<task>_<reading>`
+    table, # DataFrame, a line an utterance: corpus, `y_<task>`, `<task>` (answers), maybe `true_<task>`, …
     tasks:tuple, # tasks that have a head
 )->dict[str, float]: # name → percent
     "Every score of a run; the names are those of runs.csv"
@@ -96,7 +96,7 @@ def scorecard(
             card[f'{name}_{task}_f1'] = f1(part[f'y_{task}'].to_numpy(), part[task].to_numpy())
         if f'true_{task}' in table: card[f'true_{task}_f1'] = f1(table[f'true_{task}'].to_numpy(), answers)
         for reading in ('as_trained', *VARIANTS[1:]):
-            if f'{task}_{reading}' in table: card[f'{reading}_{task}_f1'] = f1(labels, table[f'{task}_{reading}'].to_numpy())
+            if (name := f'{task}_{reading}') in table: card[f'{reading}_{task}_f1'] = f1(labels, table[name].to_numpy())
     if {'agesub', 'agesup'} <= set(tasks):
         card['conflict_rate'] = conflict_share(table['agesub'].to_numpy(), table['agesup'].to_numpy())
     return card
