@@ -148,7 +148,8 @@ def _turned(known) -> tuple[str, str]:
     if rho is None or rho.empty: return NOT_RUN
     r = _line(known, sheet="rho", row="6", task="agesup", measure="f1", against="base", train_rho=rho["train_rho"].max(), test_rho=rho["test_rho"].min())
     if r is None: return NOT_RUN
-    return f"ρ = {r['train_rho']:g} in training, {r['test_rho']:g} at test: {_span(r['value'], r['low'], r['high'])}", _word(r["value"], r["low"], r["high"], r["n_seeds"])
+    word = _word(r["value"], r["low"], r["high"], r["n_seeds"])
+    return f"ρ = {r['train_rho']:g} in training, {r['test_rho']:g} at test: {_span(r['value'], r['low'], r['high'])}", word
 
 
 def claims(folder: Path) -> pd.DataFrame:
