@@ -15,7 +15,7 @@ import pytest
 from mkdcls.ablations import QUESTIONS, ablation_rows
 from mkdcls.results import ablation_sheet as ablations, report, sheets
 from mkdcls.results.runner import Runner
-from mkdcls.evaluation import scorecard
+from mkdcls.evaluation import Contrast, scorecard, status
 from mkdcls.labels import PARENT, TASKS
 from mkdcls.runs import PRESETS, Knobs
 
@@ -135,9 +135,9 @@ def test_two_by_two(sheet):
 
 
 def test_verdicts():
-    v = lambda *a: ablations.verdict(*a, True)
-    assert [v(2., 5., 5), v(-5., -2., 5), v(-.5, .5, 5), v(-2., 2., 5), v(2., 5., 4)] == ["better", "worse", "no difference", "undecided", "undecided"]
-    assert ablations.verdict(2., 5., 5, False) == "plumbing only"
+    v = lambda low, high, n, **more: status(Contrast((low + high) / 2, low, high, .001, n), **more)
+    assert [v(*a) for a in ((2., 5., 5), (-5., -2., 5), (-.5, .5, 5), (-2., 2., 5), (2., 5., 4))] == ["better", "worse", "no difference", "undecided", "undecided"]
+    assert v(2., 5., 5, evidence=False) == "plumbing only"
 
 
 def test_many_clear_effects_survive_holm(tmp_path):

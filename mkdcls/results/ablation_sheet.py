@@ -9,51 +9,42 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.results.figures import COLOURS, STYLE, save
-from mkdcls.results.report import _markdown, _number, _replicates, about, read
+from mkdcls.results.report import _markdown, _number, about, held_against, read
 from mkdcls.engine.store import write_text
-from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, p_value, status
+from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, status
 from mkdcls.runs import preset_of
 from mkdcls.verification.bridge import ASKED, TOLD
-
-WORDS = {"same direction": "better", "opposite": "worse"}
-
-
-def verdict(low: float, high: float, n_seeds: int, evidence: bool) -> str:
-    "The protocol's status, for contrasts that the paper gives no sign to"
-    word = status(low, high, 1., n_seeds)
-    return WORDS.get(word, word) if evidence else "plumbing only"
 
 
 def contrasts(folder: Path) -> pd.DataFrame:
     "Each row of each question against what it is held against: agesup macro F1, gain with its interval; Holm over distinct pairs with enough seeds"
     runs, lines = read(folder)
-    evidence, out = preset_of(runs["preset"].iloc[0]).evidence, []
+    evidence, out, found = preset_of(runs["preset"].iloc[0]).evidence, [], []
     have = set(runs["row"])
     f1 = runs.groupby("row").mean(numeric_only=True)
     for q in ASKED:
         for row, label in q.rows.items():
             if not {row, q.against} <= have: continue
             many = all((runs["row"] == r).sum() >= MIN_SEEDS for r in (row, q.against))  # a p of 2,000 draws is never small enough for a sheet of fifty
-            found, n = _replicates(runs, lines, [q.against, row], "agesup", draws=10_000 if many else 2000)
-            gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
-            low, high = np.percentile(sims, [2.5, 97.5])
-            fresh = [runs.loc[(runs["row"] == r) & runs["seed"].between(1, n - 1), "agesup_f1"].mean() for r in (row, q.against)]
+            c, f1s = held_against(runs, lines, q.against, row, "agesup", draws=10_000 if many else 2000)
+            found.append(c)
+            fresh = [runs.loc[(runs["row"] == r) & runs["seed"].between(1, c.n - 1), "agesup_f1"].mean() for r in (row, q.against)]
             at = lambda r, name: f1.loc[r, name] if name in f1 and pd.notna(f1.loc[r, name]) else None
             plain = [at(r, "as_trained_agesup_f1") if at(r, "as_trained_agesup_f1") is not None else at(r, "agesup_f1") for r in (row, q.against)]
             out.append(dict(question=q.name, asks=q.asks, row=row, what=label, against=q.against, corpus=runs["corpus"].iloc[0], preset=runs["preset"].iloc[0],
-                            protocol=runs["protocol"].iloc[0], n_seeds=n, agesup_f1=round(found[0][1, 2], 2), against_f1=round(found[0][0, 2], 2),
-                            gain=round(gain, 4), low=round(low, 4), high=round(high, 4),
-                            fresh_gain=round(fresh[0] - fresh[1], 2) if n > 1 else None, as_trained=round(plain[0] - plain[1], 2),
+                            protocol=runs["protocol"].iloc[0], n_seeds=c.n, agesup_f1=round(f1s[1], 2), against_f1=round(f1s[0], 2),
+                            gain=round(c.value, 4), low=round(c.low, 4), high=round(c.high, 4),
+                            fresh_gain=round(fresh[0] - fresh[1], 2) if c.n > 1 else None, as_trained=round(plain[0] - plain[1], 2),
                             true_gain=round(at(row, "true_agesup_f1") - at(q.against, "true_agesup_f1"), 2) if at(row, "true_agesup_f1") is not None else None,
                             agesub_f1=_round(at(row, "agesub_f1")), gender_f1=_round(at(row, "gender_f1")), conflict_rate=_round(at(row, "conflict_rate")),
-                            params=int(runs.loc[runs["row"] == row, "params"].iloc[0]), p=round(p_value(sims), 4), status=verdict(low, high, n, evidence)))
+                            params=int(runs.loc[runs["row"] == row, "params"].iloc[0]), p=round(c.p, 4), status=""))
     table = pd.DataFrame(out)
     ready = table[table["n_seeds"] >= MIN_SEEDS].drop_duplicates(["row", "against"])  # a pair asked about twice is one test; one seed is none
     corrected = dict(zip(zip(ready["row"], ready["against"]), holm(ready["p"].to_numpy()).round(4)))
     table["p_holm"] = [corrected.get(pair) for pair in zip(table["row"], table["against"])]
-    fresh = np.where(table["status"] == "better", 1, -1) * table["fresh_gain"].astype(float)  # the seed that chose a row must not decide about it
-    weak = (table["p_holm"].astype(float) >= .05) | ~(fresh > MARGIN)
-    table.loc[table["status"].isin(WORDS.values()) & weak, "status"] = "undecided"
+    table["status"] = [status(c, p=p, evidence=evidence) for c, p in zip(found, table["p_holm"])]
+    fresh = table["status"].map({"better": 1, "worse": -1}) * table["fresh_gain"].astype(float)  # the seed that chose a row must not decide about it
+    table.loc[table["status"].isin(("better", "worse")) & ~(fresh > MARGIN), "status"] = "undecided"
     return table
 
 

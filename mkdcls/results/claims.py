@@ -8,8 +8,8 @@ import pandas as pd
 
 from mkdcls.counterfactuals import mean_interval, per_speaker
 from mkdcls.results.intervention_sheet import PAIRED
-from mkdcls.results.report import _replicates, preset_of, published, read
-from mkdcls.evaluation import MARGIN, MIN_SEEDS
+from mkdcls.results.report import held_against, preset_of, published, read
+from mkdcls.evaluation import MARGIN, MIN_SEEDS, Contrast, status
 from mkdcls.labels import PARENT
 
 NOT_RUN = ("not run yet", "not run")
@@ -33,12 +33,9 @@ def _few(n_seeds: int) -> str:
     return "" if n_seeds >= MIN_SEEDS else f"undecided ({n_seeds:g} seed{'s' if n_seeds > 1 else ''})"
 
 
-def _word(low: float, high: float, n_seeds: int) -> str:
-    "For a claim that says 'more': what an interval says"
-    if few := _few(n_seeds): return few
-    if low > MARGIN: return "speaks for it"
-    if high < -MARGIN: return "speaks against it"
-    return "speaks against it (no difference)" if -MARGIN < low and high < MARGIN else "undecided"
+def _word(value: float, low: float, high: float, n_seeds: int, claimed: float = 1., margin: float = MARGIN) -> str:
+    "What an interval says about a claim of 'more' (or of 'less': claimed=-1); margin 0 asks for the sign alone"
+    return _few(n_seeds) or SAYS[status(Contrast(value, low, high, np.nan, int(n_seeds)), claimed, margin=margin)]
 
 
 def _several(*parts: tuple[str, str, str]) -> tuple[str, str]:
@@ -60,10 +57,8 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
 def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:
     "Agesup F1 of one row minus another's, paired"
     if records is None or not {more, less} <= set(records[0]["row"]): return (name, *NOT_RUN)
-    found, n = _replicates(*records, [less, more], "agesup", draws=10_000)
-    sims = found[1][:, 1, 2] - found[1][:, 0, 2]
-    low, high = np.percentile(sims, [2.5, 97.5])
-    return name, _span(found[0][1, 2] - found[0][0, 2], low, high), _word(low, high, n)
+    c, _ = held_against(*records, less, more, "agesup", draws=10_000)
+    return name, _span(c.value, c.low, c.high), _word(c.value, c.low, c.high, c.n)
 
 
 def _kept(table) -> tuple[str, str]:
@@ -88,7 +83,7 @@ def _fewer(records) -> tuple[str, str]:
         broken = {r: (np.asarray(PARENT)[p["agesub"].to_numpy(int)] != p["agesup"].to_numpy(int)).astype(float) for r, p in part.items()}
         share.append(per_speaker(np.stack([broken["5r"], broken["subasl"], broken["5r"] - broken["subasl"]], 1), part["5r"]["speaker"]))
     got = mean_interval(share, 2000)
-    words = _few(len(seeds)) or "undecided" if len(seeds) < MIN_SEEDS or got.low[2] < 0 < got.high[2] else "speaks for it" if got.high[2] < 0 else "speaks against it"
+    words = _word(got.value[2], got.low[2], got.high[2], len(seeds), claimed=-1., margin=0.)
     with_, without, change = 100 * got.value
     return f"{with_:.1f} % with it, {without:.1f} % without: {_span(change, 100*got.low[2], 100*got.high[2])}", words
 
@@ -115,7 +110,7 @@ def _drift(known) -> tuple[str, str]:
     for row, name in (("3", "base"), ("6", "+MKD+CH")):
         r = _line(known, sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
         if r is None: return NOT_RUN
-        word = _few(int(r["n_seeds"])) or ("undecided" if r["low"] < 0 < r["high"] else "speaks against it")
+        word = _word(r["value"], r["low"], r["high"], r["n_seeds"], claimed=-np.sign(r["value"]), margin=0.)  # a push to either side is a drift
         parts.append((name, f"{_span(r['value'], r['low'], r['high'], 2)} age groups", word))
     result, word = _several(*parts)
     less = _line(known, sheet="effects", row="6", under="channel", task="agesup", measure="move", against="base")
@@ -142,7 +137,7 @@ def _labels(known) -> tuple[str, str]:
             for a in (levels.min(), levels.max())]
     lost = _line(known, sheet="label_noise", under="adjacent", scope="LTV", row="4a", task="agesup", measure="fall_f1", against="base")
     if lost is None or any(e is None for e in ends): return NOT_RUN
-    word = _few(int(lost["n_seeds"])) or ("speaks for it" if lost["high"] < 0 else "speaks against it" if lost["low"] > 0 else "undecided")
+    word = _word(lost["value"], lost["low"], lost["high"], lost["n_seeds"], claimed=-1., margin=0.)
     both = "; ".join(f"{e['wrong_labels']:.1f} % of the age groups wrong: {_span(e['value'], e['low'], e['high'])}" for e in ends)
     return f"{both}; grows by {_span(-lost['value'], -lost['high'], -lost['low'])}", word
 
@@ -153,7 +148,8 @@ def _turned(known) -> tuple[str, str]:
     if rho is None or rho.empty: return NOT_RUN
     r = _line(known, sheet="rho", row="6", task="agesup", measure="f1", against="base", train_rho=rho["train_rho"].max(), test_rho=rho["test_rho"].min())
     if r is None: return NOT_RUN
-    return f"ρ = {r['train_rho']:g} in training, {r['test_rho']:g} at test: {_span(r['value'], r['low'], r['high'])}", _word(r["low"], r["high"], r["n_seeds"])
+    word = _word(r["value"], r["low"], r["high"], r["n_seeds"])
+    return f"ρ = {r['train_rho']:g} in training, {r['test_rho']:g} at test: {_span(r['value'], r['low'], r['high'])}", word
 
 
 def claims(folder: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.engine.store import ROOT, writable, write_table, write_text
-from mkdcls.evaluation import bootstrap, confusion, holm, p_value, prf, scorecard, status
+from mkdcls.evaluation import Contrast, bootstrap, confusion, contrast, holm, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.results.runner import Runner
 from mkdcls.runs import preset_of, role_manifest, table1_rows
@@ -93,6 +93,12 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
     return (point, bootstrap(cms, prf, draws)), len(seeds)
 
 
+def held_against(runs, lines, base, row, task, scope=None, draws=2000) -> tuple[Contrast | None, np.ndarray | None]:
+    "Macro F1 of a row less that of another on the same seeds and speakers, and the two scores `[2]`: the other's, the row's; None where no seed has both"
+    found, n = _replicates(runs, lines, [base, row], task, scope, draws)
+    return (contrast(found[0][:, 2], found[1][..., 2], n), found[0][:, 2]) if found else (None, None)
+
+
 def _tasks(row): return tuple(t for t in TASKS if t != "agesub" or "CH" in row["method"])
 
 
@@ -121,7 +127,7 @@ def table1(folder: Path) -> pd.DataFrame:
 def gains(folder: Path) -> pd.DataFrame:
     "Each method against the base of its block: our gain with its interval, the paper's, and the protocol's word for it"
     runs, lines = read(folder)
-    paper, out = published(), []
+    paper, out, found = published(), [], []
     evidence = preset_of(runs["preset"].iloc[0]).evidence
     for block, rows in BLOCKS.items():
         have = [r for r in rows if (runs["row"] == r).any()]
@@ -131,24 +137,23 @@ def gains(folder: Path) -> pd.DataFrame:
                 if scope and not ((lines["row"] == base) & (lines["corpus"] == scope)).any(): continue
                 if scope and "call" in block: continue
                 for row in have[1:] if base in have else []:
-                    found, n = _replicates(runs, lines, [base, row], task, scope)
-                    if not found: continue
+                    c, _ = held_against(runs, lines, base, row, task, scope)
+                    if c is None: continue
                     first = runs[runs["row"] == row].iloc[0]
-                    gain, sims = found[0][1, 2] - found[0][0, 2], found[1][:, 1, 2] - found[1][:, 0, 2]
-                    low, high = np.percentile(sims, [2.5, 97.5])
                     theirs = paper.loc[row, f"{task}_f1"] - paper.loc[base, f"{task}_f1"]
                     mean = lambda row, name: runs.loc[runs["row"] == row, name].mean() if name in runs else None
                     plain = mean(row, f"as_trained_{task}_f1"), mean(base, f"{task}_f1")
                     out.append(dict(block=block, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
                                     primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None, corpus=first["corpus"], preset=first["preset"],
-                                    protocol=first["protocol"], n_seeds=n, gain=round(gain, 2), low=round(low, 2), high=round(high, 2),
+                                    protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
                                     as_trained=None if scope or any(map(pd.isna, plain)) else round(plain[0] - plain[1], 2),
-                                    paper_gain=round(theirs, 2), p=round(p_value(sims), 4), status=status(low, high, theirs, n) if evidence else "plumbing only"))
+                                    paper_gain=round(theirs, 2), p=round(c.p, 4), status=""))
+                    found.append((c, theirs))
     table = pd.DataFrame(out)
     if len(table):
         second = ~table["primary"]
         table.loc[second, "p_holm"] = holm(table.loc[second, "p"].to_numpy()).round(4)
-        table.loc[second & table["status"].isin(("same direction", "opposite")) & (table["p_holm"] >= .05), "status"] = "undecided"
+        table["status"] = [status(c, theirs, p=p, evidence=evidence) for (c, theirs), p in zip(found, table["p_holm"])]
     return table
 
 

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 
-from mkdcls.results.ablation_sheet import verdict
 from mkdcls.results.figures import COLOURS, STYLE, save
-from mkdcls.results.report import _replicates, published, read
+from mkdcls.results.report import held_against, published, read
 from mkdcls.engine.store import write_text
-from mkdcls.evaluation import MARGIN
+from mkdcls.evaluation import MARGIN, status
 from mkdcls.runs import preset_of
 
 
@@ -29,14 +27,12 @@ def contrast(folder: Path) -> pd.DataFrame:
     theirs = paper.loc["6", "agesup_f1"] - paper.loc["3", "agesup_f1"]
     for spread in sorted(runs["spread"].unique()):
         mine, said = runs[runs["spread"] == spread], lines[lines["spread"] == spread]
-        found, n = _replicates(mine, said, ["3", "6"], "agesup")
-        sims = found[1][:, 1, 2] - found[1][:, 0, 2]
-        low, high = np.percentile(sims, [2.5, 97.5])
+        c, f1s = held_against(mine, said, "3", "6", "agesup")
         mean = lambda row, name, mine=mine: mine.loc[mine["row"] == row, name].mean()
         out.append(dict(spread=spread, row="6", base_row="3", task="agesup", **mine[["corpus", "preset", "protocol"]].iloc[0],
-                        n_seeds=n, base_f1=round(found[0][0, 2], 2), f1=round(found[0][1, 2], 2), gain=round(found[0][1, 2] - found[0][0, 2], 2), low=round(low, 2),
-                        high=round(high, 2), as_trained=round(mean("6", "as_trained_agesup_f1") - mean("3", "agesup_f1"), 2), paper_gain=round(theirs, 2),
-                        status=verdict(low, high, n, preset_of(mine["preset"].iloc[0]).evidence)))
+                        n_seeds=c.n, base_f1=round(f1s[0], 2), f1=round(f1s[1], 2), gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
+                        as_trained=round(mean("6", "as_trained_agesup_f1") - mean("3", "agesup_f1"), 2), paper_gain=round(theirs, 2),
+                        status=status(c, evidence=preset_of(mine["preset"].iloc[0]).evidence)))
     return pd.DataFrame(out)
 
 

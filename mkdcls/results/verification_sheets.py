@@ -13,12 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mkdcls.results.ablation_sheet import verdict
 from mkdcls.results.figures import COLOURS, STYLE, save
 from mkdcls.results.report import _markdown, _number, about
 from mkdcls.results.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import writable, write_table, write_text
-from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, holm, p_value, prf, status
+from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, contrast, holm, prf, status
 from mkdcls.labels import CLASSES, TASKS, to_index
 from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, eer, fuse_embeddings, fuse_scores, over_seeds
 from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_preset_of
@@ -26,7 +25,6 @@ from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_p
 DRAWS = 2000  # an uncorrected p can be as small as 1/1000, which survives Holm's correction over twenty contrasts
 COIN = 50  # EER of a system that hears nothing, in percent
 VETO = -2.  # cosines end at -1, and a wrong phrase costs 4: what lies below this was vetoed
-DECIDED = ("same direction", "opposite", "better", "worse")
 TASK = {"TI": 2, "TD": 1}
 # claim, row that is said to be better, row it is held against
 CLAIMS = {"seo_kim": [("attention instead of a mean, last layer", "sk-SAP", "sk-GAP"),
@@ -115,7 +113,8 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     same, n = {k: first[k] for k in ("corpus", "preset", "protocol")}, trials["seed"].nunique()
     params, spent = runs.groupby("row")["params"].first(), runs.groupby("row")["train_s"].mean()
     paper = theirs[theirs["row"] != ""].drop_duplicates("row", keep="first").set_index("row")
-    lines, claims = [], []
+    lines, claims, contrasts = [], [], []
+    evidence = speaker_preset_of(first["preset"]).evidence
     for role, (rows, point, sims, lost) in found.items():
         low, high = np.percentile(sims, [2.5, 97.5], axis=0)
         for i, row in enumerate(rows):
@@ -126,19 +125,18 @@ def table(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         for claim, better, worse in CLAIMS[sheet]:
             if not {better, worse} <= set(rows): continue
             a, b = rows.index(better), rows.index(worse)
-            gain, spread = point[b] - point[a], np.percentile(sims[:, b] - sims[:, a], [2.5, 97.5], axis=0)
+            eer_saved, dcf_saved = (contrast(point[[a, b], k], sims[:, [a, b], k], n) for k in (0, 1))
             said, dcf = (paper[k].get(worse, np.nan) - paper[k].get(better, np.nan) for k in ("eer", "min_dcf"))
-            evidence = speaker_preset_of(first["preset"]).evidence
-            word = verdict(*spread[:, 0], n, evidence) if pd.isna(said) or not evidence else status(*spread[:, 0], said, n)
             claims.append(dict(claim=claim, role=role, better=better, worse=worse, coin=int(max(lost[a], lost[b])), **same, n_seeds=n,
-                               eer_gain=round(gain[0], 2), low=round(spread[0, 0], 2), high=round(spread[1, 0], 2),
-                               min_dcf_gain=round(gain[1], 4), min_dcf_low=round(spread[0, 1], 4), min_dcf_high=round(spread[1, 1], 4),
+                               eer_gain=round(eer_saved.value, 2), low=round(eer_saved.low, 2), high=round(eer_saved.high, 2),
+                               min_dcf_gain=round(dcf_saved.value, 4), min_dcf_low=round(dcf_saved.low, 4), min_dcf_high=round(dcf_saved.high, 4),
                                paper_eer_gain=round(said, 2), paper_min_dcf_gain=round(dcf, 4),
-                               p=round(p_value(sims[:, b, 0] - sims[:, a, 0]), 4), status=word))
+                               p=round(eer_saved.p, 4), status=""))
+            contrasts.append((eer_saved, None if pd.isna(said) else said))
     claims = pd.DataFrame(claims)
-    if n >= MIN_SEEDS:  # protocol, section 4: all secondary, so corrected over the sheet
-        claims["p_holm"] = holm(claims["p"].to_numpy()).round(4)
-        claims.loc[claims["status"].isin(DECIDED) & (claims["p_holm"] >= .05), "status"] = "undecided"
+    if n >= MIN_SEEDS: claims["p_holm"] = holm(claims["p"].to_numpy()).round(4)  # protocol, section 4: all secondary, so corrected over the sheet
+    corrected = claims["p_holm"] if "p_holm" in claims else [None] * len(claims)
+    if len(claims): claims["status"] = [status(c, said, p=p, evidence=evidence) for (c, said), p in zip(contrasts, corrected)]
     return pd.DataFrame(lines), claims
 
 
