@@ -106,7 +106,7 @@ def _fewer(records) -> tuple[str, str]:
 
 def _printed(records) -> tuple[str, str]:
     "The row trained with Eq. 5 as printed"
-    told = ("with losses above 0 (Eq. 4 with its sign mended) its minus rewards contradictions; with losses below 0 (Eq. 4 as printed too) it punishes "
+    told = ("with losses above 0 (Eq. 4 with its sign mended) its minus rewards a contradiction, the more the larger the losses; with losses below 0 (Eq. 4 as printed too) it punishes "
             "a contradiction with one head wrong and rewards one with both wrong (page 08)")
     if records is None or "dep_literal" not in set(records[0]["row"]): return told, "does not hold as printed"
     r = records[0][records[0]["row"] == "dep_literal"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.engine.store import ROOT
-from mkdcls.evaluation import confusion, prf
+from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
@@ -20,6 +20,7 @@ ARITHMETIC = ROOT / "paper" / "arithmetic.csv"  # the same seed under several ar
 ARITHMETIC_COLUMNS = ["arithmetic", "row", "encoder", "method", "agesup_f1", "agesup_f1_as_trained", "gender_f1"]
 CORES = 2  # of the machine that minutes are told for
 WORDS_A_MINUTE, LINES_A_MINUTE = 180, 12  # reading speed assumed for prose and for code that is followed line by line
+BLOCK_ROWS = [r for block, rows in report.BLOCKS.items() if "LTV" in block for r in rows]
 FLOORS = ("LTV+FCVE", "3"), ("call centre", "11")  # test sets, and the base row whose answers are permuted
 
 
@@ -117,6 +118,71 @@ def coverage(
     return float(((low <= 0) & (0 <= high)).mean())
 
 
+# ---- sentences of the front page
+
+def cautions(found: dict[str, Path]) -> str:
+    "What has to be known before the primary contrasts are read"
+    out = []
+    if "stand-in" in found:
+        g = gains(found["stand-in"])
+        low, high = sorted(100 * coverage(b, w) for b, w in ((1, 0), (0, 1)))
+        plain = ", ".join(f"{v:+z.1f}" for v in g.loc[g["primary"], "as_trained"])
+        out += [f"*95 %* promises too much. An interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, depending on how much "
+                "trainings differ from each other ([how far to trust five seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
+                "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed speech ([11_training](method/11_training.ipynb)). "
+                f"*As trained*, without that step, the three gains on the stand-in are {plain}. It became the headline after one first look at "
+                "scores, which [the protocol](../paper/protocol.md) now discloses, and base is not re-estimated here. The table of claims has that comparison too."]
+    if "real speech" in found:
+        t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
+        ours = f["base's answers permuted"]
+        out.append(f"Real speech of this size says hardly anything about age: the fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, dealt out "
+                   f"anew at random, score {ours.min():.0f}.")
+    return "\n".join(f"- {line}" for line in out)
+
+
+def remarks(found: dict[str, Path]) -> str:
+    "What the two tables show, from their records; a sentence that does not follow is an error"
+    out = []
+    if "stand-in" in found:
+        folder = found["stand-in"]
+        runs, lines = report.read(folder)
+        f1, g = runs.groupby("row").mean(numeric_only=True), gains(folder)
+        mkd = g[g["as_trained"].notna()]
+        clears = list(mkd.index[mkd["low"] > MARGIN])
+        assert (mkd["as_trained"] < -MARGIN).all() and (mkd["high"] > -MARGIN).all() and len(clears) == 1
+        out.append("**BatchNorm decides whether MKD loses.** Rows with MKD train on mixed inputs, so their BatchNorm statistics are re-estimated on clean ones before "
+                   "scoring (page 11); base is not re-estimated here, but in the second line of the claims below. On the stand-in, *as trained*, all "
+                   f"{len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse and one, row {clears[0]}, clears the margin.")
+        alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
+        out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % of FCVE is recognised, "
+                   f"and scores on LTV alone are {alone.min():.1f} to {alone.max():.1f} points lower.")
+        z = f1[f1["no_k_agesup_f1"].notna()].drop("13")
+        one = max(floors(folder, 1)["one answer for all"].iloc[:1])
+        assert (z["no_x_agesup_f1"] > z["agesup_f1"] / 2).all()
+        lost = _read(folder / "interventions.csv").query("under == 'K: anybody' and measure == 'drop_f1' and task == 'agesup'").set_index("row")["value"]
+        out.append(f"**How much Z owes to the teacher depends on how one asks.** On LTV+FCVE, zeros in K's place leave an agesup F1 of {z['no_k_agesup_f1'].min():.0f} to "
+                   f"{z['no_k_agesup_f1'].max():.0f}, where one constant answer would score {one:.0f}; zeros in X's place leave more than half of the score. "
+                   f"Zeros are a harsh way of silencing (page 06): with another person's K, +MKD loses {lost['4a']:.1f} and +MKD+CH {lost['6']:.1f} points on telephone "
+                   "speech ([interventions](../paper/results/standin-laptop/interventions.ipynb)).")
+        seven = runs.loc[runs["row"] == "7", "agesup_f1"]
+        out.append(f"**One seed is not firm.** Row 7 of the stand-in ranges from {seven.min():.0f} to {seven.max():.0f} over {len(seven)} seeds.")
+    if "real speech" in found:
+        folder = found["real speech"]
+        runs, lines = report.read(folder)
+        t, g = _read(folder / "table1.csv").set_index("row"), gains(folder)
+        noisy = lines[(lines["corpus"] != "Speech Accent Archive") & (lines["y_agesup"] == 2)]
+        old, met = noisy[noisy["row"] == "3"], noisy[noisy["row"].isin(BLOCK_ROWS)]
+        most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
+        assert set(g["status"]) == {"undecided"}
+        few = lines[(lines["row"] == "11") & (lines["y_agesup"] == 2)].groupby("seed")["speaker"].nunique()
+        out.append(f"**Real speech of this size says hardly anything about age.** All rows lie between {t['agesup_f1'].min():.0f} and {t['agesup_f1'].max():.0f}; the next section "
+                   f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in the five folds no row on LTV+FCVE recognises more than "
+                   f"{100 * most:.0f} %. The gains have intervals of {width.min():.0f} to {width.max():.0f} points, and all are undecided. At the call centre a fold has "
+                   f"{few.min()} to {few.max()} speakers over 60; a resample without them is averaged over two classes, which is why the intervals of rows 11 to 13 reach so "
+                   "far up. The number of epochs on real speech was settled after fold 0 had been seen (protocol, section 6).")
+    return "\n".join(f"- {line}" for line in out)
+
+
 # ---- how long it takes
 
 def _two_cores(runs: pd.DataFrame) -> float:
@@ -204,6 +270,25 @@ def commands(found: dict[str, Path]) -> str:
              ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed", spent("ablations")),
              ("make table SHEET=seo_kim OUT=mine", "the first of the two earlier papers, one seed", spent("seo_kim"))]
     return report._markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m} for c, w, m in lines]))
+
+
+METHOD = ("03_fbank", "12_evaluation")  # first and last page of the method proper
+HOUR = ("06_distillation", "08_dependency_loss")  # two of the paper's ideas, each a page
+
+
+def where_to_go() -> str:
+    "What to read in five minutes, an hour, a day, and with data of one's own; times are counted from the pages"
+    method = [p for p in pages("method") if METHOD[0] <= p.stem <= METHOD[1]]
+    tour, hour = ROOT / "nbs" / f"{TOUR}.ipynb", sum(reading_minutes(page(p)) for p in HOUR)
+    lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); [words and symbols](glossary.ipynb)"),
+             (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
+             ("an hour", f"two ideas, {hour} minutes: {link(page(HOUR[0]))} (Eq. 2) and {link(page(HOUR[1]))} (Eq. 5)"),
+             ("a day", f"the method, {link(page(METHOD[0]))} to {link(page(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
+             ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their numbers: speech with known causes "
+                      "(01a to 01c), corpora (02 to 02c), [the causal graph](method/14_causal.ipynb) (14 to 15), the two earlier papers "
+                      "([20](verification/20_speakers.ipynb) to 29)"),
+             ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
+    return report._markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
 
 
 # ---- the same seed on another machine
