@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 
 from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
@@ -52,5 +53,6 @@ def open_sheet(
     names: dict,  # globals() of the page, right after its parameters: a name that nobody reads is an error there
 ) -> Opened:  # shown as what will be done
     "The first line of a results page"
-    check_parameters({k: v for k, v in names.items() if k != "open_sheet"}, PARAMETERS)
+    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}  # papermill brings literals
+    check_parameters(brought, PARAMETERS)
     return Opened(name, *(names[p] for p in PARAMETERS))
