@@ -82,10 +82,12 @@ def _kept(table, gains) -> tuple[str, str]:
     for row, words in (("4a", one("4a", "1", "3", "ECAPA")), ("8", one("8", "2", "7", "ResNet"))):
         g = gain.loc[row]
         inside = -MARGIN < g["low"] and g["high"] < MARGIN
-        word = few or ("more than base" if g["low"] > MARGIN else "less than base" if g["high"] < -MARGIN else "no more than base" if inside else "undecided against base")
+        word = few or (
+            "more than base" if g["low"] > MARGIN else "less than base" if g["high"] < -MARGIN else "no more than base" if inside else "undecided against base")
         parts.append((words, f"({_span(g['gain'], g['low'], g['high'])} against base)", word))
     result, word = _several(*parts)
-    return f"{result}; the teacher is scored on FCVG, the student on LTV+FCVE", parts[0][2] if parts[0][2] == parts[1][2] else f"ECAPA: {parts[0][2]}; ResNet: {parts[1][2]}"
+    return f"{result}; the teacher is scored on FCVG, the student on LTV+FCVE", (
+        parts[0][2] if parts[0][2] == parts[1][2] else f"ECAPA: {parts[0][2]}; ResNet: {parts[1][2]}")
 
 
 def _fewer(records) -> tuple[str, str]:
@@ -106,11 +108,13 @@ def _fewer(records) -> tuple[str, str]:
 
 def _printed(records) -> tuple[str, str]:
     "The row trained with Eq. 5 as printed"
-    told = ("with losses above 0 (Eq. 4 with its sign mended) its minus rewards a contradiction, the more the larger the losses; with losses below 0 (Eq. 4 as printed too) it punishes "
+    told = ("with losses above 0 (Eq. 4 with its sign mended) its minus rewards a contradiction, the more the larger the losses; with losses below 0 "
+            f"(Eq. 4 as printed too) it punishes "
             "a contradiction with one head wrong and rewards one with both wrong (page 08)")
     if records is None or "dep_literal" not in set(records[0]["row"]): return told, "does not hold as printed"
     r = records[0][records[0]["row"] == "dep_literal"]
-    return f"{told}; trained the first way ({len(r)} seed{'s' * (len(r) > 1)}), {r['conflict_rate'].mean():.0f} % of the answers contradict each other", "does not hold as printed"
+    seeds = f"{len(r)} seed{'s' * (len(r) > 1)}"
+    return (f"{told}; trained the first way ({seeds}), {r['conflict_rate'].mean():.0f} % of the answers contradict each other", "does not hold as printed")
 
 
 def _line(known, **where) -> pd.Series | None:
@@ -181,7 +185,8 @@ def claims(folder: Path) -> pd.DataFrame:
          _several(_paired(sheet, "ECAPA", "6", "3r"), _paired(sheet, "ResNet", "10", "7r"), _paired(sheet, "call centre", "13", "11r"))),
         ("The hierarchical classifier brings the larger gain (section 4)", "+CH against +MKD, Table 1",
          _several(_paired(rows, "ECAPA", "5", "4a"), _paired(rows, "ResNet", "9", "8"))),
-        ("A small student with MKD keeps a substantial part of the teacher's performance (section 4)", "rows 4a, 8 beside the teachers, and beside base", _kept(table, gains)),
+        ("A small student with MKD keeps a substantial part of the teacher's performance (section 4)", "rows 4a, 8 beside the teachers, and beside "
+         f"base", _kept(table, gains)),
         ("X and K are independent (section 3.2)", "trained rows: an utterance's own X and K against pairs dealt anew within gender and decade", _together(known)),
         ("P(Y \\| do(X)) is used instead of P(Y \\| X) (section 3.2)", "page 14: the forward pass of the method as printed and rebuilt here",
          ("K is the utterance's own; no sum over k is taken", "does not hold as printed")),

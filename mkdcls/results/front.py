@@ -154,13 +154,15 @@ def remarks(found: dict[str, Path]) -> str:
                    "scoring (page 11); base is not re-estimated here, but in the second line of the claims below. On the stand-in, *as trained*, all "
                    f"{len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse and one, row {clears[0]}, clears the margin.")
         alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
-        out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % of FCVE is recognised, "
+        out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % "
+                   f"of FCVE is recognised, "
                    f"and scores on LTV alone are {alone.min():.1f} to {alone.max():.1f} points lower.")
         z = f1[f1["no_k_agesup_f1"].notna()].drop("13")
         one = max(floors(folder, 1)["one answer for all"].iloc[:1])
         assert (z["no_x_agesup_f1"] > z["agesup_f1"] / 2).all()
         lost = _read(folder / "interventions.csv").query("under == 'K: anybody' and measure == 'drop_f1' and task == 'agesup'").set_index("row")["value"]
-        out.append(f"**How much Z owes to the teacher depends on how one asks.** On LTV+FCVE, zeros in K's place leave an agesup F1 of {z['no_k_agesup_f1'].min():.0f} to "
+        out.append(f"**How much Z owes to the teacher depends on how one asks.** On LTV+FCVE, zeros in K's place leave an agesup F1 of "
+                   f"{z['no_k_agesup_f1'].min():.0f} to "
                    f"{z['no_k_agesup_f1'].max():.0f}, where one constant answer would score {one:.0f}; zeros in X's place leave more than half of the score. "
                    f"Zeros are a harsh way of silencing (page 06): with another person's K, +MKD loses {lost['4a']:.1f} and +MKD+CH {lost['6']:.1f} points on telephone "
                    "speech ([interventions](../paper/results/standin-laptop/interventions.ipynb)).")
@@ -175,10 +177,13 @@ def remarks(found: dict[str, Path]) -> str:
         most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
         assert set(g["status"]) == {"undecided"}
         few = lines[(lines["row"] == "11") & (lines["y_agesup"] == 2)].groupby("seed")["speaker"].nunique()
-        out.append(f"**Real speech of this size says hardly anything about age.** All rows lie between {t['agesup_f1'].min():.0f} and {t['agesup_f1'].max():.0f}; the next section "
-                   f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in the five folds no row on LTV+FCVE recognises more than "
+        out.append(f"**Real speech of this size says hardly anything about age.** All rows lie between {t['agesup_f1'].min():.0f} and "
+                   f"{t['agesup_f1'].max():.0f}; the next section "
+                   f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in the five folds no row on LTV+FCVE "
+                   f"recognises more than "
                    f"{100 * most:.0f} %. The gains have intervals of {width.min():.0f} to {width.max():.0f} points, and all are undecided. At the call centre a fold has "
-                   f"{few.min()} to {few.max()} speakers over 60; a resample without them is averaged over two classes, which is why the intervals of rows 11 to 13 reach so "
+                   f"{few.min()} to {few.max()} speakers over 60; a resample without them is averaged over two classes, which is why the intervals of "
+                   f"rows 11 to 13 reach so "
                    "far up. The number of epochs on real speech was settled after fold 0 had been seen (protocol, section 6).")
     return "\n".join(f"- {line}" for line in out)
 
@@ -265,7 +270,8 @@ def commands(found: dict[str, Path]) -> str:
     p, n = PRESETS["smoke"], len(PRESETS["smoke"].rows())
     tour = ROOT / "nbs" / f"{TOUR}.ipynb"
     lines = [("make lab", "opens the tour: see and hear the method work", f"{reading_minutes(tour)} to read"),
-             ("make table1 PRESET=smoke", f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about {-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
+             ("make table1 PRESET=smoke", f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about "
+              f"{-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
              ("make table1 OUT=mine", "Table 1 on synthetic speech, one seed", spent("table1")),
              ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed", spent("ablations")),
              ("make table SHEET=seo_kim OUT=mine", "the first of the two earlier papers, one seed", spent("seo_kim"))]
@@ -284,7 +290,8 @@ def where_to_go() -> str:
              (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
              ("an hour", f"two ideas, {hour} minutes: {link(page(HOUR[0]))} (Eq. 2) and {link(page(HOUR[1]))} (Eq. 5)"),
              ("a day", f"the method, {link(page(METHOD[0]))} to {link(page(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
-             ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their numbers: speech with known causes "
+             ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their "
+              f"numbers: speech with known causes "
                       "(01a to 01c), corpora (02 to 02c), [the causal graph](method/14_causal.ipynb) (14 to 15), the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
@@ -297,7 +304,8 @@ def other_machine(path: Path = ARITHMETIC) -> str:
     "A section on how far scores move when only the processor's rounding changes; nothing where that was not measured"
     if not Path(path).exists(): return ""
     t = pd.read_csv(path, dtype={"row": str})
-    if lost := [c for c in ARITHMETIC_COLUMNS if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(lost)}; wanted are {', '.join(ARITHMETIC_COLUMNS)}")
+    if lost := [c for c in ARITHMETIC_COLUMNS if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(lost)}; wanted are "
+                                                                               f"{', '.join(ARITHMETIC_COLUMNS)}")
     lines, moved = [], {}
     for (row, encoder, method), part in t.groupby(["row", "encoder", "method"], sort=False):
         reach = {c: (part[c].min(), part[c].max()) for c in ARITHMETIC_COLUMNS[4:]}
@@ -307,5 +315,7 @@ def other_machine(path: Path = ARITHMETIC) -> str:
                       "gender F1": cell(*reach["gender_f1"])})
     n = t["arithmetic"].nunique()
     told = "; ".join(f"{e} rows by up to {v:.1f} points" for e, v in moved.items())
-    return (f"## The same seed on another machine\n\nProcessors round differently, and training amplifies it. The same seed of Table 1, trained under {n} arithmetics that one "
-            f"machine can imitate, moves in agesup F1: {told}. So a single seed that differs from ours by as much says nothing.\n\n{report._markdown(pd.DataFrame(lines))}")
+    return (f"## The same seed on another machine\n\nProcessors round differently, and training amplifies it. The same seed of Table 1, trained under "
+            f"{n} arithmetics that one "
+            f"machine can imitate, moves in agesup F1: {told}. So a single seed that differs from ours by as much says "
+            f"nothing.\n\n{report._markdown(pd.DataFrame(lines))}")

@@ -639,8 +639,9 @@ def say_effects(table: pd.DataFrame) -> str:
         counted = _sentence(_does(_clear(said, -1), "change fewer answers than base", "changes fewer answers than base"),
                             _does(_clear(said, 1), "change more", "changes more"))
         leaning = _sentence(_does(_clear(push, 1), "lean towards older", "leans towards older"), _does(_clear(push, -1), "lean towards younger", "leans towards younger"))
+        further = ": the recording line moves it further than another person would." if z["value"].min() > 1 else "."
         out.append(f"**{words}.** The age answer should not move. By total variation it moves: {_each(part)}. {moved} {counted} {leaning} "
-                   f"Z moves by {_each(z)} of the distance to another person" + (": the recording line moves it further than another person would." if z["value"].min() > 1 else ".")
+                   f"Z moves by {_each(z)} of the distance to another person{further}"
                    + " In training the only studio speech is the elderly's, so a studio line is a reason to answer *older*." * (under == "channel"))
     part = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="")
     gap = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="should")
