@@ -109,7 +109,7 @@ def _fewer(records) -> tuple[str, str]:
 def _printed(records) -> tuple[str, str]:
     "The row trained with Eq. 5 as printed"
     told = ("with losses above 0 (Eq. 4 with its sign mended) its minus rewards a contradiction, the more the larger the losses; with losses below 0 "
-            f"(Eq. 4 as printed too) it punishes "
+            "(Eq. 4 as printed too) it punishes "
             "a contradiction with one head wrong and rewards one with both wrong (page 08)")
     if records is None or "dep_literal" not in set(records[0]["row"]): return told, "does not hold as printed"
     r = records[0][records[0]["row"] == "dep_literal"]
@@ -186,7 +186,7 @@ def claims(folder: Path) -> pd.DataFrame:
         ("The hierarchical classifier brings the larger gain (section 4)", "+CH against +MKD, Table 1",
          _several(_paired(rows, "ECAPA", "5", "4a"), _paired(rows, "ResNet", "9", "8"))),
         ("A small student with MKD keeps a substantial part of the teacher's performance (section 4)", "rows 4a, 8 beside the teachers, and beside "
-         f"base", _kept(table, gains)),
+         "base", _kept(table, gains)),
         ("X and K are independent (section 3.2)", "trained rows: an utterance's own X and K against pairs dealt anew within gender and decade", _together(known)),
         ("P(Y \\| do(X)) is used instead of P(Y \\| X) (section 3.2)", "page 14: the forward pass of the method as printed and rebuilt here",
          ("K is the utterance's own; no sum over k is taken", "does not hold as printed")),
