@@ -32,6 +32,7 @@ def test_floors_differ_between_corpora():
 
 
 def test_reading_time(tmp_path):
-    cells = [dict(cell_type="markdown", source=["w " * 360]), dict(cell_type="code", source=["x = 1\n"] * 24), dict(cell_type="code", source=["#| hide\n"] + ["y\n"] * 99)]
+    cells = [dict(cell_type="markdown", source=["w " * 360]), dict(cell_type="code", source=["x = 1\n"] * 24),
+             dict(cell_type="code", source=["#| hide\n"] + ["y\n"] * 99)]
     (tmp_path / "a.ipynb").write_text(json.dumps(dict(cells=cells)))
     assert front.reading_minutes(tmp_path / "a.ipynb") == 4
