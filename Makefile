@@ -38,6 +38,9 @@ PIP = "$(PY)" -m pip install -qq --disable-pip-version-check
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 	@echo
+	@echo "Sheets of make table:"
+	@sed -n 's/^    Sheet("\([a-z0-9_]*\)", "[^"]*", "\([^"]*\)".*/  SHEET=\1|\2/p' mkdcls/results/sheets.py | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
+	@echo
 	@echo "Options, after any of them:"
 	@echo "  PYTHON=<interpreter>   use this one as it is: no .venv, nothing installed"
 	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
@@ -52,7 +55,7 @@ setup-dev: $(dev-ready) ## the same with what the tests and the peers' compariso
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
 	"$(PY)" -m mkdcls.results.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
-table: $(run-ready) ## regenerate another sheet: SHEET=ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc, options as for table1
+table: $(run-ready) ## regenerate a sheet, SHEET=<one of those below>; options as for table1
 	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"
 
 # Fail fast, cheap first. As many notebooks or tests at a time as there are cores, one thread each.
@@ -100,7 +103,7 @@ portable: $(dev-ready) ## statements about trained networks under the arithmetic
 equivalent: $(dev-ready) ## after changing what training imports: train the recorded code and today's at smoke size; where both agree bit for bit, recorded runs stay valid
 	@"$(PY)" -m mkdcls.engine.equivalence
 
-readme: $(dev-ready) ## write README.md from nbs/index.ipynb and the committed results
+readme: $(dev-ready) ## write README.md and paper/results/README.md from their pages and the committed results
 	@"$(PY)" -m mkdcls.results.readme
 
 clean: ## remove caches and build products; results, runs/ and .venv stay

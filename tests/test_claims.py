@@ -1,11 +1,15 @@
 """The table of claims: every word follows from a file; what was not run is said so; too few seeds decide nothing."""
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from test_ablations import Invented
 
 from mkdcls.ablations import ablation_rows
+from mkdcls.dependency import dependency_loss
 from mkdcls.results import report
-from mkdcls.results.claims import claims, papers, verification_in_short
+from mkdcls.results.claims import claims, papers, sizes, verification_in_short
 from mkdcls.results.intervention_sheet import PAIRED
 from mkdcls.runs import PRESETS
 
@@ -80,13 +84,39 @@ def test_smoke_is_no_evidence(tmp_path):
     with pytest.raises(ValueError, match="no evidence"): claims(tmp_path)
 
 
-@pytest.mark.parametrize("gain,word", [(0., "so does base: within a point of it"), (5., "more than base"), (-5., "less than base")])
-def test_kept_is_told_beside_base(tmp_path, gain, word):
-    "A student that keeps as much as base does has kept nothing by MKD"
-    pd.DataFrame([dict(row=r, preset="laptop", agesup_f1=v) for r, v in (("1", 80.), ("2", 80.), ("3", 60.), ("7", 60.), ("4a", 60. + gain), ("8", 60. + gain))]).to_csv(
-        tmp_path / "table1.csv", index=False)
+@pytest.mark.parametrize("low,high,word", [(-.5, .5, "no more than base"), (2., 8., "more than base"), (-8., -2., "less than base"),
+                                           (-1.5, 2., "undecided against base"), (.5, .9, "no more than base")])
+def test_kept_is_told_beside_base(tmp_path, low, high, word):
+    "A student that keeps as much as base does has kept nothing by MKD; the word follows the interval, not the point"
+    f1 = (("1", 80.), ("2", 80.), ("3", 60.), ("7", 60.), ("4a", 61.), ("8", 61.))
+    pd.DataFrame([dict(row=r, preset="laptop", agesup_f1=v) for r, v in f1]).to_csv(tmp_path / "table1.csv", index=False)
+    gains("undecided").assign(low=low, high=high).to_csv(tmp_path / "gains.csv", index=False)
     line = at(claims(tmp_path), "keeps a substantial part")
-    assert line["verdict"] == word and f"ECAPA {100 * (60 + gain) / 80:.0f} % of it (paper 70 %), base 75 %" in line["result"]
+    assert line["verdict"] == word and "ECAPA 76 % of it (paper 70 %), base 75 % (+1.2 [" in line["result"]
+    gains("undecided").assign(low=low, high=high, n_seeds=3).to_csv(tmp_path / "gains.csv", index=False)
+    assert at(claims(tmp_path), "keeps a substantial part")["verdict"] == "undecided (3 seeds)"
+
+
+@pytest.mark.parametrize("losses,values", [((1.5, 2.), (-1., -1.5, -3., -2.)), ((-1.5, -2.), (-1., 1.5, -3., 2.))])
+def test_what_eq5_as_printed_rewards(losses, values):
+    "No contradiction, then one with the decade wrong, both, the group wrong: the lowest value is what training seeks. Losses below 0 are Eq. 4 as printed"
+    import torch
+    from torch.nn.functional import one_hot
+    y_sub, y_sup = torch.full((4,), 2), torch.full((4,), 1)  # 40s, group 40-50
+    sub, sup = one_hot(torch.tensor([1, 1, 1, 2]), 5).float(), one_hot(torch.tensor([0, 1, 2, 2]), 3).float()
+    with pytest.warns(UserWarning, match="rewards conflicts"):
+        got = dependency_loss(*(torch.full((4,), l) for l in losses), sub, sup, y_sub, y_sup, kind="literal", reduction="none")
+    assert got.tolist() == list(values)
+    clear = "with losses below 0 (Eq. 4 as printed too) it punishes a contradiction with one head wrong and rewards one with both wrong"
+    assert clear in claims("nowhere").set_index("claim").loc["Eq. 5 is a punishment", "result"]
+
+
+def test_sizes_are_counted():
+    "No number of parameters is written down here"
+    told = sizes()
+    assert re.search(r"5,9\d\d,\d{3} parameters \(baseline", told["seo_kim"]) and re.search(r"within 0\.\d % of print.*\b2 of 7 as printed", told["imu_elevoc"])
+    source = Path(claims.__code__.co_filename).read_text("utf-8")
+    assert not re.search(r"\d,\d{3},\d{3}|within \d", source)
 
 
 def test_every_table_is_listed(tmp_path):
@@ -95,10 +125,11 @@ def test_every_table_is_listed(tmp_path):
     assert list(empty["table"]) == ["1", "1, 2", "3", "4", "1", "2", "3"] and empty["status"].str.contains("not run at this size yet").sum() == 6
     claims = [("feature recalibration", "sk-MLA-SAP"), ("the whole proposal against the baseline", "sk-GAP"), ("the whole proposal against LDE", "sk-LDE")]
     pd.DataFrame([dict(claim=c, worse=w, n_seeds=3, status="undecided") for c, w in claims]).to_csv(tmp_path / "seo_kim-claims.csv", index=False)
-    pd.DataFrame([dict(seed=s, total_s=t) for s in (0, 1) for t in (120., 360.)]).to_csv(tmp_path / "seo_kim-runs.csv", index=False)
+    pd.DataFrame([dict(row="a", seed=s, total_s=t, device=d) for s in (0, 1) for t, d in ((120., "AMD EPYC, 2 threads"), (360., "AMD EPYC, 1 threads"))]
+                 ).to_csv(tmp_path / "seo_kim-runs.csv", index=False)
     full = papers({"stand-in": tmp_path}).set_index(["paper", "table"])
     assert full.loc[("Seo & Kim", "3"), "status"] == "stand-in, 3 seed(s): 2 undecided" and full.loc[("Seo & Kim", "4"), "status"] == "stand-in, 3 seed(s): 1 undecided"
-    assert full.loc[("Seo & Kim", "3"), "minutes a seed"] == "4"
+    assert full.loc[("Seo & Kim", "3"), "minutes, one seed"] == "5", "two minutes with both cores, six with one of them"
     pd.DataFrame([dict(claim="deeper: SE-ResNet-101 against 34", worse="ti-SE-ResNet-34", n_seeds=1, status="undecided")]).to_csv(
         tmp_path / "imu_elevoc-claims.csv", index=False)
     part = papers({"real speech": tmp_path}).set_index(["paper", "table"])["status"]

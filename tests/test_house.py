@@ -334,3 +334,49 @@ def test_ci_runs_what_a_newcomer_runs():
     lines = [l for l in (ROOT / ".ci/run").read_text("utf-8").splitlines() if l and not l.startswith("#")]
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+# ---- what a reader opens
+
+LINKED = re.compile(r"\]\(\s*<?([^)\s>]+)")
+OURS = ("nbs/index.ipynb", "nbs/all_results.ipynb", "nbs/own_data.ipynb", "nbs/glossary.ipynb")
+
+
+def dead_links(path: Path) -> list[str]:
+    "Relative links of a text or of a notebook's prose that lead nowhere"
+    text = (ROOT / path).read_text("utf-8")
+    if path.suffix == ".ipynb": text = "\n".join(source(c) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    targets = [t.split("#")[0] for t in LINKED.findall(re.sub(r"```.*?```", "", text, flags=re.S)) if not re.match(r"[a-z][a-z0-9+.-]*:|#", t)]
+    return sorted({t for t in targets if not ((ROOT / path).parent / t).exists()})
+
+
+def test_links_lead_somewhere():
+    "Every relative link of the texts, and of the pages that they are made from"
+    texts = [p for p in listed() if p.suffix == ".md" and (p.parent == Path(".") or p.name == "README.md")] + [Path(p) for p in OURS]
+    assert {Path("README.md"), Path("paper/results/README.md"), Path("CONTRIBUTING.md"), Path("CHANGELOG.md")} <= {*texts, Path("paper/results/README.md")}
+    dead = {str(p): d for p in texts if (d := dead_links(p))}
+    assert not dead, f"links that lead nowhere: {dead}"
+
+
+def test_front_page_is_short():
+    "Ten kilobytes at most, and nothing that belongs to the page of all results"
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.encode()) <= 10_000 and "## Every table" not in text and "paper/results/README.md" in text
+
+
+def test_every_sheet_is_whole():
+    "One entry a sheet; its page opens with one call, its defining pages, tables and figures are there; help, command line and page of results name it"
+    from mkdcls.results.cli import parser
+    from mkdcls.results.sheets import SHEETS
+    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
+    told = (ROOT / "paper" / "results" / "README.md").read_text("utf-8")
+    sub = next(a for a in parser()._actions if a.dest == "command").choices["table"].format_help()
+    for s in SHEETS.values():
+        cells = [source(c) for c in load(Path(f"nbs/results/{s.name}.ipynb"))["cells"] if c["cell_type"] == "code"]
+        assert f"open_sheet('{s.name}', globals())" in cells[1], f"{s.name}: its second code cell opens the sheet"
+        assert all(any((ROOT / "nbs" / f / f"{p}.ipynb").exists() for f in PAGES) for p in s.pages), s.pages
+        assert f"  SHEET={s.name} " in helped and s.name in re.sub(r"\s", "", sub) and f"| {s.title} | {s.asks} |" in told
+        for folder in (ROOT / "paper" / "results").glob("*-laptop"):
+            if not (folder / f"{s.name}.ipynb").exists(): continue
+            gone = [f for f in (*s.files, *(f"figures/{f}.svg" for f in s.figures), *([s.runs] if s.runs else [])) if not (folder / f).exists()]
+            assert not gone, f"{folder.name}, {s.name}: no {gone}"

@@ -56,15 +56,19 @@ def paragraph(q, table: pd.DataFrame) -> str:
     part = table[table["question"] == q.name]
     if part.empty: return f"**{q.asks}** Not run."
     best, worst = part.loc[part["gain"].idxmax()], part.loc[part["gain"].idxmin()]
-    one = lambda g: f"{g['what']} {g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]" + " (1 seed)" * int(g["n_seeds"] == 1 < part["n_seeds"].max())
-    ends = f"Most: {one(best)}; least: {one(worst)}." if len(part) > 1 else f"{one(best)}."
-    named = lambda word: ", ".join(part.loc[part["status"] == word, "what"])
-    told = "; ".join(f"{word}: {named(word)}" for word in ("better", "worse", "no difference") if named(word))
+    one = lambda g: f"*{g['what']}*, {g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]" + " (1 seed)" * int(g["n_seeds"] == 1 < part["n_seeds"].max())
+    to = f"*{TOLD[q.against]}*"
+    ends = (f"Against {to}, the largest gain of {len(part)} rows is that of {one(best)}; the smallest is that of {one(worst)}." if len(part) > 1
+            else f"Against {to} there is one row: {one(best)}.")
     few = part["n_seeds"].max() < MIN_SEEDS
+    told = []
+    for word, verb in (("better", "better than"), ("worse", "worse than"), ("no difference", "not different from")):
+        names = [f"*{n}*" for n in part.loc[part["status"] == word, "what"]]
+        if names: told.append(f"By the protocol's words, {' and '.join(names)} {'are' if len(names) > 1 else 'is'} {verb} {to}.")
     rest = (part["status"] == "undecided").sum()
-    unclear = f"Undecided: {rest} of {len(part)}" + (", all on fewer than five seeds." if few else ".")
-    told = (told[0].upper() + told[1:] + ". " if told else "") + unclear * bool(rest)
-    return f"**{q.asks}** Against {TOLD[q.against]}. {ends} {told}".strip()
+    which = "It" if len(part) == 1 else "Both" if rest == len(part) == 2 else "All" if rest == len(part) else f"{rest} of the {len(part)}"
+    if rest: told.append(f"{which} {'stays' if rest == 1 else 'stay'} undecided" + (", since fewer than five seeds decide nothing." if few else "."))
+    return " ".join([f"**{q.asks}** {ends}", *told])
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
@@ -80,8 +84,8 @@ NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain ba
 without. Interval: 95 %, paired bootstrap over seeds and speakers. All rows were screened with seed 0; best and worst of each question, Table 1's rows, and
 those that the README's claims read have more seeds, and "new seeds alone" leaves out the seed that chose them. Words: *better*, *worse*, *no difference* as the
 protocol's statuses with a margin of one point; *better* and *worse* must also survive Holm's correction over all pairs with five seeds, and hold on the new seeds alone.
-Fewer than five seeds decide nothing, and a gain on seed 0 alone carries the luck of what it is held against on that seed: the two columns of F1 are of the same
-seeds. Intervals are of 10,000 draws, Table 1's of 2,000; their ends may differ by a tenth.
+Fewer than five seeds decide nothing. With one seed, part of a gain may be bad luck of the baseline on that seed; that is why the table shows both F1 scores of the
+same seeds. Intervals are of 10,000 draws, Table 1's of 2,000; their ends may differ by a tenth.
 """
 
 

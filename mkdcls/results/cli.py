@@ -81,10 +81,6 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part.replace(target)
 
 
-AFTER = {"attributions": " After them the networks are asked, about 15 minutes at laptop; what is known of a row and task is kept.",
-         "interventions": " After them the networks listen, some minutes at laptop."}
-
-
 def table(a):
     "A results sheet, from nothing"
     from mkdcls.results.report import default_folder
@@ -118,8 +114,8 @@ def table(a):
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     minutes = -(-seconds // 60)
     estimate = f"about {minutes} minute{'s' * (minutes != 1)} on two cores" if seconds else "no estimate for these corpora"
-    then = AFTER.get(a.sheet, "")
-    print(f"{SHEETS[a.sheet]}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
+    then = SHEETS[a.sheet].after
+    print(f"{SHEETS[a.sheet].title}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
           f"{len(missing)} of {every} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
     run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
@@ -187,11 +183,12 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def parser() -> argparse.ArgumentParser:
     "All commands and their options"
+    from mkdcls.results.sheets import SHEETS
     top = argparse.ArgumentParser(prog="mkdcls", description="A paper you can run.")
     sub = top.add_subparsers(dest="command", required=True)
     for name, text in (("table1", "regenerate Table 1"), ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
         t = sub.add_parser(name, help=text)
-        if name == "table": t.add_argument("--sheet", required=True, help="table1, ablations, interventions, attributions, sensitivity, figures, seo_kim or imu_elevoc")
+        if name == "table": t.add_argument("--sheet", required=True, help=f"one of {', '.join(SHEETS)}")
         else: t.set_defaults(sheet=name)
         t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
         t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")

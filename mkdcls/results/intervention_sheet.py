@@ -599,6 +599,18 @@ def _list(names) -> str:
     return "none" if not names else names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def _does(names, several: str, one: str) -> str:
+    "A sentence about some rows: 'base and +CH move', 'base moves', 'no row moves'"
+    names = list(names)
+    return f"{_list(names)} {several}" if len(names) > 1 else f"{names[0] if names else 'no row'} {one}"
+
+
+def _sentence(*parts: str) -> str:
+    "Parts joined by semicolons, with a capital and a full stop"
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def _clear(part: pd.DataFrame, side: int = 0) -> list[str]:
     "Methods whose interval leaves out 0, on one side (+1, -1) or on either"
     keep = (part["low"] > 0) & (side >= 0) | (part["high"] < 0) & (side <= 0)
@@ -623,16 +635,19 @@ def say_effects(table: pd.DataFrame) -> str:
         base = _pick(t, under=under, task="agesup", measure="tv", against="base")
         said = _pick(t, under=under, task="agesup", measure="changed", against="base")
         push, z = _pick(t, under=under, task="agesup", measure="move", against=""), _pick(t, under=under, measure="z", against="")
-        out.append(f"**{words}.** The age answer should not move. Total variation: {_each(part)}. Moved less than base: "
-                   f"{_list(_clear(base, -1))}; more: {_list(_clear(base, 1))}. By the share of changed answers, less: {_list(_clear(said, -1))}; "
-                   f"more: {_list(_clear(said, 1))}. Pushed towards older: {_list(_clear(push, 1))}; "
-                   f"towards younger: {_list(_clear(push, -1))}. "
-                   f"Z moves by {_each(z)} of the distance to another person" + (": the line moves it further than the person." if z["value"].min() > 1 else ".")
-                   + " In training the only studio speech is the elderly's: a studio line is a reason to answer *older*." * (under == "channel"))
+        moved = _sentence(_does(_clear(base, -1), "move less than base", "moves less than base"), _does(_clear(base, 1), "move more", "moves more"))
+        counted = _sentence(_does(_clear(said, -1), "change fewer answers than base", "changes fewer answers than base"),
+                            _does(_clear(said, 1), "change more", "changes more"))
+        leaning = _sentence(_does(_clear(push, 1), "lean towards older", "leans towards older"), _does(_clear(push, -1), "lean towards younger", "leans towards younger"))
+        further = ": the recording line moves it further than another person would." if z["value"].min() > 1 else "."
+        out.append(f"**{words}.** The age answer should not move. By total variation it moves: {_each(part)}. {moved} {counted} {leaning} "
+                   f"Z moves by {_each(z)} of the distance to another person{further}"
+                   + " In training the only studio speech is the elderly's, so a studio line is a reason to answer *older*." * (under == "channel"))
     part = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="")
     gap = _pick(t, under="age 25 to 65", task="agesup", measure="move", against="should")
     out.append(f"**The same speaker at 25 and at 65.** The expected age group should move by {part['should'].iloc[0]:.2f} groups, as the oracle's does. "
-               f"It moves by {_each(part)}. Less than the oracle's: {_list(_clear(gap, -1))}; more: {_list(_clear(gap, 1))}.")
+               f"It moves by {_each(part)}. " + _sentence(_does(_clear(gap, -1), "move less than the oracle's", "moves less than the oracle's"),
+                                                     _does(_clear(gap, 1), "move more", "moves more")))
     flips = _pick(t, under="gender", task="gender", measure="changed", against="")
     age = _pick(t, under="gender", task="agesup", measure="tv", against="")
     out.append(f"**The other gender.** The gender answer should change in {flips['should'].iloc[0]:.0%} of the pairs; it changes in "
@@ -654,8 +669,8 @@ def say_rho(table: pd.DataFrame) -> str:
         here = t[t["train_rho"] == rho]
         fall, gain = _pick(here, measure="fall_f1", against=""), _pick(here, measure="fall_f1", against="base")
         out.append(f"**Trained at ρ = {rho:g}.** From ρ = {ends.max():g} to ρ = {ends.min():g} in the test the agesup macro F1 falls by {_each(fall, 1)} points. "
-                   f"Falls less than base: {_list(_clear(gain, -1))}; falls more: {_list(_clear(gain, 1))}; not told apart from base: "
-                   f"{_list(m for m in gain['method'] if m not in _clear(gain))}.")
+                   + _sentence(_does(_clear(gain, -1), "lose less than base", "loses less than base"), _does(_clear(gain, 1), "lose more", "loses more"),
+                               _does((m for m in gain["method"] if m not in _clear(gain)), "cannot be told apart from base", "cannot be told apart from base")))
     out.append("*Less* and *more*: the paired difference's 95 % interval leaves out 0, uncorrected.")
     out.append("*What this does not show*: robustness against another kind of shift than this line. A flat curve is worth something only at a good height: compare the "
                "scores at the training ρ as well. The oracle hears the voice alone; where ρ in test and training agree, a listener may rightly use the line and lose "
@@ -675,9 +690,9 @@ def say_labels(table: pd.DataFrame, scope: str = "LTV") -> str:
         worse = {w: _clear(_pick(part, against="base", wrong_labels=w), -1) for w in (few, many)}
         lost, beyond = (_pick(t, under=kind, row=ROWS, measure="fall_f1", against=a) for a in ("", "base"))
         out.append(f"**{words}.** With {few:.1f} % of wrong age groups in training: {at(few)}. With {many:.1f} %: {at(many)}. Lost on the way: {_each(lost, 1)} points. "
-                   f"Loses less than base: {_list(_clear(beyond, -1))}; more: {_list(_clear(beyond, 1))}. "
-                   f"Above base where few are wrong: {_list(better[few])}; where many are: {_list(better[many])}. "
-                   f"Below base where few are wrong: {_list(worse[few])}; where many are: {_list(worse[many])}.")
+                   + _sentence(_does(_clear(beyond, -1), "lose less than base", "loses less than base"), _does(_clear(beyond, 1), "lose more", "loses more")) + " "
+                   + " ".join(_sentence(f"where {which} labels are wrong, {_does(better[w], 'score above base', 'scores above base')}",
+                                        _does(worse[w], "score below it", "scores below it")) for which, w in (("few", few), ("many", many))))
     out.append("*Less*, *above* and so on: the paired difference's 95 % interval leaves out 0, uncorrected.")
     out.append("*What this does not show*: how people mislabel. Slips to the neighbouring decade and labels of a second voice are the two kinds this generator has; "
                "both are independent of how a person sounds, which real doubt about an age is not. " + _seeds(t))
@@ -697,10 +712,11 @@ def say_refuters(table: pd.DataFrame) -> str:
     return "\n\n".join((
         f"**Placebo.** The channel set to what it is, rendered anew: the largest movement of any answer or Z, over all rows and utterances, is {placebo:g}; "
         "it must be 0.",
-        f"**Shuffled ages.** Effect with true names: {_each(true)}. With shuffled names its 95 % range must contain 0; it does not for: {inside(null)}.",
+        f"**Shuffled ages.** Effect with true names: {_each(true)}. With shuffled names its 95 % range must contain 0, and "
+        + ("it does for every row." if inside(null) == "none" else f"for {inside(null)} it does not."),
         f"**A coin for a channel.** agesup accuracy gained over a studio line: {_each(line, 1)} points. Where a coin says for each utterance which of its two "
-        f"recordings is called studio, the gain stays within ±{coin[['low', 'high']].abs().max().max():.1f} points in 95 % of the draws; that range leaves out 0 for: "
-        f"{inside(coin)}.",
+        f"recordings is called studio, the gain stays within ±{coin[['low', 'high']].abs().max().max():.1f} points in 95 % of the draws, and "
+        + ("that range holds 0 for every row." if inside(coin) == "none" else f"that range leaves out 0 for {inside(coin)}."),
         "**K of another utterance.** agesup macro F1 lost: " + "; ".join(f"{p.method}, {p.under[3:]}: {_cell(p, 1)}" for p in lost.itertuples())
         + " points. What is lost is what the heads had from the utterance's own K and cannot get from the other. With anybody's K that includes what it knows of "
         "the class. K of the same class is chosen by the true label, so it brings knowledge that no test has: a negative loss is no gain to be had.",

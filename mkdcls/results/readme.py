@@ -1,8 +1,8 @@
-"""README.md from nbs/index.ipynb: `python -m mkdcls.results.readme [--check]`.
+"""README.md and paper/results/README.md from their pages in nbs: `python -m mkdcls.results.readme [--check]`.
 
-The index is executed, so that its tables are those of the committed records, then turned to markdown: a cell marked
-`#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten from nbs/ to the top folder.
-`--check` writes nothing and fails when README.md or the outputs stored in the index are not what this gives.
+A page is executed, so that its tables are those of the committed records, then turned to markdown: a cell marked
+`#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten to start where the text will lie.
+`--check` writes nothing and fails when a text or the outputs stored in its page are not what this gives.
 """
 import argparse
 import os
@@ -17,6 +17,8 @@ from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = {"README.md": "nbs/index.ipynb", "paper/results/README.md": "nbs/all_results.ipynb"}  # text → its page
+LIMITS = {"README.md": 10_000}  # bytes: the front page is read in five minutes
 FENCE = re.compile(r"^ {0,3}(```|~~~)")
 LINK = re.compile(r"""(?P<before>\]\(\s*<?|\b(?:src|href)=["'])(?P<to>[^)\s"'>]+)""")
 
@@ -42,7 +44,7 @@ class Shown(Preprocessor):
             cell.source = "\n".join(l for l in cell.source.splitlines() if not (cell.cell_type == "code" and l.startswith("#|")))
             for out in cell.get("outputs", []):
                 if any(kind.startswith("image/") for kind in out.get("data", {})):
-                    raise ValueError(f"nbs/index.ipynb: a cell ends in a picture ({cell.source[:60]!r}); README.md cannot hold it. "
+                    raise ValueError(f"a cell ends in a picture ({cell.source[:60]!r}); markdown cannot hold it. "
                                      "Save the file under paper/ and link it from a markdown cell")
             cells.append(cell)
         nb.cells = cells
@@ -53,14 +55,15 @@ class Shown(Preprocessor):
 def relink(
     markdown: str,  # text whose relative links start in `folder`
     folder: str = "nbs",  # where the text was written, relative to the top folder
-) -> str:  # the same text with links that start in the top folder; code fences, anchors and web addresses are left alone
-    "Relative links as the top folder sees them"
+    into: str = "",  # where it will lie, likewise
+) -> str:  # the same text with links that start there; code fences, anchors and web addresses are left alone
+    "Relative links as another folder sees them"
     def fix(m):
         to = m["to"]
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*:|#|/", to): return m[0]
         path, mark, rest = re.match(r"([^#?]*)([#?]?)(.*)", to, re.S).groups()
         slash = "/" if path.endswith("/") else ""
-        return m["before"] + Path(os.path.normpath(f"{folder}/{path}")).as_posix() + slash + mark + rest
+        return m["before"] + Path(os.path.relpath(f"{folder}/{path}", into or ".")).as_posix() + slash + mark + rest
     lines, fence = [], None
     for line in markdown.splitlines():
         m = FENCE.match(line)
@@ -70,40 +73,42 @@ def relink(
     return "\n".join(lines)
 
 
-def render(nb: nbformat.NotebookNode) -> str:
-    "The notebook as README.md, from the outputs it holds"
+def render(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
+    "The notebook as markdown that will lie at `text`, from the outputs it holds"
     config = Config()
     config.NbConvertBase.display_data_priority = ["text/markdown", "text/html", "text/plain"]
     body, _ = MarkdownExporter(preprocessors=[Shown], config=config).from_notebook_node(nb)
-    note = "<!-- Written by `make readme` from nbs/index.ipynb: change it there. -->"
-    return note + "\n\n" + re.sub(r"\n{3,}", "\n\n", relink(body)).strip() + "\n"
+    note = f"<!-- Written by `make readme` from {PAGES[text]}: change it there. -->"
+    return note + "\n\n" + re.sub(r"\n{3,}", "\n\n", relink(body, into=os.path.dirname(text))).strip() + "\n"
 
 
 def execute(nb: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     "A copy of the notebook with fresh outputs"
     from nbclient import NotebookClient
-    return NotebookClient(deepcopy(nb), timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}},
+    return NotebookClient(deepcopy(nb), timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}},
                           extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    ap = argparse.ArgumentParser(prog="python -m mkdcls.results.readme", description="README.md from nbs/index.ipynb")
-    ap.add_argument("--check", action="store_true", help="write nothing; fail when README.md is not what nbs/index.ipynb gives")
-    args = ap.parse_args(argv)
-    index, readme = root / "nbs" / "index.ipynb", root / "README.md"
-    nb = nbformat.read(index, 4)
-    fresh = execute(nb, index.parent)
-    text = render(fresh)
-    if args.check:
-        stale = [f for f, kept in (("README.md", readme.read_text("utf-8") if readme.exists() else ""), ("nbs/index.ipynb", render(nb))) if kept != text]
-        if stale: print(f"{' and '.join(stale)}: not what nbs/index.ipynb gives when run now; run `make readme` and commit both", file=sys.stderr)
-        return int(bool(stale))
-    from nbdev.clean import nbdev_clean
-    nbformat.write(fresh, index)
-    nbdev_clean(str(index))
-    readme.write_text(text, "utf-8")
-    print(f"README.md: {len(text.splitlines())} lines from nbs/index.ipynb")
-    return 0
+    ap = argparse.ArgumentParser(prog="python -m mkdcls.results.readme", description="README.md and paper/results/README.md from their pages")
+    ap.add_argument("--check", action="store_true", help="write nothing; fail when a text is not what its page gives")
+    args, stale = ap.parse_args(argv), []
+    for name, source in PAGES.items():
+        page, readme = root / source, root / name
+        nb = nbformat.read(page, 4)
+        fresh = execute(nb, page.parent)
+        text = render(fresh, name)
+        if (size := len(text.encode())) > LIMITS.get(name, size): raise ValueError(f"{name} would have {size:,} bytes, more than {LIMITS[name]:,}: shorten {source}")
+        if args.check:
+            stale += [f for f, kept in ((name, readme.read_text("utf-8") if readme.exists() else ""), (source, render(nb, name))) if kept != text]
+            continue
+        from nbdev.clean import nbdev_clean
+        nbformat.write(fresh, page)
+        nbdev_clean(str(page))
+        readme.write_text(text, "utf-8")
+        print(f"{name}: {size:,} bytes from {source}")
+    if stale: print(f"{' and '.join(stale)}: not what the pages give when run now; run `make readme` and commit all of them", file=sys.stderr)
+    return int(bool(stale))
 
 
 if __name__ == "__main__": sys.exit(main())

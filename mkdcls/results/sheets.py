@@ -1,51 +1,164 @@
-"""The results sheets: which runs each one stands on. What is done with them is the notebook of the same name in nbs/results."""
+"""The list of results sheets. To add one, add an entry here and the page of the same name in nbs/results.
+
+`make help`, the command line, README.md, the page of all results and the tests read this list; pages open with `mkdcls.results.page.open_sheet`.
+"""
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING: from mkdcls.results.runner import Runner  # everything heavy is imported where it is used: the command line asks this list for names
 
-from mkdcls.ablations import chosen
-from mkdcls.results.runner import Runner
-from mkdcls.runs import Knobs, preset_of
-from mkdcls.verification.bridge import ASKED, sheet_rows
-from mkdcls.verification.systems import SHEETS as VERIFICATION
-
-SHEETS = {"table1": "Table 1", "ablations": "Ablations", "interventions": "Interventions", "attributions": "Attributions",
-          "sensitivity": "Sensitivity", "figures": "Figures", "seo_kim": "Seo & Kim", "imu_elevoc": "IMU&Elevoc"}
 SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
 
-Plan = list[tuple[Runner, list[tuple[str, int]]]]
+Jobs = list[tuple[str, int]]
+Plan = "list[tuple[Runner, Jobs]]"
 
 
-def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
-    "Runners and what each has to do for a sheet; the first runner names the results folder"
-    if sheet not in SHEETS: raise ValueError(f"no sheet {sheet!r}; choose one of {', '.join(SHEETS)}")
-    each = lambda rows, n=seeds: [(r, s) for s in range(n) for r in rows]
-    if sheet in VERIFICATION:
-        from mkdcls.results.speaker_runner import SpeakerRunner
-        v = SpeakerRunner(preset, corpus, real, device, **callbacks)
-        return [(v, each(v.preset.rows(corpus, sheet)))]
-    make = lambda **more: Runner(preset, corpus, real, device, **callbacks, **more)
-    if sheet == "table1": return [(t := make(), each(t.rows))]
-    if sheet == "figures": return [(make(), [])]
-    if sheet == "attributions":
-        from mkdcls.results.attribution_sheet import ROWS
-        return [(make(), each(ROWS))]
-    if sheet == "ablations":
-        a = make(rows=sheet_rows(preset_of(preset), corpus))
-        return [(a, [*each(a.rows, 1), *((r, s) for s in range(1, seeds) for r in chosen_rows(a))])]
-    if corpus != "standin": raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
-    if sheet == "sensitivity":
-        n = min(seeds, SPREAD_SEEDS)
-        return [(make(), each(SPREAD_ROWS, n)), *((make(knobs=Knobs(spread=f)), each(SPREAD_ROWS, n)) for f in SPREADS)]
-    from mkdcls.results.intervention_sheet import Sheet
-    sheet = Sheet(preset, corpus, real, device, **callbacks)
-    return [(sheet.runner(knobs), each(rows)) for knobs, rows in sheet.plan().items()]
+@dataclass(frozen=True)
+class Wanted:
+    "What a command asks for"
+    preset: str
+    seeds: int
+    corpus: str
+    real: str
+    device: str
+    callbacks: dict
+
+    def runner(self, **more) -> Runner:
+        from mkdcls.results.runner import Runner
+        return Runner(self.preset, self.corpus, self.real, self.device, **self.callbacks, **more)
+
+    def each(self, rows, seeds: int | None = None) -> Jobs: return [(r, s) for s in range(self.seeds if seeds is None else seeds) for r in rows]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    "One results sheet: what it asks, what it runs, how its records become tables"
+    name: str  # of its page nbs/results/<name>.ipynb and of SHEET=<name>
+    title: str
+    asks: str  # one line, for `make help` and the page of all results
+    plan: Callable[[Wanted], Plan]  # runners and what each has to do; the first runner names the results folder
+    pages: tuple[str, ...]  # the pages that define what is measured here
+    publish: Callable[[Plan, Path], object] | None = None  # finished runs → records in the folder; None: its page measures trained networks itself
+    tables: Callable[[Path], object] | None = None  # records in the folder → csv and md, without any network
+    runs: str = ""  # its records inside the folder, with the time that each run took
+    files: tuple[str, ...] = ()  # its tables inside the folder
+    figures: tuple[str, ...] = ()  # names inside <folder>/figures
+    only_standin: bool = False  # asks what only a corpus with known causes can answer
+    seeds: int = 1  # how many its committed results were planned with
+    after: str = ""  # said before it starts: what comes after the runs
+
+
+def _rows_of_table1(w: Wanted) -> Plan: return [(t := w.runner(), w.each(t.rows))]
+
+
+def _ablations(w: Wanted) -> Plan:
+    from mkdcls.runs import preset_of
+    from mkdcls.verification.bridge import sheet_rows
+    a = w.runner(rows=sheet_rows(preset_of(w.preset), w.corpus))
+    return [(a, [*w.each(a.rows, 1), *((r, s) for s in range(1, w.seeds) for r in chosen_rows(a))])]
+
+
+def _interventions(w: Wanted) -> Plan:
+    from mkdcls.results.intervention_sheet import Sheet as Asked
+    asked = Asked(w.preset, w.corpus, w.real, w.device, **w.callbacks)
+    return [(asked.runner(knobs), w.each(rows)) for knobs, rows in asked.plan().items()]
+
+
+def _attributions(w: Wanted) -> Plan:
+    from mkdcls.results.attribution_sheet import ROWS
+    return [(w.runner(), w.each(ROWS))]
+
+
+def _sensitivity(w: Wanted) -> Plan:
+    from mkdcls.runs import Knobs
+    jobs = w.each(SPREAD_ROWS, min(w.seeds, SPREAD_SEEDS))
+    return [(w.runner(), jobs), *((w.runner(knobs=Knobs(spread=f)), jobs) for f in SPREADS)]
+
+
+def _no_runs(w: Wanted) -> Plan: return [(w.runner(), [])]
+
+
+def _verification(name: str, w: Wanted) -> Plan:
+    from mkdcls.results.speaker_runner import SpeakerRunner
+    v = SpeakerRunner(w.preset, w.corpus, w.real, w.device, **w.callbacks)
+    return [(v, w.each(v.preset.rows(w.corpus, name)))]
 
 
 def chosen_rows(runner: Runner) -> list[str]:
     "Rows of the ablation sheet that get more seeds; none before the screening is done"
+    import pandas as pd
+    from mkdcls.ablations import chosen
+    from mkdcls.verification.bridge import ASKED
     f1 = {r: rec["metrics"]["agesup_f1"] for r in runner.rows if (rec := runner.record(r, 0))}
     if set(runner.rows) - set(f1): return []
     return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in ASKED for r in q.rows if {r, q.against} <= set(f1)], columns=["question", "row", "gain"]))
+
+
+def _publish(inside: str, parts: Plan, folder: Path):
+    from mkdcls.results import report
+    return report.publish(parts, Path(folder) / inside)
+
+
+def _publish_trials(name: str, parts: Plan, folder: Path):
+    from mkdcls.results import verification_sheets
+    (runner, plan), = parts
+    verification_sheets.publish(runner, name, plan, Path(folder))
+    return folder
+
+
+def _tables(module: str, *names: str) -> Callable[[Path], object]:
+    "`write` of a module, imported when it is wanted; it turns records into tables"
+    def write(folder: Path):
+        from importlib import import_module
+        return import_module(f"mkdcls.results.{module}").write(Path(folder), *names)
+    return write
+
+
+def _of_verification(name: str) -> dict:
+    return dict(plan=partial(_verification, name), publish=partial(_publish_trials, name), tables=_tables("verification_sheets", name), runs=f"{name}-runs.csv",
+                files=(f"{name}.csv", f"{name}-claims.csv", f"{name}.md"), figures=(name, f"{name}-det"), seeds=3)
+
+
+# `make help` reads name and third entry from the lines that begin with Sheet(
+SHEETS = {s.name: s for s in (
+    Sheet("table1", "Table 1", "the fourteen rows of the paper's only table",
+          plan=_rows_of_table1, pages=("12_evaluation", "13_runs"), publish=partial(_publish, ""), tables=_tables("report"), runs="runs.csv",
+          files=("table1.csv", "gains.csv", "table1.md", "table1.tex"), figures=("gains", "confusion_agesup", "confusion_agesub", "curves"), seeds=5),
+    Sheet("ablations", "Ablations", "which part of MKD and of CH makes a difference",
+          plan=_ablations, pages=("14b_ablations", "29_bridge"), publish=partial(_publish, "ablations"), tables=_tables("ablation_sheet"),
+          runs="ablations/runs.csv", files=("ablations.csv", "ablations.md"), figures=("ablations",), seeds=5),
+    Sheet("interventions", "Interventions", "one cause changed, everything else held: what do the answers do?",
+          plan=_interventions, pages=("14c_counterfactuals", "11a_intervention"), runs="interventions-runs.csv", files=("interventions.csv",),
+          figures=("effects", "rho", "label_noise", "refuters"), only_standin=True, after=" After them the networks listen, some minutes at laptop."),
+    Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
+          plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
+          figures=("attribution_examples", "attribution_measures", "attribution_groups"),
+          after=" After them the networks are asked, about 15 minutes at laptop; what is known of a row and task is kept."),
+    Sheet("sensitivity", "Sensitivity", "the primary contrast where voices of one age differ less, or more",
+          plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"), tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
+          files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3),
+    Sheet("figures", "Figures", "the paper's figures and the poster's panels",
+          plan=_no_runs, pages=("14_causal",), figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
+    Sheet("seo_kim", "Seo & Kim", "Seo & Kim 2020: ten encodings on one trunk", pages=("22_seo_kim", "28_systems"), **_of_verification("seo_kim")),
+    Sheet("imu_elevoc", "IMU&Elevoc", "IMU&Elevoc 2021: seven networks, transfer, fusion and distillation", pages=("23_imu_networks", "28_systems"),
+          **_of_verification("imu_elevoc")),
+)}
+
+
+def sheet_of(name: str) -> Sheet:
+    "A sheet by name"
+    if name not in SHEETS: raise ValueError(f"no sheet {name!r}; choose one of {', '.join(SHEETS)}")
+    return SHEETS[name]
+
+
+def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
+    "Runners and what each has to do for a sheet; the first runner names the results folder"
+    s = sheet_of(sheet)
+    if s.only_standin and corpus != "standin":
+        raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
+    return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks))

@@ -323,8 +323,10 @@ def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
 
 def in_words(claims: pd.DataFrame) -> str:
     "What the claims' intervals say, in a paragraph"
-    named = lambda part: "; ".join(c + " †" * bool(coin) for c, coin in zip(part["claim"], part["coin"])) or "none"
+    named = lambda part: "; ".join(f"*{c}*" + " †" * bool(coin) for c, coin in zip(part["claim"], part["coin"]))
     up, down = claims[claims["low"] > MARGIN], claims[claims["high"] < -MARGIN]
-    rest = claims.drop([*up.index, *down.index])
-    return (f"Saves more than {MARGIN:g} point of EER, with the whole interval: {named(up)}. Costs more than that: {named(down)}. Neither: {named(rest)}. "
-            f"{claims['n_seeds'].iloc[0]} seed(s); with fewer than five the protocol decides nothing.")
+    rest, n = len(claims) - len(up) - len(down), int(claims["n_seeds"].iloc[0])
+    told = [f"With the whole interval, {'these save' if verb == 'save' else 'these cost'} more than {MARGIN:g} point of EER: {named(part)}." if len(part)
+            else f"No contrast {verb}s more than {MARGIN:g} point of EER with its whole interval." for part, verb in ((up, "save"), (down, "cost"))]
+    return (f"{' '.join(told)} The other {rest} of {len(claims)} cannot be told apart from that margin. This is of {n} seed{'s' * (n > 1)}"
+            + ("; with fewer than five the protocol decides nothing." if n < MIN_SEEDS else "."))

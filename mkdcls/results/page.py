@@ -1,0 +1,58 @@
+"""How a results notebook begins: one call that refuses unknown parameters and says what will be run, where it goes, and what is missing."""
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+from mkdcls.results.cli import Bars, check_parameters, relative
+from mkdcls.results.report import default_folder
+from mkdcls.results.sheets import Plan, plans, sheet_of
+
+PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out")
+PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
+
+
+class Opened:
+    "A sheet as its page works with it: `parts` is its plan, `runner` the first runner of it, `folder` where everything is left"
+
+    def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str):
+        self.sheet, self.seeds, self.bars = sheet_of(name), seeds, Bars()
+        self._asked = preset, corpus, real, device
+        self.parts = self.plan(seeds)
+        self.runner, self.jobs = self.parts[0]
+        self.folder = Path(out or default_folder(self.runner.name))
+
+    def plan(self, seeds: int) -> Plan:
+        "The plan for so many seeds, of what is known now: the ablations choose their further rows by their first"
+        preset, corpus, real, device = self._asked
+        return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars)
+
+    def run(self, parts: Plan | None = None):
+        "Everything that is missing"
+        for runner, jobs in self.parts if parts is None else parts: runner.run_all(jobs)
+        self.bars.close()
+        assert not any(runner.missing(jobs) for runner, jobs in (self.parts if parts is None else parts))
+
+    def publish(self, parts: Plan | None = None):
+        "Records into the folder, then the tables made from them"
+        self.sheet.publish(self.parts if parts is None else parts, self.folder)
+        return self.sheet.tables(self.folder)
+
+    def files(self, pattern: str = "*") -> list[str]:
+        "What was left, as a reader of the project sees it"
+        return sorted(relative(f) for f in self.folder.rglob(pattern) if f.is_file() and not f.name.startswith("."))
+
+    def _repr_markdown_(self) -> str:
+        todo, every = sum(len(r.missing(j)) for r, j in self.parts), sum(len({*j, *r.missing(j)}) for r, j in self.parts)
+        told = f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every else f"**{self.sheet.title}**: {self.sheet.asks}."
+        return told if self.runner.preset.evidence else f"{told}\n\n{PLUMBING}"
+
+
+def open_sheet(
+    name: str,  # of the sheet, as in SHEET=<name>
+    names: dict,  # globals() of the page, right after its parameters: a name that nobody reads is an error there
+) -> Opened:  # shown as what will be done
+    "The first line of a results page"
+    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}  # papermill brings literals
+    check_parameters(brought, PARAMETERS)
+    return Opened(name, *(names[p] for p in PARAMETERS))
