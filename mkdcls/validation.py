@@ -207,7 +207,8 @@ def _decoded(path, start_s, end_s, told_s, seconds, rate, facts)->tuple: # wave 
         (cut,held),whole = _whole(raw, size),math.isnan(start_s) and math.isnan(end_s)
         _need(not (cut and whole), 'audio is truncated', cut); raw.seek(0)
         try: f = sf.SoundFile(source)
-        except (sf.LibsndfileError, RuntimeError, TypeError, ValueError) as e: raise _Fault('audio is truncated' if cut else 'not audio', cut or 'libsndfile does not know it') from e
+        except (sf.LibsndfileError, RuntimeError, TypeError, ValueError) as e:
+            raise _Fault('audio is truncated' if cut else 'not audio', cut or 'libsndfile does not know it') from e
         with f:
             hz,n,mp3 = f.samplerate,f.frames,f.format == 'MP3'
             _need(0 < hz <= HIGHEST and f.channels, 'not audio', f'its header says {hz:,} Hz and {f.channels} channels')

@@ -533,7 +533,7 @@ class Tree:
                         if m: outside.add(m[1])
                         continue
                     if not os.path.exists(e.path): self.faults.append((name, MISSING, f"it is a link to {_shown(target)}, where nothing is"))
-                    if not e.is_file(): continue
+                    if not os.path.isfile(e.path): continue
                 elif e.is_dir(follow_symlinks=False):
                     folders.append((name + "/", f"{where}{spelled}/", e.path))
                     continue

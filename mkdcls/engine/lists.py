@@ -56,8 +56,9 @@ def few(names, most: int = 6) -> str:
 
 def meant(name, known) -> str:
     "`; did you mean 'seed'?`, where one of the known names is near"
-    near = difflib.get_close_matches(str(name).strip().casefold()[:100], list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    folded = {k.casefold(): k for k in known}
+    near = difflib.get_close_matches(str(name).strip().casefold()[:100], list(folded), 1)
+    return f"; did you mean {folded[near[0]]!r}?" if near else ""
 
 
 # ---- bytes into text

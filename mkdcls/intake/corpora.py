@@ -300,7 +300,8 @@ def _facts(files: list[Path]) -> pd.DataFrame:
     try: facts = ds.dataset([str(f) for f in files], format="parquet").to_table().to_pandas()
     except (OSError, ValueError) as e:
         raise ValueError(f"a table of facts cannot be read ({lists.shown(e, 300)}): delete that file and run the same command; only its chunk is made anew") from e
-    if set(FACTS) <= set(facts) and np.array_equal(facts["at"], np.arange(len(facts))) and len(facts) > CHUNK * (len(files) - 1): return facts
+    if set(FACTS) <= set(facts) and np.array_equal(facts["at"], np.arange(len(facts))) and len(facts) > CHUNK * (len(files) - 1):
+        if not facts.loc[facts["row"] >= 0, list(FACTS)].isna().any(axis=None): return facts  # what a table lacks comes as nothing
     for i, f in enumerate(files):
         one = pd.read_parquet(f)
         most = CHUNK if i < len(files) - 1 else len(one)
