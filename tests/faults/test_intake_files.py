@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of kinds: one a line)
 """Archives, folders and recordings that lie, or that only look like what they are."""
 import io
 import os

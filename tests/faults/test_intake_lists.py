@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of kinds: one a line)
 """Lists, Parquet and TOML as people send them, and what a spreadsheet or a terminal would make of what we write."""
 import codecs
 import re

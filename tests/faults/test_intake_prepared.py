@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (tables of kinds: one a line)
 """Commands that write: select, validate, prepare; and prepared folders whose files are cut, swapped, changed or of another version."""
 import hashlib
 import json
