@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'ROLES', 'MANIFEST', 'REQUIRED', 'OPTIONAL', 'HIGHEST', 'OWN', 'OWN_OPTIONAL', 'NEEDED', 'NUMBERS',
            'check_manifest', 'deal', 'split_speakers', 'speaker_folds', 'read_audio', 'label_reasons',
            'finish_manifest', 'reasons', 'own_rows', 'own_corpus', 'own_template', 'open_prepared', 'check_roles',
-           'corpora_file', 'checksum']
+           'checksum', 'corpora_file']
 
 # %% ../nbs/method/02_corpora.ipynb #425ddf22
 import hashlib
@@ -436,6 +436,30 @@ def check_roles(
             "Use the same manifest, fractions and seed for both roles, or split the corpora together once and keep the column split")
     return roles
 
+# %% ../nbs/method/02_corpora.ipynb #11a3b367
+def _read_spec(file)->dict:
+    if not file.is_file(): raise FileNotFoundError(f"corpora_file: no file {file}")
+    if file.stat().st_size > 1 << 20: raise ValueError(f"corpora_file: {file.name} has more than a megabyte; it should hold a few lines of TOML")
+    try: text,encoding = lists.decoded(file.read_bytes())
+    except ValueError as e: raise ValueError(f"corpora_file: {file.name} cannot be read: {e}") from e
+    if encoding: warnings.warn(f"{file.name}: read as {encoding}; save it as UTF-8, so that nothing has to be guessed", stacklevel=3)
+    try: return tomllib.loads(text)
+    except RecursionError: raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] and [split]") from None
+    except ValueError as e: raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.shown(e, 200)}; role names with a space or + need quotation marks") from e
+
+def _check_split(split):
+    shares,seed = split.get('fractions', [1., 0., 0.]),split.get('seed', 0)
+    plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
+    if not isinstance(shares, list) or len(shares) != 3 or not all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares):
+        raise ValueError(f"corpora_file: fractions = {lists.shown(repr(shares), 60)}; expected three numbers from 0 to 1, as [0.8, 0.1, 0.1]")
+    if not plain(seed, int) or not 0 <= seed < 2**63: raise ValueError(f"corpora_file: seed = {lists.shown(repr(seed), 60)}; expected a whole number, 0 or more")
+
+def checksum(path)->str: # SHA-256 of a file, hexadecimal; the path may go through an archive
+    "Fingerprint of a file's bytes"
+    source = open_audio_source(path)
+    if isinstance(source, io.BytesIO): return hashlib.sha256(source.getbuffer()).hexdigest()
+    with open(source, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+
 # %% ../nbs/method/02_corpora.ipynb #70973ed7
 def corpora_file(
     file, # TOML with a table [roles] and optionally [split]; or a prepared folder, which then plays FCVG, LTV and the call centre, FCVE being left out
@@ -471,26 +495,3 @@ def corpora_file(
         try: out[role] = check_manifest(joined)
         except ValueError as e: raise ValueError(f"corpora_file: role {role!r}, {e}") from None
     return check_roles(out)
-
-def _read_spec(file)->dict:
-    if not file.is_file(): raise FileNotFoundError(f"corpora_file: no file {file}")
-    if file.stat().st_size > 1 << 20: raise ValueError(f"corpora_file: {file.name} has more than a megabyte; it should hold a few lines of TOML")
-    try: text,encoding = lists.decoded(file.read_bytes())
-    except ValueError as e: raise ValueError(f"corpora_file: {file.name} cannot be read: {e}") from e
-    if encoding: warnings.warn(f"{file.name}: read as {encoding}; save it as UTF-8, so that nothing has to be guessed", stacklevel=3)
-    try: return tomllib.loads(text)
-    except RecursionError: raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] and [split]") from None
-    except ValueError as e: raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.shown(e, 200)}; role names with a space or + need quotation marks") from e
-
-def _check_split(split):
-    shares,seed = split.get('fractions', [1., 0., 0.]),split.get('seed', 0)
-    plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
-    if not isinstance(shares, list) or len(shares) != 3 or not all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares):
-        raise ValueError(f"corpora_file: fractions = {lists.shown(repr(shares), 60)}; expected three numbers from 0 to 1, as [0.8, 0.1, 0.1]")
-    if not plain(seed, int) or not 0 <= seed < 2**63: raise ValueError(f"corpora_file: seed = {lists.shown(repr(seed), 60)}; expected a whole number, 0 or more")
-
-def checksum(path)->str: # SHA-256 of a file, hexadecimal; the path may go through an archive
-    "Fingerprint of a file's bytes"
-    source = open_audio_source(path)
-    if isinstance(source, io.BytesIO): return hashlib.sha256(source.getbuffer()).hexdigest()
-    with open(source, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
