@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from faults.harness import summary
+
 # Files whose tests train, render a corpus or start the command line many times: marked slow, so that `make check` leaves them out.
 SLOW = {"test_table1", "test_verification_sheets", "test_ablations", "test_engine", "test_diagrams", "test_prepare", "test_intervention", "test_interventions",
         "test_attribution", "test_equivalence", "test_notebooks", "test_speaker_features"}
@@ -11,6 +13,15 @@ SLOW = {"test_table1", "test_verification_sheets", "test_ablations", "test_engin
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in SLOW or item.path.parent.name == "faults": item.add_marker(pytest.mark.slow)
+
+
+def pytest_configure(config): config.addinivalue_line("markers", "faults(family): a kind of fault, see tests/faults/harness.py")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if lines := summary(r for part in terminalreporter.stats.values() for r in part if getattr(r, "when", "") == "teardown"):
+        terminalreporter.section("faults")
+        for line in lines: terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -34,11 +34,16 @@ from collections import OrderedDict
 from functools import lru_cache
 from unicodedata import normalize
 
+from mkdcls.engine.lists import shown
+
+MISSING = "audio missing"
 OUTSIDE, BOMB, UNREADABLE, TWINS = "path outside the corpus", "decompression bomb", "archive unreadable", "names differ in case or Unicode form"
 NESTED = 3  # archives in each other
 LARGE, RATIO = 64 << 20, 200  # a bomb is larger than the one and shrinks to less than one part in the other
 HELD = 1 << 30  # bytes of an archive that has to be held in memory
 HEADER = 1 << 20  # bytes; no header of a tar is longer
+MEMBERS = 5_000_000  # files of one archive; the largest corpus here has a third of it in all its archives
+DIRECTORY = 1 << 29  # bytes of a zip's directory
 OPEN, BUDGET, ENTRY = 64, 1 << 30, 300  # archives a process keeps open, bytes they may take together, about what one entry takes
 
 _KINDS = r"\.(?:zip|tar|tgz|tar\.gz|tar\.bz2|tar\.xz)"
@@ -47,11 +52,15 @@ _THROUGH = re.compile(rf"{_KINDS}(?=/)", re.I)
 _ODD = re.compile(r"(?:^|/)(?:\.{0,2}(?:/|$)|__MACOSX/|\._|\.DS_Store$)|^[A-Za-z]:|[\\\0]")
 _LONE = re.compile("[\ud800-\udfff]")  # bytes of a name on disk that are not UTF-8
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError, struct.error, OverflowError, NotImplementedError, UnicodeError)
+_ODDITIES = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, MemoryError)  # what the standard library lets through of headers that lie
 _UNPACK = {zipfile.ZIP_DEFLATED: lambda: zlib.decompressobj(-15), zipfile.ZIP_BZIP2: bz2.BZ2Decompressor}
 _STREAMS = {b"\x1f\x8b": lambda f: gzip.GzipFile(fileobj=f, mode="rb"), b"BZh": bz2.BZ2File, b"\xfd7zXZ\0": lzma.LZMAFile}
 _AGAIN = "download it again, or leave it out"
 _MEANT = "if it is meant to be so, unpack it by hand"
 _SEVERAL = "there are several of this name, in different Unicode forms: the first is read"
+
+
+def _brief(e) -> str: return "headers lie in each other without end" if isinstance(e, RecursionError) else shown(e, 200) or type(e).__name__
 
 
 class _Refused(ValueError):
@@ -215,7 +224,8 @@ class _Archive:
             self.zipped = head[:4] in (b"PK\3\4", b"PK\5\6") or where.lower().endswith(".zip") and not opener and head[257:262] != b"ustar"
             if self.zipped: self._zip()
             else: self._tar(opener)
-        except _BROKEN as e: raise self.trouble(f"{e or type(e).__name__}: {_AGAIN}") from e
+        except _Refused: raise
+        except (*_BROKEN, *_ODDITIES) as e: raise self.trouble(f"{_brief(e)}: {_AGAIN}") from e
         self.weight = self.source.held + ENTRY * len(self.sizes)
 
     def trouble(self, detail, name=""): return _Refused(f"{self.where}/{name}" if name else self.where, UNREADABLE, detail)
@@ -231,6 +241,7 @@ class _Archive:
             if plain is None: return self._note(name.replace("\0", "\\0"), OUTSIDE, "its name leads out of its archive: it is not read; pack it anew under a plain name")
             if not plain: return
             name = plain
+        if len(self.sizes) >= MEMBERS: raise _Refused(self.where, BOMB, f"it holds more than {MEMBERS} files: it is not read; {_MEANT}")
         if size > LARGE and size > RATIO * packed:
             return self._note(name, BOMB, f"{packed} bytes that claim to become {size}: it is not read; {_MEANT}")
         row = len(self.sizes)
@@ -242,7 +253,17 @@ class _Archive:
         elif m: pieces.append((number, size, row))
         else: self.rows[name] = row
 
+    def _directory(self):
+        "A zip's directory that is larger than any is refused before it is read; so is one that says it lies elsewhere"
+        tail = self.source.at(max(self.source.length - (1 << 16) - 98, 0), (1 << 16) + 98)
+        at = tail.rfind(b"PK\5\6")
+        if at < 0 or len(tail) < at + 22: return
+        size, big = struct.unpack_from("<I", tail, at + 12)[0], tail.rfind(b"PK\6\6", 0, at)
+        if size == 0xffffffff and big >= 0 and len(tail) >= big + 56: size = struct.unpack_from("<Q", tail, big + 40)[0]
+        if size > DIRECTORY and size <= self.source.length: raise _Refused(self.where, BOMB, f"its directory alone has {size} bytes: it is not read; {_MEANT}")
+
     def _zip(self):
+        self._directory()
         with zipfile.ZipFile(io.BufferedReader(_View(self.source), 1 << 18)) as z: entries = [e for e in z.infolist() if not e.filename.endswith(("/", "\\"))]
         for e in (min(entries, key=lambda e: e.header_offset), max(entries, key=lambda e: e.header_offset)) if entries else ():
             if e.header_offset < 0 or self.source.at(e.header_offset, 4) != b"PK\3\4":
@@ -281,11 +302,11 @@ class _Archive:
                     last, place = member, tar.offset
                 stream.seek(tar.offset)
                 if stream.read(512).strip(b"\0"): raise tarfile.ReadError(f"byte {tar.offset} should begin a file's header, and does not")
-        except _BROKEN as e: wrong = e
+        except (*_BROKEN, *_ODDITIES) as e: wrong = e
         if last and (not wrong or headers.reached >= last.offset_data + last.size): self._member(last)
         if not wrong: return
         if not self.rows and not self.archives: raise wrong
-        self._note("", UNREADABLE, f"{wrong or type(wrong).__name__}: what comes before is read; download the archive again")
+        self._note("", UNREADABLE, f"{_brief(wrong)}: what comes before is read; download the archive again")
 
     def _member(self, m):
         name = _shown(m.name)
@@ -310,8 +331,10 @@ class _Archive:
 
     def member(self, row: int, name: str) -> bytes:
         "The bytes of one row, never more than it declares"
+        if self.sizes[row] > HELD:
+            raise _Refused(f"{self.where}/{name}", BOMB, f"{self.sizes[row]} bytes would have to be held in memory: unpack the archive by hand")
         try: return self._bytes(self.offsets[row], self.packed[row], self.sizes[row], self.methods[row], self.sums[row], name)
-        except _BROKEN as e: raise self.trouble(f"{e or type(e).__name__}: {_AGAIN}", name) from e
+        except (*_BROKEN, MemoryError) as e: raise self.trouble(f"{_brief(e)}: {_AGAIN}", name) from e
 
     def _bytes(self, offset, packed, size, method, check, name):
         if self.stream:
@@ -509,7 +532,8 @@ class Tree:
                         self.faults.append((name, OUTSIDE, f"it is a link to {_shown(target)}: put the file itself here"))
                         if m: outside.add(m[1])
                         continue
-                    if not e.is_file(): continue
+                    if not os.path.exists(e.path): self.faults.append((name, MISSING, f"it is a link to {_shown(target)}, where nothing is"))
+                    if not os.path.isfile(e.path): continue
                 elif e.is_dir(follow_symlinks=False):
                     folders.append((name + "/", f"{where}{spelled}/", e.path))
                     continue

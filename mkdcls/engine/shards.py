@@ -38,7 +38,11 @@ def write_shard(path: Path, waves: list[np.ndarray]):
 
 def _open(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        with pa.memory_map(str(path)) as f: batch = pa.ipc.open_file(f).get_batch(0)
+        with pa.memory_map(str(path)) as f:
+            file = pa.ipc.open_file(f)
+            batch = file.get_batch(0)
+            if file.schema == SCHEMA: batch.validate(full=True)  # beginnings that lie would lead outside the samples
+            if file.num_record_batches != 1: raise ValueError(f"{file.num_record_batches} batches of records")
     except FileNotFoundError as e: raise FileNotFoundError(f"no shard {path}: was the folder copied whole? `mkdcls validate` lists what is missing") from e
     except (OSError, ValueError, IndexError) as e:
         if getattr(e, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO): raise

@@ -25,14 +25,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import torch
 
 from mkdcls import __version__
-from mkdcls.adapters import ADAPTERS, SAMPLE as REAL
-from mkdcls.corpora import MANIFEST, check_manifest, label_reasons, open_prepared, speaker_folds, split_speakers
+from mkdcls.adapters import ADAPTERS, SAMPLE as REAL, UNTOLD
+from mkdcls.corpora import MANIFEST, _own_places, _read_list, _with_numbers, check_manifest, label_reasons, open_prepared, speaker_folds, split_speakers
+from mkdcls.engine import lists
 from mkdcls.engine.archives import Tree, _shown
 from mkdcls.engine.codehash import module_hash
+from mkdcls.engine.owned import Owned
 from mkdcls.engine.shards import Shards, write_shard
 from mkdcls.engine.store import differences, digest, home, writable, write_table, write_text
 from mkdcls.validation import NOTES, cross_check, cross_details, inspect_audio, is_fault, report_text
@@ -41,7 +42,7 @@ CHUNK = 256  # utterances; what a stop may cost each worker
 SAMPLE = 16  # files read before the work, to tell what it will take
 SPARE = 1.1  # of the estimated room must be free
 RATE, BYTES, SECONDS = 8000, 2, (1.0, 20.0)
-CHANGED = "samples differ from the checksum"
+CHANGED, DAMAGED = "samples differ from the checksum", "prepared file is damaged"
 CODE = ("mkdcls.validation", "mkdcls.engine.archives", "mkdcls.engine.shards")  # what decides a chunk's bytes, with these libraries
 LIBRARIES = ("numpy", "pyarrow", "soundfile", "soxr")
 LISTED = ["utterance", "path", "reason", "detail"]  # how the report names a row
@@ -149,6 +150,7 @@ def _listing(name: str, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if name not in ADAPTERS: raise ValueError(f"no adapter {name!r}: choose one of {', '.join(ADAPTERS)}")
     tree = None if name == "own" else Tree(folder)
     rows = ADAPTERS[name][0](tree or folder).reset_index(drop=True)
+    told, rows.attrs = rows.attrs.get("note"), {}
     if not len(rows): raise ValueError(f"{name}: {folder} lists no utterance; is this the folder or archive of that corpus?")
     for column, default in (("start_s", np.nan), ("end_s", np.nan), ("told_s", np.nan), ("fault", ""), ("detail", "")):
         if column not in rows: rows[column] = default
@@ -156,7 +158,7 @@ def _listing(name: str, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows[seconds] = rows[seconds].apply(pd.to_numeric, errors="coerce").astype(float)
     rows["path"] = rows["path"].map(os.path.abspath)
     rows["source"] = _names(rows["path"], tree.root if tree else os.path.dirname(os.path.abspath(folder)))
-    notes = []
+    notes = [(os.path.basename(folder), os.path.basename(folder), UNTOLD, told)] if told else []
     if tree:
         rows = _told_by(tree, rows)
         notes = [(name, name, reason, detail) for name, reason, detail in tree.faults if reason in NOTES]
@@ -229,13 +231,36 @@ def _needs(rows: pd.DataFrame, workers: int) -> tuple[float, float]:
 def _claim(out: Path, state: dict):
     "The folder for these chunks and no others"
     file = writable(out) / "chunks.json"
-    if file.exists():
-        if changed := differences(json.loads(file.read_text(encoding="utf-8")), state):
-            raise ValueError(f"{out} was begun with something else ({'; '.join(changed[:4])}): choose another folder, or delete this one and begin anew")
+    if os.path.lexists(file):
+        if changed := differences(_json(file, "chunk", "source"), state):
+            raise ValueError(f"{out} was begun with something else ({lists.shown('; '.join(changed[:4]), 400)}): "
+                             "choose another folder, or delete this one and begin anew")
     elif strange := sorted(p.name for p in out.iterdir() if not p.name.endswith(".part")):
-        raise ValueError(f"{out} is not empty (it holds {', '.join(strange[:3])}): choose a folder of its own for the prepared corpus")
+        raise ValueError(f"{out} is not empty (it holds {', '.join(lists.shown(n, 60) for n in strange[:3])}): choose a folder of its own for the prepared corpus")
+    for p in (p for at in (out, out / "audio", out / "facts") if at.is_dir() for p in (at, *at.iterdir())):
+        if p != out and (p.is_symlink() or p.parent == out and p.name in ("audio", "facts") and not p.is_dir()):
+            raise ValueError(f"{lists.shown(p)} was not made by `mkdcls prepare`, it is a link or a file in the way: remove it, or choose another folder")
     write_text(file, json.dumps(state, indent=1, sort_keys=True) + "\n")
     for part in ("audio", "facts"): (out / part).mkdir(exist_ok=True)
+
+
+def _json(file: Path, *need: str) -> dict:
+    "A record of a prepared folder, with the keys that are needed"
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(said, dict): raise ValueError("it holds something else")
+        if gone := [k for k in need if k not in said]: raise ValueError(f"{gone[0]} is missing")
+    except (ValueError, RecursionError) as e:
+        raise ValueError(f"{lists.shown(file)} is not a whole record of `mkdcls prepare` ({lists.shown(e, 80)}): "
+                         "copy the folder again, or delete it and prepare the corpus anew") from e
+    return said
+
+
+def _whole(shard: Path) -> bool:
+    "Is it there, and can it be opened? A damaged one is made anew"
+    try: Shards(shard.parent).count(shard.name)
+    except (OSError, ValueError): return False
+    return True
 
 
 # ---- what the chunks say
@@ -272,9 +297,17 @@ def _manifest(kept: pd.DataFrame, seed: int, fractions: tuple, by: str) -> pd.Da
 
 
 def _facts(files: list[Path]) -> pd.DataFrame:
-    try: return ds.dataset([str(f) for f in files], format="parquet").to_table().to_pandas()
+    try: facts = ds.dataset([str(f) for f in files], format="parquet").to_table().to_pandas()
     except (OSError, ValueError) as e:
-        raise ValueError(f"a table of facts cannot be read ({e}): delete that file and run the same command; only its chunk is made anew") from e
+        raise ValueError(f"a table of facts cannot be read ({lists.shown(e, 300)}): delete that file and run the same command; only its chunk is made anew") from e
+    if set(FACTS) <= set(facts) and np.array_equal(facts["at"], np.arange(len(facts))) and len(facts) > CHUNK * (len(files) - 1):
+        if not facts.loc[facts["row"] >= 0, list(FACTS)].isna().any(axis=None): return facts  # what a table lacks comes as nothing
+    for i, f in enumerate(files):
+        one = pd.read_parquet(f)
+        most = CHUNK if i < len(files) - 1 else len(one)
+        if not set(FACTS) <= set(one) or not np.array_equal(one["at"], np.arange(CHUNK * i, CHUNK * i + most)):
+            raise ValueError(f"{lists.shown(f)} holds the facts of another chunk or version: delete that file and run the same command; only its chunk is made anew")
+    return facts
 
 
 # ---- the two things to call
@@ -303,7 +336,7 @@ def prepare_corpus(
     begins = range(0, len(todo), CHUNK)
     files = [(out / "audio" / f"{i:05d}.arrow", out / "facts" / f"{i:05d}.parquet") for i in range(len(begins))]
     read = todo[["path", "start_s", "end_s", "told_s", "bytes"]]
-    jobs = [(read[i:i + CHUNK], *f) for i, f in zip(begins, files) if not all(p.exists() for p in f)]
+    jobs = [(read[i:i + CHUNK], *f) for i, f in zip(begins, files) if not (f[1].exists() and _whole(f[0]))]
     if jobs: _decode(jobs, len(rows), len(todo), out, workers, progress, say)
     return _finish(name, rows, notes, todo, files, out, seed, fractions, by, say)
 
@@ -348,15 +381,20 @@ def _finish(name, rows, notes, todo, files, out, seed, fractions, by, say) -> Pa
 
 
 def _write_found(folder: Path, report: str, dropped: pd.DataFrame):
-    with _writing(folder / "dropped.csv"): write_text(folder / "dropped.csv", dropped.to_csv(index=False, lineterminator="\n"))
+    with _writing(folder / "dropped.csv"): write_text(folder / "dropped.csv", _dropped_csv(dropped))
     with _writing(folder / "report.md"): write_text(folder / "report.md", report)
+
+
+def _dropped_csv(dropped: pd.DataFrame) -> str:
+    "A line for each row left out; cells that a spreadsheet would run begin with an apostrophe, what a terminal obeys is escaped (`engine.lists.cell`)"
+    return dropped.fillna("").map(lists.cell).to_csv(index=False, lineterminator="\n")
 
 
 def about_prepared(folder) -> dict:
     "`corpus.json` of a prepared folder"
     file = Path(folder) / "corpus.json"
     if not file.is_file(): raise ValueError(f"{folder} is not a prepared corpus (no corpus.json): run `mkdcls prepare`; the same command finishes one that was stopped")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return _json(file, "name", "utterances", "faults")
 
 
 def _gathered(work, jobs, of, workers, progress) -> pd.DataFrame:
@@ -372,27 +410,88 @@ def _verify(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
     "Rows of one shard, with the reason where it does not hold what the manifest says"
     shards, reasons = Shards(folder), []
     for r in rows.itertuples():
-        try: reason = "" if hashlib.sha256(shards.read(r.shard, r.row)).hexdigest() == r.checksum else CHANGED
-        except FileNotFoundError: reason = "audio missing"
+        try: reason = "" if hashlib.sha256(shards.read(r.shard, int(r.row))).hexdigest() == r.checksum else CHANGED
+        except OSError: reason = "audio missing"
         except (ValueError, IndexError): reason = "audio is truncated"
         reasons.append(reason)
     return rows.assign(reason=reasons, detail=rows["shard"])
 
 
+def _prepared_rows(folder: Path) -> pd.DataFrame:
+    "The manifest of a prepared folder, as far as `_verify` needs it"
+    file = folder / "manifest.parquet"
+    if not file.is_file(): raise FileNotFoundError(f"{lists.shown(file)} is not there: copy the folder again, or run the same `mkdcls prepare` again")
+    rows = lists.read_parquet(file)
+    need = ("utterance", "speaker", "gender", "agesub", "duration", "path", "shard", "row", "checksum")
+    if gone := [c for c in need if c not in rows]:
+        raise ValueError(f"{lists.shown(file)} is no manifest of `mkdcls prepare`: columns {gone} are missing; prepare the corpus anew")
+    if not len(rows): raise ValueError(f"{lists.shown(file)} has no rows: copy the folder again, or run the same `mkdcls prepare` again")
+    shard = rows["shard"].astype(str)
+    odd = ~shard.str.fullmatch(r"\d+\.arrow") | pd.to_numeric(rows["row"], errors="coerce").isna()
+    if odd.any():
+        place = f"the shard {lists.shown(shard[odd].iloc[0], 60)!r}, row {rows['row'][odd].iloc[0]}, for {lists.few(rows['utterance'][odd], 3)}"
+        raise ValueError(f"{lists.shown(file)} names {place}: that is no place in audio/; copy the folder again, or prepare the corpus anew")
+    return rows.rename(columns={"path": "source"})
+
+
+def _beside(folder: Path, about: dict, rows: pd.DataFrame) -> pd.DataFrame:
+    "What is wrong with a prepared folder's other files, a row for each, as `_verify` gives them"
+    wrong = {}
+    if about["utterances"] != len(rows): wrong["corpus.json"] = f"it tells of {lists.shown(about['utterances'], 40)} utterances, the manifest of {len(rows):,}"
+    number = 0
+    try:
+        todo = _json(folder / "chunks.json", "chunk", "utterances")["utterances"]
+        if not isinstance(todo, int) or not 0 < todo < 10**9: raise ValueError(todo)
+        number = -(-todo // CHUNK)
+    except FileNotFoundError: wrong["chunks.json"] = "it is missing"
+    except (OSError, ValueError): wrong["chunks.json"] = "it is not a whole record"
+    names = [f"{i:05d}" for i in range(number)]
+    shards = Shards(folder / "audio")
+    for part, suffix in (("audio", ".arrow"), ("facts", ".parquet")):
+        there = {p.name for p in (folder / part).iterdir()} if (folder / part).is_dir() else set()
+        gone = [n for n in names if n + suffix not in there] if part == "facts" else []
+        for n in gone: wrong[f"facts/{n}.parquet"] = "it is missing"
+        if number:
+            for n in sorted(there - {n + suffix for n in names}):
+                if not n.endswith(".part"): wrong[f"{part}/{n}"] = "it is no file of this corpus"
+    sums = {(s, int(r)): c for s, r, c in zip(rows["shard"], rows["row"], rows["checksum"])}
+    for i, n in enumerate(names):
+        if f"facts/{n}.parquet" not in wrong and (why := _wrong_facts(folder / "facts" / f"{n}.parquet", i, sums, shards)): wrong[f"facts/{n}.parquet"] = why
+    return pd.DataFrame([dict(utterance=n, source=n, reason=DAMAGED, detail=why) for n, why in wrong.items()], columns=["utterance", "source", "reason", "detail"])
+
+
+def _wrong_facts(file: Path, i: int, sums: dict, shards: Shards) -> str:
+    "Why a table of facts does not belong to its shard and to the manifest, '' where it does"
+    try: facts = lists.read_parquet(file)
+    except (OSError, ValueError) as e: return lists.shown(getattr(e, "strerror", None) or "it is not a whole Parquet file", 120)
+    if gone := sorted(set(FACTS) - set(facts)): return f"columns {gone} are missing"
+    if len(facts) > CHUNK or not np.array_equal(facts["at"], np.arange(CHUNK * i, CHUNK * i + len(facts))): return "it holds the facts of another chunk"
+    held = facts[facts["row"] >= 0]
+    if [1 for r, c in zip(held["row"], held["sha256"]) if sums.get((file.stem + ".arrow", int(r)), c) != c]: return "its checksums are not the manifest's"
+    try: n = shards.count(file.stem + ".arrow")
+    except (OSError, ValueError): return ""  # told for each utterance
+    return "" if n == len(held) else f"it tells of {len(held)} utterances, its shard holds {n}"
+
+
 def _facts_of(rows: pd.DataFrame) -> pd.DataFrame: return _inspect(rows)[1]
 
 
-def _to_validate(path: Path) -> pd.DataFrame:
-    "Rows of a manifest or of a list of one's own, as `_listing` gives them"
-    if path.suffix not in (".parquet", ".csv"): raise ValueError(f"{path.name} is no .csv or .parquet: give a prepared folder, a manifest or a list of your own")
-    columns = pq.read_schema(path).names if path.suffix == ".parquet" else pd.read_csv(path, nrows=0).columns
-    if "speaker_id" in columns: return _listing("own", path)[0]
-    m = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+def _to_validate(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    "Rows of a manifest or of a list of one's own, and notes on the whole, as `_listing` gives them"
+    if path.suffix.lower() not in (".parquet", ".csv"): raise ValueError(f"{path.name} is no .csv or .parquet: give a prepared folder, a manifest or a list of your own")
+    m = _read_list(path)
+    if "speaker_id" in m: return _listing("own", path)
+    told = m.attrs.pop("note", None)
+    notes = pd.DataFrame([(path.name, path.name, UNTOLD, told)] if told else [], columns=LISTED)
+    if path.suffix.lower() == ".csv":
+        if gone := [c for c in ("utterance", "speaker") if c not in m]: raise ValueError(f"{path.name}: columns {gone} are missing; has {lists.few(m.columns, 20)}")
+        m = _with_numbers(m, path.name)
     check_manifest(m, split="split" in m)
     if "path" not in m: raise ValueError(f"{path.name} has no column path, so there is no audio to open")
-    at = m["path"].map(lambda p: os.path.abspath(path.parent / p))
-    return m.assign(path=at, source=_names(at, os.path.abspath(path.parent)), told_s=m["duration"], reason="", detail="",
-                    **{c: m[c] if c in m else np.nan for c in ("start_s", "end_s")})
+    at, base = _own_places(m.assign(path=lists.words(m["path"])), path), os.path.abspath(path.parent)
+    fault = at["fault"] if "fault" in at else ""
+    return m.assign(path=at["path"], source=_names(at["path"], base), told_s=m["duration"], reason=fault, detail=at["detail"] if "fault" in at else "",
+                    **{c: m[c] if c in m else np.nan for c in ("start_s", "end_s")}), notes
 
 
 def validate_manifest(
@@ -402,22 +501,30 @@ def validate_manifest(
     progress=lambda what, done, of: None,  # called often
 ) -> tuple[str, int]:  # the report, and 0 where all is well, 1 where a fault was found
     "Open every file that is listed; prepared audio against its checksums"
-    path, out = Path(path), out and writable(Path(out))
+    path, found_in = Path(path), Owned(out, "mkdcls validate", empty=False) if out else None
     if path.name == "manifest.parquet" and (path.parent / "corpus.json").exists(): path = path.parent
     if path.is_dir():
-        corpus, rows = about_prepared(path)["name"], pd.read_parquet(path / "manifest.parquet").rename(columns={"path": "source"})
-        found = _gathered(_verify, [(path / "audio", r) for _, r in rows.groupby("shard")], len(rows), workers, progress)
+        about, rows = about_prepared(path), _prepared_rows(path)
+        corpus = str(about["name"])
+        found = pd.concat([_gathered(_verify, [(path / "audio", r) for _, r in rows.groupby("shard")], len(rows), workers, progress), _beside(path, about, rows)])
+        rows = found
         bad = found["reason"] != ""
         kept, dropped, notes = found[~bad], _listed(found[bad]), pd.DataFrame(columns=LISTED)
     elif path.is_file():
-        rows = _to_validate(path)
+        rows, notes = _to_validate(path)
         corpus, todo = " + ".join(sorted(rows["corpus"].unique())), rows[rows["reason"] == ""].reset_index(drop=True)
         read = todo[["path", "start_s", "end_s", "told_s"]]
-        facts = _gathered(_facts_of, [(read[i:i + CHUNK],) for i in range(0, len(todo), CHUNK)], len(todo), workers, progress)
-        kept, dropped, notes = _judged(rows, pd.DataFrame(columns=LISTED), todo, facts)
+        if len(todo): facts = _gathered(_facts_of, [(read[i:i + CHUNK],) for i in range(0, len(todo), CHUNK)], len(todo), workers, progress)
+        else: facts = pd.DataFrame(columns=list(FACTS)).astype(FACTS)
+        kept, dropped, notes = _judged(rows, notes, todo, facts)
     else: raise FileNotFoundError(f"no file or folder {path}: give a prepared folder, a manifest (.parquet) or a list (.csv, .parquet)")
     report = report_text(corpus, len(rows), kept, dropped, notes)
-    if out: _write_found(out, report, dropped)
+    if found_in:
+        found_in.save()
+        try:
+            for name, text in (("dropped.csv", _dropped_csv(dropped)), ("report.md", report)):
+                with _writing(found_in.folder / name): found_in.write(name, text.encode())
+        finally: found_in.save()
     else: report = report.replace("is in `dropped.csv`", "is written to `dropped.csv` with --out <folder>")
     return report, int(_faults(dropped) > 0)
 

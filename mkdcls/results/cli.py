@@ -158,15 +158,16 @@ def template(a):
 def select(a) -> int:
     "The recordings behind the committed results on real speech, from the public downloads"
     from mkdcls.adapters import rebuild_selection
-    from mkdcls.engine.store import ROOT, writable
+    from mkdcls.engine.lists import shown
+    from mkdcls.engine.store import ROOT
     selection = Path(a.selection or ROOT / "paper" / "selection" / "real.csv")
     if not selection.is_file(): raise FileNotFoundError(f"no selection list {selection}: give the list of a checkout, paper/selection/real.csv, with --selection")
-    wrong = rebuild_selection(selection, a.common_voice, a.accent_archive, writable(Path(a.out)))
+    wrong = rebuild_selection(selection, a.common_voice, a.accent_archive, Path(a.out))
     gone = wrong[wrong["problem"] != RECUT]
     print(f"Written to {a.out}; for the real columns: make table1 CORPUS=real REAL={a.out}")
     if recut := len(wrong) - len(gone):
         print(f"{recut:,} pieces of the Speech Accent Archive were cut anew and are not equal bit for bit: compare scores, do not expect the same.")
-    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.to_string(index=False)}")
+    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.map(shown).to_string(index=False)}")
     return int(len(gone) > 0)
 
 
