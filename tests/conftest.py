@@ -3,6 +3,17 @@ import sys
 
 import pytest
 
+from faults.harness import summary
+
+
+def pytest_configure(config): config.addinivalue_line("markers", "faults(family): a kind of fault, see tests/faults/harness.py")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if lines := summary(r for part in terminalreporter.stats.values() for r in part if getattr(r, "when", "") == "teardown"):
+        terminalreporter.section("faults")
+        for line in lines: terminalreporter.write_line(line)
+
 
 @pytest.fixture(autouse=True)
 def no_lazy_modules():
