@@ -39,13 +39,13 @@ def leave_with_parent():
     if os.name == "posix" and os.getppid() != parent_process().pid: os._exit(1)
 
 
-def _begin(packed: bytes):
+def _begin(packed: bytes, inherited: tuple):
     "First of all the watch over the parent, then what may take its time: imports, the caller's own beginning"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     leave_with_parent()
     try:
         begin, args = pickle.loads(packed)
-        if begin is not None: begin(*args)
+        if begin is not None: begin(*args, *inherited)
     except Exception as e: _mine["failed"] = e
 
 
@@ -83,15 +83,15 @@ def _beginning(script: bool):
 class Pool:
     """Worker processes, in a `with` block: whatever exception leaves it ends them at once.
 
-    `begin(*args)` is called in each worker before its first job; what it raises is what every job raises.
+    `begin(*args, *inherited)` is called in each worker before its first job; what it raises is what every job raises. Queues are `inherited`.
     """
 
-    def __init__(self, workers: int, begin=None, args: tuple = ()):
+    def __init__(self, workers: int, begin=None, args: tuple = (), inherited: tuple = ()):
         if getattr(current_process(), "_inheriting", False):  # a worker that runs an unguarded script again
             os._exit(1)  # the first one says why
         packed = pickle.dumps((begin, args))
         self._script, self._known = b"__main__" in packed, None
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(packed,))
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(packed, inherited))
 
     def submit(self, work, *args) -> Future:
         "`work(*args)` in a worker, soon"

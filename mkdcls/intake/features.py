@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -82,10 +81,11 @@ def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, worker
 
     With copies, a chunk holds its rows once plain and then once for each copy; the copies follow all plain rows.
     """
-    folder = writable(folder)
-    if (found := _sound(folder, len(manifest) * (copies + 1), say)) is not None: return found
+    folder, rows = writable(folder), None if manifest is None else len(manifest) * (copies + 1)
+    if (found := _sound(folder, rows, say)) is not None: return found
+    if not rows: raise ValueError(f"no utterances to make the features in {folder} of: give a manifest with rows")
     with lock(folder / "lock", f"{folder.name} (features)", say):
-        if (found := _sound(folder, len(manifest) * (copies + 1), say)) is not None: return found
+        if (found := _sound(folder, rows, say)) is not None: return found
         order = np.argsort(manifest["duration"].to_numpy(), kind="stable")
         chunks = [order[i:i + CHUNK] for i in range(0, len(order), CHUNK)]
         files = [folder / f"{i:05d}.npz" for i in range(len(chunks))]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from mkdcls.ablations import chosen
-from mkdcls.results.runner import Runner
+from mkdcls.results.runner import SEEDS, Runner, count
 from mkdcls.runs import Knobs, preset_of
 from mkdcls.verification.bridge import ASKED, sheet_rows
 from mkdcls.verification.systems import SHEETS as VERIFICATION
@@ -21,6 +21,7 @@ Plan = list[tuple[Runner, list[tuple[str, int]]]]
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     if sheet not in SHEETS: raise ValueError(f"no sheet {sheet!r}; choose one of {', '.join(SHEETS)}")
+    seeds = count(seeds, "SEEDS", SEEDS)
     each = lambda rows, n=seeds: [(r, s) for s in range(n) for r in rows]
     if sheet in VERIFICATION:
         from mkdcls.results.speaker_runner import SpeakerRunner
