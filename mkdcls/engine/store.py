@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import time
@@ -84,7 +85,7 @@ def whole(path: Path):
     except BaseException as e:
         try: part.unlink(missing_ok=True)
         except OSError: pass
-        no = getattr(e, "errno", None) or next((n for n in FULL if f"os error {n}" in str(e)), None)
+        no = getattr(e, "errno", None) or (int(m[1]) if (m := re.search(r"os error (\d+)", str(e))) else None)
         if not isinstance(e, OSError) and no is None: raise
         told = OSError(f"cannot write {path} ({os.strerror(no) if no else e}): " + ("make room" if no in FULL else "mend the disk, the folder or its permissions")
                        + "; what was finished is kept, and the same command goes on")
@@ -105,7 +106,8 @@ def write_table(path: Path, table: pd.DataFrame):
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]):
     "A safetensors file, all or nothing; numbers only"
     if wrong := [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
-        raise FloatingPointError(f"{wrong[0]} is not finite after training, so {Path(path).name} is not written: lower the learning rate, or look for NaN in the features")
+        raise FloatingPointError(f"{wrong[0]} is not finite after training, so {Path(path).name} is not written: lower the learning rate, or look for NaN in "
+                                 "the features")
     with whole(path) as part: save_file(tensors, part)
 
 
@@ -220,12 +222,15 @@ def provenance(device: torch.device, commit: str) -> dict:
 def _again(path: Path) -> str: return f"delete its folder, {path.parent.name}, and run again"
 
 
+def _sum(record: dict, sums: dict) -> str: return digest([record, {k: v for k, v in sums.items() if k != "record.json"}])
+
+
 def _read_record(path: Path) -> dict:
     try: record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole record ({e}): {_again(path)}") from e
     if not isinstance(record, dict): raise ValueError(f"{path} is not a whole record (it holds no object): {_again(path)}")
     sums = record.pop("sums", None)
-    if sums is not None and (not isinstance(sums, dict) or sums.get("record.json") != digest(record)):
+    if sums is not None and (not isinstance(sums, dict) or sums.get("record.json") != _sum(record, sums)):
         raise ValueError(f"{path} was changed after it was written: {_again(path)}")
     return record | dict(sums=sums)
 
@@ -266,7 +271,7 @@ class RunStore:
         "A finished run's answers"
         path = self.at(row, seed, key) / "predictions.parquet"
         try: table = pd.read_parquet(path) if path.is_file() else None
-        except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole Parquet file ({e}): {_again(path)}") from e
+        except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole Parquet file ({' '.join(str(e).split())}): {_again(path)}") from e
         if table is None: raise FileNotFoundError(f"{path} is not there, or no file: {_again(path)}")
         self.sound(row, seed, key, path.name)
         numbers = table.select_dtypes("floating")
@@ -288,7 +293,8 @@ class RunStore:
         write_table(folder / "predictions.parquet", predictions)
         record = json.loads(json.dumps(plain(record)))
         files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".parquet"))
-        record["sums"] = {p.name: file_digest(p) for p in files} | {"record.json": digest(record)}
+        sums = {p.name: file_digest(p) for p in files}
+        record["sums"] = sums | {"record.json": _sum(record, sums)}
         write_text(folder / "record.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
         for p in (folder / "checkpoint.pt", *folder.glob("*.part")): p.unlink(missing_ok=True)
 

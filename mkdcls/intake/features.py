@@ -180,7 +180,7 @@ def _open(folder: Path, rows: int | None = None, say=print) -> Features:
     try:
         with np.load(folder / "index.npz", allow_pickle=False) as z:
             starts, n_frames, width = z["starts"], z["n_frames"], int(z["width"])
-            told = (str(z["values"]), str(z["mark"])) if "mark" in z else None
+            told = None if set(z.files) == {"starts", "n_frames", "width"} else (str(z["values"]), str(z["mark"]))
         if rows is not None and len(n_frames) != rows: raise ValueError(f"{len(n_frames)} utterances, {rows} were asked for")
         if starts.dtype != np.int64 or n_frames.dtype != np.int64 or not len(starts) == len(n_frames) > 0 or n_frames.min() < 1:
             raise ValueError("the index is not one of features")

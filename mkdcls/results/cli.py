@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError", "FileExistsError", "IsADirectoryError", "BadCheckpoint"}  # told in one line, wherever they happen
+MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError", "FileExistsError", "IsADirectoryError",
+            "BadCheckpoint"}  # told in one line, wherever they happen
 RECUT = "not equal bit for bit"  # of adapters.rebuild_selection: there, but cut by another decoder
 ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
 

@@ -123,12 +123,14 @@ class Runner:
         "An error that tells why there is no such run"
         if self.store.record(row, seed, key) is not None: return
         others = self.store.others(row, seed, key)
-        why = f"another run of it is there, from before this changed: {'; '.join(differences(others[0].get('identity', {}), ident)[:3])}" if others else "it has not been run"
-        raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): run it first, {type(self).__name__}.run({row!r}, {seed})")
+        changed = "; ".join(differences(others[0].get("identity", {}), ident)[:3]) if others else ""
+        why = f"another run of it is there, from before this changed: {changed}" if others else "it has not been run"
+        raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): run it first, "
+                                f"{type(self).__name__}.run({row!r}, {seed})")
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
         "The trained encoder of a finished row, as a teacher"
-        net = build(self.rows[row], seed).student
+        net = build(self.rows[row], seed := seed_of(seed)).student
         fill(net, self.weights(row, seed, prefix="student."), self._file(row, seed, "model.safetensors"))
         return net.to(self.device)
 

@@ -75,8 +75,8 @@ class SpeakerRunner(Runner):
         if (at := (role, front, copies, seed)) not in self._corpora:
             m, mark = self.lists(row, seed).manifest, self.fingerprint(role, seed)
             parts = [(m[m["split"] == p].reset_index(drop=True), p, c) for p, c in (("train", copies), ("test", 0))]
-            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, **self.treatment,
-                                                          progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}"), say=self.say), self.device) for part, p, c in parts]}
+            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, say=self.say, **self.treatment,
+                                                          progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}")), self.device) for part, p, c in parts]}
         return self._corpora[at]
 
     def embeddings(self, row: str, seed: int) -> dict[str, torch.Tensor]:

@@ -156,8 +156,8 @@ class Fault:
         home, scratch = [Path(os.path.realpath(a)) for a in self.allowed], Path(os.path.realpath(tempfile.gettempdir()))
         bad = []
         for p in paths:
-            if any(p == a or a in p.parents for a in (*home, *passing)) or "__pycache__" in p.parts or ".cache" in p.parts: continue
-            if scratch in p.parents and re.match(r"tmp|torch|pymp|matplotlib|ipython", p.relative_to(scratch).parts[0]): continue  # what libraries put there, and take away
+            if any(p == a or a in p.parents for a in (*home, *passing)) or {"__pycache__", ".cache", ".config"} & {*p.parts}: continue
+            if scratch in p.parents and re.match(r"tmp|torch|pymp|matplotlib|ipython", p.relative_to(scratch).parts[0]): continue  # of libraries
             bad.append(str(p))
         if bad:
             self.outcome = "outside"
@@ -255,6 +255,7 @@ def summary(reports) -> list[str]:
         if outcome in row: row[outcome] += 1
         else: row["other"] = row.get("other", 0) + 1
     if not counts: return []
-    line = lambda name, c: f"{name}: {sum(c.values())} kinds: " + ", ".join(f"{c[k]} {w}" for k, w in PLURAL.items()) + (f", {c['other']} not judged" if c.get("other") else "")
+    def line(name, c):
+        return f"{name}: {sum(c.values())} kinds: " + ", ".join(f"{c[k]} {w}" for k, w in PLURAL.items()) + f", {c.get('other')} not judged" * bool(c.get("other"))
     total = {k: sum(c.get(k, 0) for c in counts.values()) for k in (*PLURAL, "other")}
     return [*(line(f"  {f}", counts[f]) for f in sorted(counts)), line("faults", total)]
