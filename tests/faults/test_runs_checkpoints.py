@@ -94,12 +94,12 @@ def without(name): return lambda s: s.pop(name)
 def put(**more): return lambda s: s.update(more)
 
 
-STATES = {"of another run": put(key="other"), "without a key": without("key"), **{f"without {n}": without(n) for n in ("model", "optimiser", "curves", "at", "
-        sums", "seconds")},
-          "a step beyond its epoch": put(at=(2, 4)), "far beyond its epoch": put(at=(2, 99)), "beyond the last epoch": put(at=(9, 0)), "
-          a step after the end": put(at=(3, 1)),
-          "done already": put(at=(3, 0)), "an epoch ahead": put(at=(2, 0)), "an epoch back": put(at=(1, 2)), "epoch 0": put(at=(0, 0)), "
-          a negative step": put(at=(2, -1)),
+STATES = {"of another run": put(key="other"), "without a key": without("key"), **{f"without {n}": without(n) for n in ("model", "optimiser", "curves", "at",
+        "sums", "seconds")},
+          "a step beyond its epoch": put(at=(2, 4)), "far beyond its epoch": put(at=(2, 99)), "beyond the last epoch": put(at=(9, 0)),
+          "a step after the end": put(at=(3, 1)),
+          "done already": put(at=(3, 0)), "an epoch ahead": put(at=(2, 0)), "an epoch back": put(at=(1, 2)), "epoch 0": put(at=(0, 0)),
+          "a negative step": put(at=(2, -1)),
           "text for a position": put(at="end"), "half a position": put(at=(2,)), "a broken position": put(at=(2., 1.5)), "none for a position": put(at=None),
           "no curves": put(curves=[]), "curves of two epochs": lambda s: s["curves"].append(dict(s["curves"][0], epoch=2)), "no sums": put(sums={}),
           "sums that are no numbers": lambda s: s["sums"].update(total=torch.tensor(float("nan"))),

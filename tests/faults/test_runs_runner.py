@@ -66,10 +66,10 @@ def index(folder, **changes):
 
 
 INDEXES = {"beyond the file": dict(starts=lambda z: z["starts"] + 5), "two utterances exchanged": dict(starts=lambda z: z["starts"][::-1]),
-           "lengths exchanged": dict(n_frames=lambda z: z["n_frames"][::-1]), "another width": dict(width=lambda z: 40), "
-           no utterances": dict(starts=lambda z: z["starts"][:0]),
-           "floats": dict(starts=lambda z: z["starts"] * 1.), "negative": dict(starts=lambda z: -z["starts"]), "
-           another digest": dict(values=lambda z: np.array("0" * 32)),
+           "lengths exchanged": dict(n_frames=lambda z: z["n_frames"][::-1]), "another width": dict(width=lambda z: 40),
+           "no utterances": dict(starts=lambda z: z["starts"][:0]),
+           "floats": dict(starts=lambda z: z["starts"] * 1.), "negative": dict(starts=lambda z: -z["starts"]),
+           "another digest": dict(values=lambda z: np.array("0" * 32)),
            "another mark": dict(mark=lambda z: np.array("0" * 32))}
 
 
@@ -244,8 +244,8 @@ def test_a_relative_corpus_is_the_same_corpus(fault, tmp_path, monkeypatch):
     fault.survives(lambda: Runner("smoke", "c.toml").name, same_as=Runner("smoke", str(tmp_path / "c.toml")).name)
 
 
-PATCHES = {"a loss": ("mkdcls.objective", "asymmetric_loss", lambda *a, **k: 0), "a loss where it is defined": ("mkdcls.asymmetric", "
-        asymmetric_loss", lambda *a, **k: 0),
+PATCHES = {"a loss": ("mkdcls.objective", "asymmetric_loss", lambda *a, **k: 0), "a loss where it is defined": ("mkdcls.asymmetric",
+        "asymmetric_loss", lambda *a, **k: 0),
            "the step": ("mkdcls.training", "forward_loss", print), "a constant": ("mkdcls.labels", "PARENT", (0, 0, 0, 1, 2)),
            "a class more": ("mkdcls.labels", "TASKS", dict(gender=2, agesup=3, agesub=5, accent=4)), "a model": ("mkdcls.model", "MultiTaskModel", torch.nn.Linear)}
 
@@ -269,18 +269,18 @@ def test_a_method_that_was_replaced(fault, kind, smoke, monkeypatch):
 
 # ---- commands
 
-COMMANDS = {"seeds 0": (["--seeds", "0"], "SEEDS=0: at least 1"), "seeds -1": (["--seeds", "-1"], "SEEDS=-1: at least 1"), "a million seeds": (["--seeds", "
-        1000000"], "at most 100"),
-            "seeds two": (["--seeds", "two"], "invalid int value: 'two'"), "seeds empty": (["--seeds", ""], "invalid int"), "workers 0": (["--workers", "0"], "
-            WORKERS=0: at least 1"),
+COMMANDS = {"seeds 0": (["--seeds", "0"], "SEEDS=0: at least 1"), "seeds -1": (["--seeds", "-1"], "SEEDS=-1: at least 1"), "a million seeds": (["--seeds",
+        "1000000"], "at most 100"),
+            "seeds two": (["--seeds", "two"], "invalid int value: 'two'"), "seeds empty": (["--seeds", ""], "invalid int"), "workers 0": (["--workers", "0"],
+            "WORKERS=0: at least 1"),
             "workers many": (["--workers", "many"], "not a whole number"), "preset": (["--preset", "desk"], "no preset 'desk'; choose"),
             "device": (["--preset", "smoke", "--device", "abacus"], "choose auto, cpu or cuda"), "an option too many": (["--colour", "red"], "unrecognized arguments"),
-            "no such corpus": (["--preset", "smoke", "--corpus", "nowhere.toml"], "there is no such file"), "out with NUL": (["--preset", "smoke", "--out", "
-            a\0b"], "OUT=.*NUL"),
-            "corpus with NUL": (["--preset", "smoke", "--corpus", "a\0b"], "CORPUS=.*NUL"), "real with NUL": (["--preset", "smoke", "--corpus", "real", "--real", "
-            a\0b"], "REAL=.*NUL"),
-            "real without a folder": (["--preset", "smoke", "--corpus", "real"], "REAL=<folder"), "out of nobody": (["--preset", "smoke", "--out", "
-            ~nobody-here/x"], "leads to no folder")}
+            "no such corpus": (["--preset", "smoke", "--corpus", "nowhere.toml"], "there is no such file"), "out with NUL": (["--preset", "smoke", "--out",
+            "a\0b"], "OUT=.*NUL"),
+            "corpus with NUL": (["--preset", "smoke", "--corpus", "a\0b"], "CORPUS=.*NUL"), "real with NUL": (["--preset", "smoke", "--corpus", "real", "--real",
+            "a\0b"], "REAL=.*NUL"),
+            "real without a folder": (["--preset", "smoke", "--corpus", "real"], "REAL=<folder"), "out of nobody": (["--preset", "smoke", "--out",
+            "~nobody-here/x"], "leads to no folder")}
 
 
 @kinds("commands", {f"{c[0]}, {n}": (c, *v) for c in (["table1"], ["table", "--sheet", "seo_kim"]) for n, v in COMMANDS.items()})
@@ -322,8 +322,8 @@ def test_a_kernel_that_is_killed(fault, tmp_path):
     "As for want of memory"
     import nbformat
     from mkdcls.results.cli import run_notebook
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("seeds = 1", metadata=dict(tags=["parameters"])), nbformat.v4.new_code
-            _cell("import os; os.kill(os.getpid(), 9)")])
+    cells = [nbformat.v4.new_code_cell("seeds = 1", metadata=dict(tags=["parameters"])), nbformat.v4.new_code_cell("import os; os.kill(os.getpid(), 9)")]
+    nb = nbformat.v4.new_notebook(cells=cells)
     nb.metadata["kernelspec"] = dict(name="python3", display_name="Python 3", language="python")
     nbformat.write(nb, tmp_path / "n.ipynb")
     fault.refuses(lambda: run_notebook(tmp_path / "n.ipynb", tmp_path / "out.ipynb", dict(seeds=2)), "ended from outside", "WORKERS=1", limit=90)
