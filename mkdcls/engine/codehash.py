@@ -10,8 +10,10 @@ import ast
 import hashlib
 import inspect
 import json
+import sys
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
 
 PACKAGE = Path(__file__).resolve().parent.parent
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
@@ -109,3 +111,61 @@ def code_hashes(*modules: str) -> dict[str, str]:
 def source_hash(thing) -> str:
     "What stands for a function or class in an identity: `source_now`, or the recorded hash that it is equivalent to"
     return _recorded(f"{thing.__module__}.{thing.__qualname__}", source_now(thing))
+
+
+# ---- is what is loaded what the files define?
+
+_fresh = {}  # module → (time of change of its file, its names as a fresh run of the file defines them)
+
+
+def _defined(module: str) -> dict:
+    path = Path(sys.modules[module].__file__)
+    at = path.stat().st_mtime_ns, path.stat().st_size
+    if _fresh.get(module, (None,))[0] != at:
+        new = ModuleType(module)
+        new.__dict__.update(__file__=str(path), __package__=sys.modules[module].__package__)
+        exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), new.__dict__)
+        _fresh[module] = at, {k: v for k, v in new.__dict__.items() if not k.startswith("__")}
+    return _fresh[module][1]
+
+
+def _code(c: CodeType) -> tuple:
+    "What a code object does, wherever its lines stand"
+    return (c.co_code, c.co_names, c.co_varnames, c.co_freevars, c.co_cellvars, c.co_argcount, c.co_kwonlyargcount,
+            tuple(_code(k) if isinstance(k, CodeType) else (type(k).__name__, repr(k)) for k in c.co_consts))
+
+
+def _equal(a, b, module: str, depth: int = 0) -> bool:
+    "Do two definitions say the same? Code by what it does, data by value; what comes from elsewhere must be the same thing"
+    if a is b or depth > 6: return True
+    if type(a).__name__ != type(b).__name__: return False
+    if isinstance(a, FunctionType):
+        if a.__module__ != b.__module__: return False
+        return _code(a.__code__) == _code(b.__code__) and all(_equal(x, y, module, depth + 1) for n in ("__defaults__", "__kwdefaults__", "__wrapped__")
+                                                            if (x := getattr(a, n, None)) is not None or getattr(b, n, None) is not None
+                                                            for y in [getattr(b, n, None)])
+    if isinstance(a, staticmethod | classmethod): return _equal(a.__func__, b.__func__, module, depth + 1)
+    if isinstance(a, property): return all(_equal(getattr(a, n), getattr(b, n), module, depth + 1) for n in ("fget", "fset", "fdel"))
+    if isinstance(a, type):
+        if a.__module__ != module or b.__module__ != module: return False
+        own = {k: v for k, v in vars(b).items() if isinstance(v, FunctionType | staticmethod | classmethod | property | int | float | str | tuple) and k != "__module__"
+               and k not in ("__doc__", "__firstlineno__", "__static_attributes__")}
+        more = [k for k, v in vars(a).items() if isinstance(v, FunctionType) and k not in vars(b)]
+        return not more and all(k in vars(a) and _equal(vars(a)[k], v, module, depth + 1) for k, v in own.items())
+    if isinstance(a, dict): return list(a) == list(b) and all(_equal(a[k], b[k], module, depth + 1) for k in a)
+    if isinstance(a, tuple | list): return len(a) == len(b) and all(_equal(x, y, module, depth + 1) for x, y in zip(a, b))
+    if isinstance(a, bool | int | float | complex | str | bytes | set | frozenset | None): return a == b or (a != a and b != b)
+    return True  # arrays, handles, instances: made anew each time
+
+
+def unchanged(*modules: str) -> str:
+    """The first name in these modules, as loaded, that is not what their files define; empty where there is none.
+
+    A key is made from files. A function put in another's place, a class added to a table, or a file edited after it was imported would otherwise give a
+    run the key of code that did not make it.
+    """
+    for module in modules:
+        if (live := sys.modules.get(module)) is None or not getattr(live, "__file__", None): continue
+        for name, want in _defined(module).items():
+            if name not in vars(live) or not _equal(vars(live)[name], want, module): return f"{module}.{name}"
+    return ""

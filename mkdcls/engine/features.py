@@ -21,6 +21,8 @@ class Features:
     def __post_init__(self):
         if len(self.starts) != len(self.n_frames): raise ValueError(f"{len(self.starts)} starts, {len(self.n_frames)} lengths: they must agree")
         if len(self.n_frames) and int(self.n_frames.min()) < 1: raise ValueError(f"utterance {int(self.n_frames.argmin())} has no frames: drop it before caching")
+        if len(self.starts) and (int(self.starts.min()) < 0 or int((self.starts + self.n_frames).max()) > len(self.values)):
+            raise ValueError(f"the index of {len(self.starts)} utterances leads outside the {len(self.values)} frames that are there")
 
     def __len__(self) -> int: return len(self.n_frames)
 

@@ -12,20 +12,14 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
-import torch
 
 from mkdcls import __version__
 from mkdcls.adapters import ADAPTERS, SAMPLE as REAL, UNTOLD
@@ -34,6 +28,7 @@ from mkdcls.engine import lists
 from mkdcls.engine.archives import Tree, _shown
 from mkdcls.engine.codehash import module_hash
 from mkdcls.engine.owned import Owned
+from mkdcls.engine.pool import each, leave_with_parent, one_thread
 from mkdcls.engine.shards import Shards, write_shard
 from mkdcls.engine.store import differences, digest, home, writable, write_table, write_text
 from mkdcls.validation import NOTES, cross_check, cross_details, inspect_audio, is_fault, report_text
@@ -53,38 +48,14 @@ FACTS = {"at": "int64", "row": "int64", "duration": "float64", "source_rate": "f
 # ---- work in chunks
 
 def _with_parent():
-    "A worker ends with the process that started it, even where that one was killed"
-    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
-    torch.set_num_threads(1)
-
-
-@contextmanager
-def _without_ctrl_c():
-    "Processes begun here leave Ctrl-C to this one, from their first moment"
-    if threading.current_thread() is not threading.main_thread(): return (yield)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try: yield
-    finally: signal.signal(signal.SIGINT, before)
+    "The beginning of a worker whose pool is not ours (nbs/results/benchmark_corpora.ipynb)"
+    leave_with_parent()
+    one_thread()
 
 
 def _each(work, jobs: list[tuple], workers: int):
-    "`work(*job)` of every job, yielded as they are finished; here for one worker, else in processes, a few jobs ahead"
-    if workers < 2:
-        for job in jobs: yield work(*job)
-        return
-    left = iter(jobs)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_with_parent) as pool:
-        try:
-            with _without_ctrl_c(): running = {pool.submit(work, *job) for _, job in zip(range(workers + 1), left)}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done: yield future.result()
-                running |= {pool.submit(work, *job) for _, job in zip(done, left)}
-        except BrokenProcessPool as e:
-            raise OSError("a worker was ended from outside, mostly for want of memory: run the same command with fewer workers; what was finished is kept") from e
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    "`work(*job)` of every job, yielded as they are finished"
+    return each(work, jobs, workers, one_thread)
 
 
 def _count(workers: int | None, jobs: int) -> int:

@@ -79,6 +79,7 @@ def speaker_features(manifest: pd.DataFrame,  # project columns: `utterance`, `d
                      seed: int = 0,  # of the first copy
                      workers: int | None = None,  # processes; None: as many as there are cores
                      progress=None,  # `progress(done, of)` counts utterances of the manifest
+                     say=print,  # `say(text)` is told what is made again and why
                      ) -> Features:  # N·(1 + copies) rows: row i plain, row k·N + i its k-th copy
     "Features of every utterance, from the cache where it is there; a killed call goes on with the chunks that are missing"
     recipe = Recipe(front, enhance, vad, copies, seed)
@@ -87,4 +88,4 @@ def speaker_features(manifest: pd.DataFrame,  # project columns: `utterance`, `d
     if manifest["utterance"].duplicated().any():
         raise ValueError(f"speaker_features: utterance {manifest['utterance'][manifest['utterance'].duplicated()].iloc[0]!r} stands twice; names choose the noise")
     chunk = partial(_chunk, recipe, noises if copies else None)
-    return prepare._cached(folder_of(fingerprint, recipe, noises if copies else None), manifest, chunk, copies, workers, progress)
+    return prepare._cached(folder_of(fingerprint, recipe, noises if copies else None), manifest, chunk, copies, workers, progress, say)

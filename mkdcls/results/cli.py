@@ -7,7 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError"}  # told in one line, wherever they happen
+MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError", "FileExistsError", "IsADirectoryError",
+            "BadCheckpoint"}  # told in one line, wherever they happen
 RECUT = "not equal bit for bit"  # of adapters.rebuild_selection: there, but cut by another decoder
 ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
 
@@ -16,6 +17,9 @@ def check_parameters(names: dict, known: tuple[str, ...]):
     "Called in a results notebook right after its parameters: a name that papermill brought and nobody reads is an error there, not a warning"
     extra = sorted(n for n in names if not n.startswith("_") and n not in ASIDE and n not in known)
     if extra: raise ValueError(f"no parameter {', '.join(extra)} in this notebook; it takes {', '.join(known)}")
+    out = names.get("out")
+    if out and not Path(str(out)).expanduser().is_absolute():
+        raise ValueError(f"out = {str(out)!r} would lie in {Path.cwd()}, where the notebook runs: give a whole path, or leave it empty")
 
 
 def relative(path: Path) -> str:
@@ -66,6 +70,7 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     machine, spinning for long makes them several times slower on a busy one.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
@@ -73,6 +78,10 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     try:
         papermill.execute_notebook(str(notebook), str(part), parameters, log_output=False, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
                                    autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=ERROR"])
+    except DeadKernelError as e:
+        print(file=sys.stderr)
+        raise OSError("the notebook's process was ended from outside, mostly for want of memory: what was finished is kept, and the same command with WORKERS=1 "
+                      "goes on with less") from e
     except papermill.PapermillExecutionError as e:
         if e.ename not in MISTAKES: raise
         print(file=sys.stderr)  # ends a line that a progress bar may have left open
@@ -85,15 +94,17 @@ def table(a):
     "A results sheet, from nothing"
     from mkdcls.results.report import default_folder
     from mkdcls.results.sheets import SHEETS, plans
-    from mkdcls.engine.store import ROOT, home, writable
+    from mkdcls.engine.store import ROOT, folder_at, home, writable
+    from mkdcls.results.runner import SEEDS, count
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
     if a.sheet not in SHEETS: raise ValueError(f"SHEET={a.sheet}: choose one of {', '.join(SHEETS)}")
     preset_of(a.preset)
-    if a.workers is not None:
-        if a.workers < 1: raise ValueError(f"WORKERS={a.workers}: at least 1")
-        os.environ["MKDCLS_WORKERS"] = str(a.workers)
-    if a.seeds < 1: raise ValueError(f"SEEDS={a.seeds}: at least 1")
+    if a.workers is not None: os.environ["MKDCLS_WORKERS"] = str(count(a.workers, "WORKERS"))
+    count(a.seeds, "SEEDS", SEEDS)
+    folder = a.out and folder_at(a.out, "OUT")
+    for name in ("corpus", "real"):
+        if "\0" in getattr(a, name): folder_at(getattr(a, name), name.upper())
     if a.corpus == "real" and not Path(a.real).is_dir():
         raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
     if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
@@ -109,7 +120,7 @@ def table(a):
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
-    folder = writable(Path(a.out).resolve() if a.out else default_folder(runner.name))
+    folder = writable(folder or default_folder(runner.name))
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     minutes = -(-seconds // 60)
@@ -182,10 +193,15 @@ def _shares(text: str) -> tuple[float, ...]:
     except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between, as 0.8,0.1,0.1") from None
 
 
+class Parser(argparse.ArgumentParser):
+    "A mistake is one line"
+    def error(self, message: str): self.exit(2, f"{self.prog}: {message} (`{self.prog} --help` lists what it takes)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     "All commands and their options"
     from mkdcls.results.sheets import SHEETS
-    top = argparse.ArgumentParser(prog="mkdcls", description="A paper you can run.")
+    top = Parser(prog="mkdcls", description="A paper you can run.")
     sub = top.add_subparsers(dest="command", required=True)
     for name, text in (("table1", "regenerate Table 1"), ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
         t = sub.add_parser(name, help=text)
@@ -241,7 +257,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `mkdcls validate … | head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, FloatingPointError) as e:
         print(f"mkdcls {a.command}: {e}", file=sys.stderr)
         return 2
     except Exception as e:  # papermill's report of a cell that failed, with the notebook's own error in it

@@ -1,31 +1,58 @@
 """Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13)."""
 from __future__ import annotations
 
+import operator
 import os
 import queue
-import signal
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
+from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
+from mkdcls.engine.pool import Pool
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
-from mkdcls.engine.store import RunStore, commit, differences, digest, provenance, read_weights, write_weights
+from mkdcls.engine.store import RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights, writable, write_weights
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
 from mkdcls.runs import Knobs, answers, labels_of, preset_of, role_manifest, rows_of
-from mkdcls.training import Data, encode_all, fit
+from mkdcls.training import BadCheckpoint, Data, encode_all, fit
 from mkdcls.verification.bridge import build, identity
 
 
 K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances (ECAPA-TDNN) or 399,000 (ResNet)
+
+
+SEEDS = 100  # more of them are a slip of the finger: the protocol asks for five
+
+
+def count(value, name: str, most: int | None = None) -> int:
+    "A number of things, at least 1"
+    try: n = operator.index(value)
+    except TypeError: raise ValueError(f"{name}={value!r}: a whole number, at least 1") from None
+    if isinstance(value, bool) or n < 1: raise ValueError(f"{name}={value}: at least 1")
+    if most is not None and n > most: raise ValueError(f"{name}={n}: at most {most}; five seeds give a status")
+    return n
+
+
+def seed_of(value) -> int:
+    "The seed of a run"
+    try: n = operator.index(value)
+    except TypeError: raise ValueError(f"seed {value!r}: a whole number, 0 or more") from None
+    if isinstance(value, bool) or not 0 <= n < 2**31: raise ValueError(f"seed {value}: a whole number, 0 or more, below 2^31")
+    return n
+
+
+class Rows(dict):
+    "Rows of a plan, by name"
+    def __missing__(self, row):
+        raise ValueError(f"no row {row!r} in this plan; it has {', '.join(map(str, self))}" + " (names are text: in quotes)" * (str(row) in self))
 
 
 class Runner:
@@ -39,8 +66,10 @@ class Runner:
 
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None,
                  knobs=Knobs()):  # noqa: B008 (frozen)
+        if corpus not in ("standin", "real"): corpus = str(folder_at(corpus, "CORPUS"))  # the same file is the same corpus, wherever it is named from
+        if real: real = str(folder_at(real, "REAL"))
         self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = self.preset_of(preset), corpus, real, say, progress, knobs
-        self.rows = rows or self.preset.rows(corpus)
+        self.rows = Rows(rows or self.preset.rows(corpus))
         if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
@@ -56,7 +85,7 @@ class Runner:
         "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"
         if (role, seed) not in self._corpora:
             heard, about = self.manifest(role, seed, self.knobs.heard)
-            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"))
+            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"), say=self.say)
             manifest = heard if self.knobs == self.knobs.heard else self.manifest(role, seed)[0]
             self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
         return self._corpora[role, seed]
@@ -76,7 +105,7 @@ class Runner:
 
     def key(self, row: str, seed: int) -> tuple[dict, str]:
         "Identity and key of a run"
-        r = self.rows[row]
+        r, seed = self.rows[row], seed_of(seed)
         ident = identity(r, seed, self.fingerprint(r.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)})
         return ident, digest(ident)
 
@@ -84,18 +113,37 @@ class Runner:
         "The record of a finished run, or None"
         return self.store.record(row, seed, self.key(row, seed)[1])
 
+    def weights(self, row: str, seed: int, name: str = "model.safetensors", prefix: str = "") -> dict[str, torch.Tensor]:
+        "Tensors of a finished run; one line with the reason where there is none"
+        ident, key = self.key(row, seed)
+        self.finished(row, seed, ident, key)
+        return read_weights(self.store.sound(row, seed, key, name), prefix)
+
+    def finished(self, row: str, seed: int, ident: dict, key: str):
+        "An error that tells why there is no such run"
+        if self.store.record(row, seed, key) is not None: return
+        others = self.store.others(row, seed, key)
+        changed = "; ".join(differences(others[0].get("identity", {}), ident)[:3]) if others else ""
+        why = f"another run of it is there, from before this changed: {changed}" if others else "it has not been run"
+        raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): run it first, "
+                                f"{type(self).__name__}.run({row!r}, {seed})")
+
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
         "The trained encoder of a finished row, as a teacher"
-        net = build(self.rows[row], seed).student
-        net.load_state_dict(read_weights(self.store.at(row, seed, self.key(row, seed)[1]) / "model.safetensors", "student."))
+        net = build(self.rows[row], seed := seed_of(seed)).student
+        fill(net, self.weights(row, seed, prefix="student."), self._file(row, seed, "model.safetensors"))
         return net.to(self.device)
+
+    def _file(self, row, seed, name) -> Path: return self.store.at(row, seed, self.key(row, seed)[1]) / name
 
     def trained(self, row: str, seed: int) -> MultiTaskModel:
         "The model of a finished row, with the statistics its headline was made with, in test mode"
-        r, folder = self.rows[row], self.store.at(row, seed, self.key(row, seed)[1])
+        r, seed = self.rows[row], seed_of(seed)
+        again = r.settings.student_view != "normal" or r.reestimate
+        name = "model-reestimated.safetensors" if again else "model.safetensors"
+        weights = self.weights(row, seed, name)
         model = build(r, seed, build(self.rows[r.teacher], seed).student if r.teacher else None)
-        kept = folder / "model-reestimated.safetensors"
-        model.load_state_dict(read_weights(kept if kept.exists() else folder / "model.safetensors"))
+        fill(model, weights, self._file(row, seed, name))
         return model.to(self.device).eval()
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
@@ -112,19 +160,43 @@ class Runner:
 
     def run(self, row: str, seed: int) -> dict:
         "The record of a run: found, resumed or made"
+        seed = seed_of(seed)
         ident, key = self.key(row, seed)
+        self.as_written(ident)
         if record := self.store.record(row, seed, key): return record
         for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
-            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
-        r, started = self.rows[row], time.perf_counter()
+            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old.get("identity", {}), ident)[:4]))
         for needed in self.parents(row): self.run(needed, seed)
-        corpus, folder = self.data(r.role, seed), self.store.at(row, seed, key)
-        folder.mkdir(exist_ok=True)
+        self.data(*self.heard(row, seed))
+        with lock(self.store.folder / f"row{row}-seed{seed}-{key}.lock", f"row {row}, seed {seed}", self.say):
+            if record := self.store.record(row, seed, key): return record
+            folder = writable(self.store.at(row, seed, key))
+            self.store.finish(row, seed, key, *self._resumed(row, seed, ident, key, folder))
+        return self.store.record(row, seed, key)
+
+    def as_written(self, ident: dict):
+        "Refuses to answer for code that its files do not hold: something was replaced in a module, or a file was edited after it was imported"
+        if wrong := unchanged(*ident["code"]):
+            raise ValueError(f"{wrong} is not what its file defines: something was put in its place, or the file was edited after it was imported. A run is known by its "
+                             "files, so start Python again; a change of your own goes into the page that defines it")
+
+    def _resumed(self, row, seed, ident, key, folder):
+        checkpoint = folder / "checkpoint.pt"
+        try: return self._make(row, seed, ident, key, folder)
+        except BadCheckpoint as e:
+            self.say(f"row {row}, seed {seed} starts anew: {e}")
+            checkpoint.unlink()
+        return self._make(row, seed, ident, key, folder)
+
+    def _make(self, row: str, seed: int, ident: dict, key: str, folder: Path) -> tuple[dict, object]:
+        "Trains and asks; the record and the answers"
+        r, started = self.rows[row], time.perf_counter()
+        corpus = self.data(r.role, seed)
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
         data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
         model = build(r, seed, teacher)
-        if r.starts_from: model.load_state_dict(read_weights(self.store.at(r.starts_from, seed, ident["parents"][r.starts_from]) / "model.safetensors"))
+        if r.starts_from: fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
         curves = fit(model, data, r.objective, r.settings, seed, folder / "checkpoint.pt", key,
                      each_epoch=(lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {},
                      progress=lambda epoch, step, steps, _: self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, r.settings.epochs * steps)
@@ -138,8 +210,7 @@ class Runner:
                       student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
                       total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
                       test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device, self.commit))
-        self.store.finish(row, seed, key, record, table)
-        return self.store.record(row, seed, key)
+        return record, table
 
     # ---- many runs
 
@@ -151,8 +222,8 @@ class Runner:
             for p in self.parents(row): need(p, seed)
             todo[row, seed] = None
         for row, seed in plan:
-            if row not in self.rows: raise ValueError(f"no row {row!r} in this plan; it has {', '.join(self.rows)}")
-            need(row, seed)
+            self.rows[row]  # or an error that names what there is
+            need(row, seed_of(seed))
         return list(todo)
 
     def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[dict]:
@@ -163,7 +234,8 @@ class Runner:
         """
         todo = self.missing(plan)
         threads = torch.get_num_threads()
-        workers = min(workers or int(os.environ.get("MKDCLS_WORKERS") or min(threads, 4)), len(todo)) if self.device.type == "cpu" else 1
+        if workers is None: workers = _workers() or min(threads, 4)
+        workers = min(count(workers, "WORKERS"), len(todo)) if self.device.type == "cpu" else 1
         if workers > 1:
             for heard in dict.fromkeys(self.heard(*job) for job in todo): self.data(*heard)
             self._corpora = {}
@@ -171,26 +243,20 @@ class Runner:
         return [self.run(row, seed) for row, seed in plan]
 
     def _in_parallel(self, todo, workers, threads):
-        context = get_context("spawn")
-        news, left, going = context.Queue(), list(todo), {}
-        same = dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device="cpu", rows=self.rows, knobs=self.knobs)
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(type(self), threads, same, self.commit, news))
+        news, left, going = get_context("spawn").Queue(), list(todo), {}
+        same = dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device="cpu", rows=dict(self.rows), knobs=self.knobs)
         try:
-            while left or going:
-                for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
-                    if len(going) == workers: break
-                    left.remove(job)
-                    going[pool.submit(_one, *job)] = job
-                for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
-                    going.pop(done)
-                    done.result()
-                self._pass_on(news)
-        except BaseException:
-            for p in list(pool._processes.values()): p.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-            self._pass_on(news)
+            with Pool(workers, _begin, (type(self), threads, same, self.commit), (news,)) as pool:
+                while left or going:
+                    for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
+                        if len(going) == workers: break
+                        left.remove(job)
+                        going[pool.submit(_one, *job)] = job
+                    for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
+                        going.pop(done)
+                        pool.result(done)
+                    self._pass_on(news)
+        finally: self._pass_on(news)
 
     def _pass_on(self, news):
         while True:
@@ -202,15 +268,16 @@ class Runner:
 _mine = {}  # of a worker process: its runner
 
 
+def _workers() -> int | None:
+    "MKDCLS_WORKERS, if it is set"
+    if not (text := os.environ.get("MKDCLS_WORKERS")): return None
+    try: return count(int(text), "MKDCLS_WORKERS")
+    except ValueError: raise ValueError(f"MKDCLS_WORKERS={text!r}: a whole number, at least 1") from None
+
+
 def _begin(kind, threads, same, commit, news):
-    "A worker: its threads, its runner, deaf to Ctrl-C (the parent ends it), gone when the parent is"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    "A worker: its threads, its runner"
     torch.set_num_threads(threads)
-    parent = os.getppid()
-    def watch():
-        while os.getppid() == parent: time.sleep(1)
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
     told = [0.]
     def progress(*args):
         if args[1] == args[2] or time.monotonic() - told[0] > .5:

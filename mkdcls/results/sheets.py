@@ -158,7 +158,8 @@ def sheet_of(name: str) -> Sheet:
 
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
-    s = sheet_of(sheet)
+    from mkdcls.results.runner import SEEDS, count
+    s, seeds = sheet_of(sheet), count(seeds, "SEEDS", SEEDS)
     if s.only_standin and corpus != "standin":
         raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks))

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 
 from mkdcls.intake.features import placed
-from mkdcls.results.runner import Runner
+from mkdcls.results.runner import Runner, seed_of
 from mkdcls.intake.speakers import speaker_features
-from mkdcls.engine.store import differences, digest, provenance, read_weights, write_weights
+from mkdcls.engine.store import digest, provenance, write_tensors, write_weights
 from mkdcls.verification.phrases import fit_phrases, phrase_answers, phrase_bias
 from mkdcls.verification.scores import eer, enrol, min_dcf, score
 from mkdcls.verification.speakers import trial_index
@@ -61,7 +60,7 @@ class SpeakerRunner(Runner):
 
     def key(self, row: str, seed: int) -> tuple[dict, str]:
         "Identity and key of a run"
-        s = self.rows[row]
+        s, seed = self.rows[row], seed_of(seed)
         ident = identity(s, seed, self.fingerprint(s.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)}, self.test(row))
         return ident, digest(ident)
 
@@ -76,13 +75,13 @@ class SpeakerRunner(Runner):
         if (at := (role, front, copies, seed)) not in self._corpora:
             m, mark = self.lists(row, seed).manifest, self.fingerprint(role, seed)
             parts = [(m[m["split"] == p].reset_index(drop=True), p, c) for p, c in (("train", copies), ("test", 0))]
-            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, **self.treatment,
+            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, say=self.say, **self.treatment,
                                                           progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}")), self.device) for part, p, c in parts]}
         return self._corpora[at]
 
     def embeddings(self, row: str, seed: int) -> dict[str, torch.Tensor]:
         "Of a finished run: `test` `[n, S, E]`, `train` `[N, E]` (copies behind), each of length 1"
-        return read_weights(self.store.at(row, seed, self.key(row, seed)[1]) / EMBEDDINGS)
+        return self.weights(row, seed, EMBEDDINGS)
 
     def index(self, row: str, seed: int):
         "A row's trials as numbers; rows are those of the test part"
@@ -103,16 +102,9 @@ class SpeakerRunner(Runner):
         asked = enrolled.drop_duplicates("model").set_index("model")["phrase"]
         return phrase_bias(scores, said.loc[trials["utterance"]].to_numpy(), asked.loc[trials["model"]].to_numpy())
 
-    def run(self, row: str, seed: int) -> dict:
-        "The record of a run: found, resumed or made"
-        ident, key = self.key(row, seed)
-        if record := self.store.record(row, seed, key): return record
-        for old in self.store.others(row, seed, key)[:1]:
-            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old["identity"], ident)[:4]))
+    def _make(self, row: str, seed: int, ident: dict, key: str, folder: Path) -> tuple[dict, object]:
+        "Trains and asks; the record and the answers"
         s, started = self.rows[row], time.perf_counter()
-        for needed in self.parents(row): self.run(needed, seed)
-        folder = self.store.at(row, seed, key)
-        folder.mkdir(exist_ok=True)
         train, test = self.data(*self.heard(row, seed))
         m = self.lists(row, seed).manifest
         learnt, asked = (m[m["split"] == p].reset_index(drop=True) for p in ("train", "test"))
@@ -129,13 +121,12 @@ class SpeakerRunner(Runner):
         else:
             people = torch.from_numpy(np.tile(pd.factorize(learnt["speaker"])[0].astype(np.int64), 1 + s.copies))
             net, head = build(s, seed, int(people.max()) + 1)
-            at = lambda p: self.store.at(p, seed, ident["parents"][p])
-            frozen = transfer(net, read_weights(at(s.start) / "model.safetensors") if s.start else None, s.mode)
-            targets = fused([read_weights(at(p) / EMBEDDINGS)["train"] for p in s.teachers]).to(self.device) if s.teachers else None
+            frozen = transfer(net, self.weights(s.start, seed) if s.start else None, s.mode)
+            targets = fused([self.embeddings(p, seed)["train"] for p in s.teachers]).to(self.device) if s.teachers else None
             curves = fit_speakers(net, head, SpeakerData(train, people, rows), s.settings, seed, targets=targets, distil=s.distil, frozen=frozen, **kept)
             segments, whole = (embed_all(net, f, torch.arange(len(f)), self.preset.frames, n, precision=s.settings.precision).cpu()
                                for f, n in ((test, self.preset.segments), (train, 1)))
-            save_file(dict(test=segments, train=whole[:, 0].contiguous()), folder / EMBEDDINGS)
+            write_tensors(folder / EMBEDDINGS, dict(test=segments, train=whole[:, 0].contiguous()))
             plain = self.trial_scores(row, seed, segments)
             table = self.lists(row, seed).trials.assign(score=self.biased(row, seed, plain))
             metrics = measures(table["score"], table["target"], s.sheet)
@@ -146,8 +137,7 @@ class SpeakerRunner(Runner):
                       utterances=dict(train=len(learnt), copies=s.copies, test=len(asked)),
                       speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))},
                       trials=len(table), provenance=provenance(self.device, self.commit))
-        self.store.finish(row, seed, key, record, table)
-        return self.store.record(row, seed, key)
+        return record, table
 
 
 def measures(scores, target, sheet: str) -> dict[str, float]:

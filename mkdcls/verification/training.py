@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ..distillation import freeze
 from ..engine.features import Features
-from ..training import batches, finite, load_checkpoint, save_checkpoint, seed_at
+from ..training import batches, finite, restore, save_checkpoint, seed_at
 from .frontend import cut, spec_augment
 from .losses import DISTIL
 
@@ -111,11 +111,6 @@ def _step(loss, both, opt, s):
     if s.clip is not None: nn.utils.clip_grad_norm_(both.parameters(), s.clip)
     opt.step()
 
-def _resume(checkpoint, key, device, both, opt): # curves, position (epoch, step), sums of that epoch, its seconds so far
-    if checkpoint is None or not (state := load_checkpoint(checkpoint, key, device)): return [], (1, 0), {}, 0.
-    both.load_state_dict(state['model']); opt.load_state_dict(state['optimiser'])
-    return state['curves'], state['at'], state['sums'], state['seconds']
-
 def _check_fit(net, head, data, targets, distil, frozen):
     if distil not in ('none', *DISTIL): raise ValueError(f"distil={distil!r}: choose one of {('none', *DISTIL)}")
     if (distil == 'none') != (targets is None): raise ValueError(f"distil={distil!r} and targets={'None' if targets is None else 'given'}: give both or neither")
@@ -144,7 +139,8 @@ def fit_speakers(
     if s.channels_last: net.to(memory_format=torch.channels_last)
     still = freeze(nn.ModuleList(frozen))
     opt = _optimiser([p for p in both.parameters() if p.requires_grad], s)
-    curves, at, sums, spent = _resume(checkpoint, key, device, both, opt)
+    steps = len(batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, 1), pool=1))
+    curves, at, sums, spent = restore(checkpoint, key, device, both, opt, s.epochs, steps)
     saved = began = time.monotonic()
     def save(at): save_checkpoint(checkpoint, dict(key=key, model=both.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
                                                    sums=sums, seconds=spent + time.monotonic() - began))

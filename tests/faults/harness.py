@@ -156,7 +156,7 @@ class Fault:
         home, scratch = [Path(os.path.realpath(a)) for a in self.allowed], Path(os.path.realpath(tempfile.gettempdir()))
         bad = []
         for p in paths:
-            if any(p == a or a in p.parents for a in (*home, *passing)) or "__pycache__" in p.parts or ".cache" in p.parts: continue
+            if any(p == a or a in p.parents for a in (*home, *passing)) or {"__pycache__", ".cache", ".config"} & {*p.parts}: continue
             if scratch in p.parents and re.match(r"tmp|torch|pymp|matplotlib|ipython", p.relative_to(scratch).parts[0]): continue  # of libraries
             bad.append(str(p))
         if bad:
