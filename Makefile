@@ -85,7 +85,7 @@ test: $(dev-ready) ## run every check: lint, no-ops, all notebooks (as another p
 	@echo "== all passed"
 
 lab: $(run-ready) ## open JupyterLab on the tour
-	"$(PY)" -m jupyterlab nbs/00_tour.ipynb
+	"$(PY)" -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/00_tour.ipynb
 
 benchmark: sheet := benchmark$(if $(SHEET),_$(SHEET))
 benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio; SHEET=corpora: millions of rows, audio (OUT= keeps the executed notebook elsewhere)
