@@ -29,6 +29,7 @@ ROOT = PACKAGE.parent
 # What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
 PROBE = '''
 import importlib, sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in f"{getattr(f, '__module__', '')} {getattr(f, '__name__', '')}".lower()]  # PYTHONPATH decides
 import torch
 def at(*places):
     for module, name in places:
