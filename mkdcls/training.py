@@ -177,6 +177,7 @@ def load_checkpoint(
         raise BadCheckpoint(f"checkpoint {path} is of run {state.get('key')!r}, this is run {key!r}: the configuration changed; delete it or restore the settings")
     return state
 
+# %% ../nbs/method/11_training.ipynb #b7d20e4c
 def restore(
     path:Path|None, key:str, device, # as `load_checkpoint` takes them
     model:nn.Module, opt, # both filled in place, but only if everything fits

@@ -290,7 +290,7 @@ def test_trouble_inside_the_notebook_is_one_line_too(done, place, tmp_path):
     weights.write_bytes(weights.read_bytes()[:500])
     text = wrong("--preset", "smoke", "--device", "cpu", "--out", tmp_path / "out", runs=tmp_path / "runs")
     last = text.splitlines()[-1]
-    assert last.startswith("mkdcls table1: ") and f"{weights} is not a whole safetensors file" in last and "delete the folder of that run" in last
+    assert last.startswith("mkdcls table1: ") and f"{weights} is not what the run wrote" in last and "delete its folder, row1-seed0-" in last
 
 
 def test_papermill_with_an_unknown_parameter(tmp_path):

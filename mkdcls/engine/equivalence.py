@@ -29,8 +29,7 @@ ROOT = PACKAGE.parent
 # What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
 PROBE = '''
 import importlib, sys
-# an editable installation would lend the recorded code those of today's modules that it has not
-sys.meta_path = [f for f in sys.meta_path if not getattr(f, "__module__", "").startswith("__editable__")]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in f"{getattr(f, '__module__', '')} {getattr(f, '__name__', '')}".lower()]  # PYTHONPATH decides
 import torch
 def at(*places):
     for module, name in places:

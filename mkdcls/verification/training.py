@@ -139,9 +139,8 @@ def fit_speakers(
     if s.channels_last: net.to(memory_format=torch.channels_last)
     still = freeze(nn.ModuleList(frozen))
     opt = _optimiser([p for p in both.parameters() if p.requires_grad], s)
-    steps = len(batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, 1), pool=1))
+    steps, saved = len(batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, 1), pool=1)), (began := time.monotonic())
     curves, at, sums, spent = restore(checkpoint, key, device, both, opt, s.epochs, steps)
-    saved = began = time.monotonic()
     def save(at): save_checkpoint(checkpoint, dict(key=key, model=both.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
                                                    sums=sums, seconds=spent + time.monotonic() - began))
     for epoch in range(at[0], s.epochs + 1):
