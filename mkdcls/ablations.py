@@ -44,7 +44,8 @@ def _ch_rows(t): # what is in CH?
         'sumce': replace(three, tasks=('gender', 'agesub')),
         'sumasl': replace(none, tasks=('gender', 'agesub')),
         'features': replace(none, sub_to_sup='features'), 'reversed': replace(none, sub_to_sup='reversed'),
-        'gamma1': aim(c, gamma_neg=1.), 'gamma8': aim(c, gamma_neg=8.), 'm0': aim(c, margin=0.), 'm20': aim(c, margin=.2),
+        'gamma1': aim(c, gamma_neg=1.), 'gamma8': aim(c, gamma_neg=8.),
+        'm0': aim(c, margin=0.), 'm20': aim(c, margin=.2),
         'nogender': replace(c, tasks=('agesup', 'agesub'))}
 
 # %% ../nbs/method/14b_ablations.ipynb #8898ed78
@@ -114,10 +115,13 @@ QUESTIONS = (
              {'mix5': 'λ = 0.5 in Eq. 1', 'mix9': 'λ = 0.9', 'T4': 'T = 4', 'T20': 'T = 20', 'T40': 'T = 40',
               'dist1': 'λ = 1 in Eq. 3', 'dist4': 'λ = 4'}, 'U → M, K → X'),
     Question('numbers_ch', 'Do the numbers matter? (CH)', '5r',
-             {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2', 'nogender': 'no gender task'},
+             {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2',
+              'nogender': 'no gender task'},
              'Y_agesub, Y_agesup, Z → H_gender'),
-    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r', {row: '+MKD+CH'}, 'K → Z, K → X, M → X')
-      for name, block, base, row in (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'), ('calls', 'call centre', '11', '13'))))
+    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r', {row: '+MKD+CH'},
+               'K → Z, K → X, M → X')
+      for name, block, base, row in (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'),
+                                     ('calls', 'call centre', '11', '13'))))
 
 # %% ../nbs/method/14b_ablations.ipynb #a87cbebc
 CLAIMED = ('3r', 'random', '5r', 'subce', 'subasl', 'dep_literal', 'features', 'reversed', 'bd', 'pr', '7r', '11r')
