@@ -74,31 +74,30 @@ class Question:
     rows:dict # row → what it is, in words
     pulls:str # arrows and nodes of the graph (14), with commas between
 
+# %% ../nbs/method/14b_ablations.ipynb #5b5cd1eb
 IN_WORDS = { # what rows are held against
     '3': 'base', '3r': 'base, re-estimated', '4a': '+MKD', '5r': '+CH, re-estimated', '6': '+MKD+CH',
     'subce': 'agesub head, CE', 'subasl': 'agesub head, Eq. 4', '7r': 'base, re-estimated', '11r': 'base, re-estimated'}
 
+# %% ../nbs/method/14b_ablations.ipynb #7eaec45d
 QUESTIONS = (
     Question('batchnorm', 'Is the gain of MKD a matter of BatchNorm statistics?', '3',
              {'3r': 'base, statistics re-estimated', '4a': '+MKD'}, 'U → X'),
     Question('mkd', 'What is in MKD?', '3r',
              {'3mix': 'mixup, no teacher', '3both': 'both views, no teacher', 'kd': 'teacher, no mixup',
               'kloss': 'K in the loss only', 'kz': 'K in Z only', '4a': '+MKD'}, 'K → Z, K → X, M → X'),
-    Question('views', 'Which views?', '4a',
-             {'kd': 'student hears x_normal', 'both': 'student hears both', 'kmix': 'teacher hears x_mixup too'},
-             'M → X, M → K'),
+    Question('views', 'Which views?', '4a', {'kd': 'student hears x_normal', 'both': 'student hears both',
+             'kmix': 'teacher hears x_mixup too'}, 'M → X, M → K'),
     Question('distance', 'Which distance, at which level?', '4a',
              {'4b': 'MSE', 'norm': 'MSE / ‖t‖²', 'level': 'at the embedding', 'average': 'adapter: channel means',
               'pooled': 'Z from pooled features'}, 'K → X, Z'),
-    Question('teacher', 'Must the teacher know anything?', '4a',
-             {'random': 'teacher never trained', 'second': 'a second student as teacher',
-              'noisy': 'teacher trained on LTV+FCVE'}, 'K'),
+    Question('teacher', 'Must the teacher know anything?', '4a', {'random': 'teacher never trained',
+             'second': 'a second student as teacher', 'noisy': 'teacher trained on LTV+FCVE'}, 'K'),
     Question('data', 'Would more data or size alone do?', '3r',
              {'3pre': 'base, pre-trained on FCVG', '3t': 'base of teacher size', '4a': '+MKD'}, 'X, K → X'),
     Question('ch', 'What is in CH?', '3r',
              {'subce': 'agesub head, CE', 'asl': 'Eq. 4, no agesub', 'subasl': 'agesub head, Eq. 4',
-              'subdep': 'agesub head, CE, Eq. 5', '5r': '+CH'},
-             'Z → H_agesub, Y_agesub → H_agesup, Y_agesup'),
+              'subdep': 'agesub head, CE, Eq. 5', '5r': '+CH'}, 'Z → H_agesub, Y_agesub → H_agesup, Y_agesup'),
     Question('asymmetry', 'Which loss for age?', 'subce',
              {'subasl': 'Eq. 4', 'official': 'the published class', 'focal': 'focal loss'}, 'Y_agesub, Y_agesup'),
     Question('dependency', 'Which reading of Eq. 5?', 'subasl',
@@ -116,12 +115,10 @@ QUESTIONS = (
               'dist1': 'λ = 1 in Eq. 3', 'dist4': 'λ = 4'}, 'U → M, K → X'),
     Question('numbers_ch', 'Do the numbers matter? (CH)', '5r',
              {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2',
-              'nogender': 'no gender task'},
-             'Y_agesub, Y_agesup, Z → H_gender'),
-    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r', {row: '+MKD+CH'},
-               'K → Z, K → X, M → X')
-      for name, block, base, row in (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'),
-                                     ('calls', 'call centre', '11', '13'))))
+              'nogender': 'no gender task'}, 'Y_agesub, Y_agesup, Z → H_gender'),
+    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r',
+               {row: '+MKD+CH'}, 'K → Z, K → X, M → X') for name, block, base, row in
+      (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'), ('calls', 'call centre', '11', '13'))))
 
 # %% ../nbs/method/14b_ablations.ipynb #a87cbebc
 CLAIMED = ('3r', 'random', '5r', 'subce', 'subasl', 'dep_literal', 'features', 'reversed', 'bd', 'pr', '7r', '11r')

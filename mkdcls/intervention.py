@@ -38,9 +38,7 @@ class BackDoor(MultiTaskModel):
         self.register_buffer('bank', torch.zeros(draws, getattr(teacher, 'pooled_dim' if self.z == 'pooled'
                                                                 else 'embed_dim')))
 
-    def exchanged(self,
-        k:EncoderOutput, # own K of each utterance
-    )->EncoderOutput: # K as it enters Z in training
+    def exchanged(self, k:EncoderOutput)->EncoderOutput: # own K of each utterance → K as it enters Z in training
         "Some K are another utterance's"
         n = len(k.embedding)
         other = torch.where(torch.rand(n) < self.swap, torch.randperm(n), torch.arange(n)).to(k.embedding.device)
@@ -118,9 +116,7 @@ class Prototypes(MultiTaskModel):
         hidden, logits = self.heads(torch.cat([z, self.context(z.float())], -1))
         return Output(logits, hidden, z, mine, k)
 
-    def renew(self,
-        data:Data, # features and labels; training rows only are used
-    )->dict: # nothing to add to the curves
+    def renew(self, data:Data)->dict: # features and labels, training rows only → nothing to add to the curves
         "Prototypes from class means of Z; called after each epoch"
         fresh, there = class_means(self, data, self.of)
         if self.prototypes.any(): fresh = self.keep*self.prototypes + (1 - self.keep)*fresh
