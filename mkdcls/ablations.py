@@ -16,10 +16,14 @@ def _mkd_rows(t): # what is in MKD?
     aim = lambda r, **v: replace(r, objective=replace(r.objective, **v))
     mix = lambda **v: view(k, mixup=replace(k.settings.mixup, **v))
     return {
-        '3r': replace(b, starts_from='3', trained=False, reestimate=True), '3mix': view(b, student_view='mixup'), '3both': view(b, student_view='both'),
-        '1r': replace(t['1'], trained=False), '1s': replace(t['1'], size='student'), '3s': replace(b, init=1), '3t': replace(b, size='teacher', reestimate=True),
-        '3pre': replace(b, starts_from='1s', reestimate=True), 'kd': view(k, **normal), 'kloss': replace(k, z='student'), 'kz': aim(k, dist='none'),
-        'both': view(k, student_view='both'), 'kmix': view(k, teacher_view='mixup'), 'norm': aim(k, dist='norm_mse'), 'level': aim(k, dist_level='embedding'),
+        '3r': replace(b, starts_from='3', trained=False, reestimate=True),
+        '3mix': view(b, student_view='mixup'), '3both': view(b, student_view='both'),
+        '1r': replace(t['1'], trained=False), '1s': replace(t['1'], size='student'),
+        '3s': replace(b, init=1), '3t': replace(b, size='teacher', reestimate=True),
+        '3pre': replace(b, starts_from='1s', reestimate=True),
+        'kd': view(k, **normal), 'kloss': replace(k, z='student'), 'kz': aim(k, dist='none'),
+        'both': view(k, student_view='both'), 'kmix': view(k, teacher_view='mixup'),
+        'norm': aim(k, dist='norm_mse'), 'level': aim(k, dist_level='embedding'),
         'average': replace(k, adapter='average'), 'pooled': replace(k, z='pooled'),
         'random': replace(k, teacher='1r'), 'second': replace(k, teacher='3s'), 'noisy': replace(k, teacher='3t'),
         'mix5': mix(lam=.5), 'mix9': mix(lam=.9), 'T4': mix(window=4), 'T20': mix(window=20), 'T40': mix(window=40),
@@ -32,12 +36,16 @@ def _ch_rows(t): # what is in CH?
     aim = lambda r, **v: replace(r, objective=replace(r.objective, **v))
     none = aim(c, dep='none')
     return {
-        '5r': replace(t['5'], starts_from='5', trained=False, reestimate=True), 'subce': three, 'asl': aim(b, age_loss='asl'), 'subasl': none,
-        'official': aim(none, age_loss='asl_official'), 'focal': aim(none, gamma_pos=2., margin=.99), 'subdep': aim(three, dep='corrected'),
+        '5r': replace(t['5'], starts_from='5', trained=False, reestimate=True),
+        'subce': three, 'asl': aim(b, age_loss='asl'), 'subasl': none,
+        'official': aim(none, age_loss='asl_official'), 'focal': aim(none, gamma_pos=2., margin=.99),
+        'subdep': aim(three, dep='corrected'),
         **{f'dep_{kind}': aim(c, dep=kind) for kind in ('literal', 'constant', 'shifted', 'soft_kl')},
-        'sumce': replace(three, tasks=('gender', 'agesub')), 'sumasl': replace(none, tasks=('gender', 'agesub')),
+        'sumce': replace(three, tasks=('gender', 'agesub')),
+        'sumasl': replace(none, tasks=('gender', 'agesub')),
         'features': replace(none, sub_to_sup='features'), 'reversed': replace(none, sub_to_sup='reversed'),
-        'gamma1': aim(c, gamma_neg=1.), 'gamma8': aim(c, gamma_neg=8.), 'm0': aim(c, margin=0.), 'm20': aim(c, margin=.2),
+        'gamma1': aim(c, gamma_neg=1.), 'gamma8': aim(c, gamma_neg=8.),
+        'm0': aim(c, margin=0.), 'm20': aim(c, margin=.2),
         'nogender': replace(c, tasks=('agesup', 'agesub'))}
 
 # %% ../nbs/method/14b_ablations.ipynb #8898ed78
@@ -49,7 +57,8 @@ def ablation_rows(
 )->dict[str, Recipe]: # row → recipe, in an order in which everything needed comes first
     "The sheet: some rows of Table 1, unchanged, and theirs with a switch moved"
     t = preset.rows(corpus)
-    new = _mkd_rows(t) | _ch_rows(t) | {'bd': replace(t['6'], context='backdoor'), 'pr': replace(t['6'], context='prototypes')}
+    new = _mkd_rows(t) | _ch_rows(t) | {
+        'bd': replace(t['6'], context='backdoor'), 'pr': replace(t['6'], context='prototypes')}
     new |= {f'{b}r': replace(t[b], starts_from=b, trained=False, reestimate=True) for b in ('7', '11')}
     rows = {r: t[r] for r in UNCHANGED} | {n: replace(r, row=n) for n, r in new.items()}
     first = ('1', '1r', '1s', '3', '3s', '3t')
@@ -65,36 +74,51 @@ class Question:
     rows:dict # row → what it is, in words
     pulls:str # arrows and nodes of the graph (14), with commas between
 
-IN_WORDS = {'3': 'base', '3r': 'base, re-estimated', '4a': '+MKD', '5r': '+CH, re-estimated', '6': '+MKD+CH', 'subce': 'agesub head, CE',
-            'subasl': 'agesub head, Eq. 4', '7r': 'base, re-estimated', '11r': 'base, re-estimated'} # what rows are held against
+# %% ../nbs/method/14b_ablations.ipynb #5b5cd1eb
+IN_WORDS = { # what rows are held against
+    '3': 'base', '3r': 'base, re-estimated', '4a': '+MKD', '5r': '+CH, re-estimated', '6': '+MKD+CH',
+    'subce': 'agesub head, CE', 'subasl': 'agesub head, Eq. 4', '7r': 'base, re-estimated', '11r': 'base, re-estimated'}
 
+# %% ../nbs/method/14b_ablations.ipynb #7eaec45d
 QUESTIONS = (
-    Question('batchnorm', 'Is the gain of MKD a matter of BatchNorm statistics?', '3', {'3r': 'base, statistics re-estimated', '4a': '+MKD'},
-             'U → X'),
-    Question('mkd', 'What is in MKD?', '3r', {'3mix': 'mixup, no teacher', '3both': 'both views, no teacher', 'kd': 'teacher, no mixup',
-             'kloss': 'K in the loss only', 'kz': 'K in Z only', '4a': '+MKD'}, 'K → Z, K → X, M → X'),
-    Question('views', 'Which views?', '4a', {'kd': 'student hears x_normal', 'both': 'student hears both', 'kmix': 'teacher hears x_mixup too'}, 'M → X, M → K'),
-    Question('distance', 'Which distance, at which level?', '4a', {'4b': 'MSE', 'norm': 'MSE / ‖t‖²', 'level': 'at the embedding', 'average': 'adapter: channel means',
-             'pooled': 'Z from pooled features'}, 'K → X, Z'),
-    Question('teacher', 'Must the teacher know anything?', '4a', {'random': 'teacher never trained', 'second': 'a second student as teacher',
-             'noisy': 'teacher trained on LTV+FCVE'}, 'K'),
-    Question('data', 'Would more data or size alone do?', '3r', {'3pre': 'base, pre-trained on FCVG', '3t': 'base of teacher size', '4a': '+MKD'}, 'X, K → X'),
-    Question('ch', 'What is in CH?', '3r', {'subce': 'agesub head, CE', 'asl': 'Eq. 4, no agesub', 'subasl': 'agesub head, Eq. 4',
-             'subdep': 'agesub head, CE, Eq. 5', '5r': '+CH'},
-             'Z → H_agesub, Y_agesub → H_agesup, Y_agesup'),
-    Question('asymmetry', 'Which loss for age?', 'subce', {'subasl': 'Eq. 4', 'official': 'the published class', 'focal': 'focal loss'}, 'Y_agesub, Y_agesup'),
-    Question('dependency', 'Which reading of Eq. 5?', 'subasl', {'5r': 'corrected', 'dep_literal': 'as printed', 'dep_constant': 'constant bases',
-             'dep_shifted': '1 + L bases', 'dep_soft_kl': 'KL of the marginal'}, 'Y_agesub → H_agesup'),
-    Question('sum', 'Is an agesup head needed?', '5r', {'sumce': 'sum of agesub, CE', 'sumasl': 'sum of agesub, Eq. 4'}, 'Z → H_agesup'),
-    Question('direction', 'Which way does the arrow point?', 'subasl', {'5r': 'both ways, losses', 'features': 'sub → sup, features',
-             'reversed': 'sup → sub, features'}, 'Y_agesub → H_agesup, Y_agesup → H_agesub'),
-    Question('intervention', 'Does an intervention help?', '6', {'bd': 'back-door over K', 'pr': 'class prototypes'}, 'K* → Z, C → H_agesup'),
-    Question('numbers', 'Do the numbers matter? (MKD)', '4a', {'mix5': 'λ = 0.5 in Eq. 1', 'mix9': 'λ = 0.9', 'T4': 'T = 4', 'T20': 'T = 20', 'T40': 'T = 40',
-             'dist1': 'λ = 1 in Eq. 3', 'dist4': 'λ = 4'}, 'U → M, K → X'),
-    Question('numbers_ch', 'Do the numbers matter? (CH)', '5r', {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2', 'nogender': 'no gender task'},
-             'Y_agesub, Y_agesup, Z → H_gender'),
-    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r', {row: '+MKD+CH'}, 'K → Z, K → X, M → X')
-      for name, block, base, row in (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'), ('calls', 'call centre', '11', '13'))))
+    Question('batchnorm', 'Is the gain of MKD a matter of BatchNorm statistics?', '3',
+             {'3r': 'base, statistics re-estimated', '4a': '+MKD'}, 'U → X'),
+    Question('mkd', 'What is in MKD?', '3r',
+             {'3mix': 'mixup, no teacher', '3both': 'both views, no teacher', 'kd': 'teacher, no mixup',
+              'kloss': 'K in the loss only', 'kz': 'K in Z only', '4a': '+MKD'}, 'K → Z, K → X, M → X'),
+    Question('views', 'Which views?', '4a', {'kd': 'student hears x_normal', 'both': 'student hears both',
+             'kmix': 'teacher hears x_mixup too'}, 'M → X, M → K'),
+    Question('distance', 'Which distance, at which level?', '4a',
+             {'4b': 'MSE', 'norm': 'MSE / ‖t‖²', 'level': 'at the embedding', 'average': 'adapter: channel means',
+              'pooled': 'Z from pooled features'}, 'K → X, Z'),
+    Question('teacher', 'Must the teacher know anything?', '4a', {'random': 'teacher never trained',
+             'second': 'a second student as teacher', 'noisy': 'teacher trained on LTV+FCVE'}, 'K'),
+    Question('data', 'Would more data or size alone do?', '3r',
+             {'3pre': 'base, pre-trained on FCVG', '3t': 'base of teacher size', '4a': '+MKD'}, 'X, K → X'),
+    Question('ch', 'What is in CH?', '3r',
+             {'subce': 'agesub head, CE', 'asl': 'Eq. 4, no agesub', 'subasl': 'agesub head, Eq. 4',
+              'subdep': 'agesub head, CE, Eq. 5', '5r': '+CH'}, 'Z → H_agesub, Y_agesub → H_agesup, Y_agesup'),
+    Question('asymmetry', 'Which loss for age?', 'subce',
+             {'subasl': 'Eq. 4', 'official': 'the published class', 'focal': 'focal loss'}, 'Y_agesub, Y_agesup'),
+    Question('dependency', 'Which reading of Eq. 5?', 'subasl',
+             {'5r': 'corrected', 'dep_literal': 'as printed', 'dep_constant': 'constant bases',
+              'dep_shifted': '1 + L bases', 'dep_soft_kl': 'KL of the marginal'}, 'Y_agesub → H_agesup'),
+    Question('sum', 'Is an agesup head needed?', '5r',
+             {'sumce': 'sum of agesub, CE', 'sumasl': 'sum of agesub, Eq. 4'}, 'Z → H_agesup'),
+    Question('direction', 'Which way does the arrow point?', 'subasl',
+             {'5r': 'both ways, losses', 'features': 'sub → sup, features', 'reversed': 'sup → sub, features'},
+             'Y_agesub → H_agesup, Y_agesup → H_agesub'),
+    Question('intervention', 'Does an intervention help?', '6',
+             {'bd': 'back-door over K', 'pr': 'class prototypes'}, 'K* → Z, C → H_agesup'),
+    Question('numbers', 'Do the numbers matter? (MKD)', '4a',
+             {'mix5': 'λ = 0.5 in Eq. 1', 'mix9': 'λ = 0.9', 'T4': 'T = 4', 'T20': 'T = 20', 'T40': 'T = 40',
+              'dist1': 'λ = 1 in Eq. 3', 'dist4': 'λ = 4'}, 'U → M, K → X'),
+    Question('numbers_ch', 'Do the numbers matter? (CH)', '5r',
+             {'gamma1': 'γ₋ = 1', 'gamma8': 'γ₋ = 8', 'm0': 'm = 0', 'm20': 'm = 0.2',
+              'nogender': 'no gender task'}, 'Y_agesub, Y_agesup, Z → H_gender'),
+    *(Question(f'fair_{name}', f'Does +MKD+CH beat a fair base? ({block})', f'{base}r',
+               {row: '+MKD+CH'}, 'K → Z, K → X, M → X') for name, block, base, row in
+      (('ecapa', 'ECAPA', '3', '6'), ('resnet', 'ResNet', '7', '10'), ('calls', 'call centre', '11', '13'))))
 
 # %% ../nbs/method/14b_ablations.ipynb #a87cbebc
 CLAIMED = ('3r', 'random', '5r', 'subce', 'subasl', 'dep_literal', 'features', 'reversed', 'bd', 'pr', '7r', '11r')

@@ -15,8 +15,11 @@ from .training import Data, batches
 
 # %% ../nbs/method/11a_intervention.ipynb #2d099fab
 def _check_backdoor(teacher, z, swap, draws):
-    if teacher is None or z == 'student': raise ValueError("context='backdoor' averages over K: it needs a teacher, and K in Z (z='embedding' or 'pooled')")
-    if not 0 <= swap <= 1 or draws < 1: raise ValueError(f"swap={swap}, draws={draws}: a share in [0, 1] and at least one draw")
+    if teacher is None or z == 'student':
+        raise ValueError("context='backdoor' averages over K: it needs a teacher, "
+                         "and K in Z (z='embedding' or 'pooled')")
+    if not 0 <= swap <= 1 or draws < 1:
+        raise ValueError(f"swap={swap}, draws={draws}: a share in [0, 1] and at least one draw")
 
 # %% ../nbs/method/11a_intervention.ipynb #57b76679
 class BackDoor(MultiTaskModel):
@@ -32,11 +35,10 @@ class BackDoor(MultiTaskModel):
         _check_backdoor(teacher, model.get('z', 'embedding'), swap, draws)
         super().__init__(student, tasks, teacher, **model)
         self.swap, self.level = swap, 'pooled' if self.z == 'pooled' else 'embedding'
-        self.register_buffer('bank', torch.zeros(draws, getattr(teacher, 'pooled_dim' if self.z == 'pooled' else 'embed_dim')))
+        self.register_buffer('bank', torch.zeros(draws, getattr(teacher, 'pooled_dim' if self.z == 'pooled'
+                                                                else 'embed_dim')))
 
-    def exchanged(self,
-        k:EncoderOutput, # own K of each utterance
-    )->EncoderOutput: # K as it enters Z in training
+    def exchanged(self, k:EncoderOutput)->EncoderOutput: # own K of each utterance → K as it enters Z in training
         "Some K are another utterance's"
         n = len(k.embedding)
         other = torch.where(torch.rand(n) < self.swap, torch.randperm(n), torch.arange(n)).to(k.embedding.device)
@@ -49,10 +51,12 @@ class BackDoor(MultiTaskModel):
             self.bank = torch.cat([getattr(k, self.level).detach().float(), self.bank])[:len(self.bank)]
             z = shared(mine, self.exchanged(k), self.z, variant)
             return Output(*reversed(self.heads(z)), z, mine, k)
-        z = shared(EncoderOutput(*(v.repeat_interleave(len(self.bank), 0) for v in mine)), self._others(len(x)), self.z, variant)
+        z = shared(EncoderOutput(*(v.repeat_interleave(len(self.bank), 0) for v in mine)), self._others(len(x)),
+                   self.z, variant)
         hidden, logits = self.heads(z)
         mean = lambda v: v.unflatten(0, (-1, len(self.bank))).mean(1)
-        return Output({t: mean(v.softmax(-1)).clamp_min(1e-12).log() for t, v in logits.items()}, {t: mean(h) for t, h in hidden.items()}, mean(z), mine, k)
+        return Output({t: mean(v.softmax(-1)).clamp_min(1e-12).log() for t, v in logits.items()},
+                      {t: mean(h) for t, h in hidden.items()}, mean(z), mine, k)
 
     def _others(self, n): # the bank beside each of n utterances; `shared` reads one level only
         rows = self.bank.repeat(n, 1)
@@ -95,12 +99,14 @@ class Prototypes(MultiTaskModel):
         if self.of is None: raise ValueError(f"context='prototypes' needs an age task, the model has {self.tasks}")
         self.keep, self.temperature = keep, temperature
         width = self.heads['gender' if 'gender' in self.tasks else self.of].block[0].in_features
-        self.heads = Heads(2*width, self.tasks, sub_to_sup, seed); self.register_buffer('prototypes', torch.zeros(TASKS[self.of], width))
+        self.heads = Heads(2*width, self.tasks, sub_to_sup, seed)
+        self.register_buffer('prototypes', torch.zeros(TASKS[self.of], width))
 
     def context(self, z:Tensor)->Tensor: # Z `[B, W]` → `[B, W]`
         "Σ_c p(c|x)·prototype_c"
         centre = self.prototypes.mean(0)
-        near = nn.functional.cosine_similarity((z - centre)[:, None], (self.prototypes - centre)[None], dim=-1) / self.temperature
+        near = nn.functional.cosine_similarity((z - centre)[:, None], (self.prototypes - centre)[None],
+                                               dim=-1) / self.temperature
         return near.softmax(-1) @ self.prototypes
 
     def forward(self, x, n_frames, x_teacher=None, k=None, variant='full'):
@@ -110,9 +116,7 @@ class Prototypes(MultiTaskModel):
         hidden, logits = self.heads(torch.cat([z, self.context(z.float())], -1))
         return Output(logits, hidden, z, mine, k)
 
-    def renew(self,
-        data:Data, # features and labels; training rows only are used
-    )->dict: # nothing to add to the curves
+    def renew(self, data:Data)->dict: # features and labels, training rows only → nothing to add to the curves
         "Prototypes from class means of Z; called after each epoch"
         fresh, there = class_means(self, data, self.of)
         if self.prototypes.any(): fresh = self.keep*self.prototypes + (1 - self.keep)*fresh
@@ -127,7 +131,8 @@ class Reversed(MultiTaskModel):
         teacher:nn.Module|None=None, seed:int=0, # as in `MultiTaskModel`
         **model, # z, adapter, … of `MultiTaskModel`
     ):
-        if not {'agesub', 'agesup'} <= set(tasks): raise ValueError(f"sub_to_sup='reversed' needs the tasks 'agesub' and 'agesup', got {tasks}")
+        if not {'agesub', 'agesup'} <= set(tasks):
+            raise ValueError(f"sub_to_sup='reversed' needs the tasks 'agesub' and 'agesup', got {tasks}")
         super().__init__(student, tasks, teacher, seed=seed, **model)
         self.heads = ReversedHeads(self.heads['agesup'].block[0].in_features, self.tasks, seed)
 
@@ -146,7 +151,8 @@ class ReversedHeads(nn.ModuleDict):
     )->tuple[dict, dict]: # H and Y, by task
         hidden, logits = {}, {}
         for task in sorted(self, key=lambda t: t == 'agesub'):
-            hidden[task], logits[task] = self[task](torch.cat([z, logits['agesup'].softmax(-1)], -1) if task == 'agesub' else z)
+            hidden[task], logits[task] = self[task](torch.cat([z, logits['agesup'].softmax(-1)], -1)
+                                                    if task == 'agesub' else z)
         return hidden, logits
 
 # %% ../nbs/method/11a_intervention.ipynb #53f48ba2
@@ -159,6 +165,8 @@ def model_class(
     "Which model a recipe asks for"
     if context not in CONTEXTS: raise ValueError(f"context={context!r}: choose one of {CONTEXTS}")
     if sub_to_sup == 'reversed':
-        if context != 'none': raise ValueError(f"sub_to_sup='reversed' with context={context!r} is not built; reverse the hierarchy with context='none'")
+        if context != 'none':
+            raise ValueError(f"sub_to_sup='reversed' with context={context!r} is not built; "
+                             "reverse the hierarchy with context='none'")
         return Reversed
     return {'none': MultiTaskModel, 'backdoor': BackDoor, 'prototypes': Prototypes}[context]

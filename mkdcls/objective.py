@@ -26,10 +26,12 @@ class Objective:
     gamma_pos:float=0.; gamma_neg:float=4.; margin:float=.05 # of Eq. 4
 
     def __post_init__(self):
-        known = dict(age_loss=('ce', 'asl', 'asl_official'), dist=('none', 'cos', 'mse', 'norm_mse'), dist_level=('pooled', 'embedding'),
+        known = dict(age_loss=('ce', 'asl', 'asl_official'), dist=('none', 'cos', 'mse', 'norm_mse'),
+                     dist_level=('pooled', 'embedding'),
                      dep=('none', 'corrected', 'literal', 'constant', 'shifted', 'soft_kl'))
         for name, values in known.items():
-            if getattr(self, name) not in values: raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {values}")
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {values}")
 
 # %% ../nbs/method/10_objective.ipynb #cf7e9410
 def task_loss(
@@ -40,7 +42,8 @@ def task_loss(
 )->Tensor: # `[B]`, nats
     "L_CE for gender, the age loss of the row for the others"
     if task == 'gender' or o.age_loss == 'ce': return smoothed_ce(logits, y, o.smoothing, reduction='none')
-    return asymmetric_loss(logits, y, o.gamma_pos, o.gamma_neg, o.margin, official=o.age_loss == 'asl_official', reduction='none')
+    return asymmetric_loss(logits, y, o.gamma_pos, o.gamma_neg, o.margin, official=o.age_loss == 'asl_official',
+                           reduction='none')
 
 # %% ../nbs/method/10_objective.ipynb #17657341
 def terms(
@@ -57,9 +60,11 @@ def terms(
     if o.dist != 'none':
         if out.k is None: raise ValueError(f"dist={o.dist!r} needs a teacher, and the model has none")
         s, t = getattr(out.x, o.dist_level), getattr(out.k, o.dist_level)
-        ledger['dist'] = o.dist_weight * distillation_loss(s, adapter(t) if o.dist_level == 'pooled' else t, kind=o.dist)
+        ledger['dist'] = o.dist_weight * distillation_loss(s, adapter(t) if o.dist_level == 'pooled' else t,
+                                                           kind=o.dist)
     if o.dep != 'none':
-        if not {'agesub', 'agesup'} <= set(each): raise ValueError(f"dep={o.dep!r} needs the heads agesub and agesup, the model has {sorted(each)}")
+        if not {'agesub', 'agesup'} <= set(each):
+            raise ValueError(f"dep={o.dep!r} needs the heads agesub and agesup, the model has {sorted(each)}")
         ledger['dep'] = dependency_loss(each['agesub'], each['agesup'], out.logits['agesub'], out.logits['agesup'],
                                         y['agesub'], y['agesup'], kind=o.dep).mean()
     return ledger | {'total': sum(ledger.values())}

@@ -64,10 +64,12 @@ def recipe(
     known = ('base', '+MKD', '+CH', '+MKD+CH')
     if method not in known: raise ValueError(f"method={method!r}: choose one of {known}")
     mkd, ch = 'MKD' in method, 'CH' in method
-    objective = Objective(age_loss='asl' if ch else 'ce', dep='corrected' if ch else 'none', dist=dist if mkd else 'none')
+    objective = Objective(age_loss='asl' if ch else 'ce', dep='corrected' if ch else 'none',
+                          dist=dist if mkd else 'none')
     tasks = ('gender', 'agesup', 'agesub') if ch else ('gender', 'agesup')
     if not mkd: more['teacher'] = None
-    return Recipe(row, family, size, role, method, tasks, objective, replace(settings, student_view='mixup' if mkd else 'normal'), **more)
+    return Recipe(row, family, size, role, method, tasks, objective,
+                  replace(settings, student_view='mixup' if mkd else 'normal'), **more)
 
 # %% ../nbs/method/13_runs.ipynb #a2367b91
 METHODS = ('base', '+MKD', '+CH', '+MKD+CH')
@@ -77,7 +79,8 @@ def table1_rows(
     scale:str='paper', # widths
 )->dict[str, Recipe]: # row → recipe, in an order in which everything needed comes first
     "The fourteen rows (Table 1 has thirteen lines and one in brackets, 4b)"
-    of = {'ecapa': partial(recipe, settings=ecapa, scale=scale), 'resnet': partial(recipe, settings=resnet, scale=scale)}
+    of = {'ecapa': partial(recipe, settings=ecapa, scale=scale),
+          'resnet': partial(recipe, settings=resnet, scale=scale)}
     rows = [of[f](r, f, 'teacher', 'FCVG', 'base') for r, f in (('1', 'ecapa'), ('2', 'resnet'))]
     for f, teacher, names in (('ecapa', '1', ('3', '4a', '5', '6')), ('resnet', '2', ('7', '8', '9', '10'))):
         rows += [of[f](r, f, 'student', 'LTV+FCVE', m, teacher=teacher) for r, m in zip(names, METHODS)]
@@ -96,9 +99,9 @@ class Preset:
     ecapa:Settings; resnet:Settings # schedules
     speakers:dict|None # stand-in → speakers, one utterance each; None: only for corpora of your own
     fractions:tuple=(.8, .1, .1) # of speakers: train, validation, test
-    seconds:tuple=(0, 0) # measured on two cores: once for the data and for each row, roughly; for the estimate that is printed
+    seconds:tuple=(0, 0) # measured on two cores: once for the data and for each row, roughly; for the printed estimate
     evidence:bool=True # may its numbers get a status?
-    real_epochs:int=1 # on the small real corpora every epoch counts this often, so that a row makes about as many steps as on the stand-in
+    real_epochs:int=1 # an epoch counts this often on the small real corpora: about as many steps as on the stand-in
 
     def rows(self,
         corpus:str='standin',
@@ -115,7 +118,8 @@ PRESETS = {p.name: p for p in (
            {'FCVG': 60, 'LTV': 50, 'FCVE': 12, 'call centre': 60}, (.6, .1, .3), (10, 3), evidence=False),
     Preset('laptop', 'laptop', _LAPTOP, replace(_LAPTOP, epochs=5, drops=(3, 4, 5), channels_last=True),
            {'FCVG': 3600, 'LTV': 3270, 'FCVE': 330, 'call centre': 3600}, (.8, .04, .16), (130, 70), real_epochs=3),
-    Preset('gpu', 'paper', _GPU, replace(_GPU, channels_last=True), {'FCVG': 25_000, 'LTV': 22_700, 'FCVE': 2_300, 'call centre': 25_000}, (.8, .04, .16), (600, 40)),
+    Preset('gpu', 'paper', _GPU, replace(_GPU, channels_last=True),
+           {'FCVG': 25_000, 'LTV': 22_700, 'FCVE': 2_300, 'call centre': 25_000}, (.8, .04, .16), (600, 40)),
     Preset('paper', 'paper', Settings(precision='bf16'), Settings(precision='bf16', channels_last=True), None))}
 
 # %% ../nbs/method/13_runs.ipynb #4a690dfd
@@ -154,7 +158,8 @@ class Knobs:
         specs = {name: STANDINS[name] for name in role.split('+')}
         if role != 'LTV+FCVE': return specs
         if self.rho is not None: specs = {'LTV': replace(specs['LTV'], channel='by_age', rho=self.rho)}
-        labels = {k: v for k, v in (('label_noise', self.adjacent), ('overlay_label', self.overlay_label)) if v is not None}
+        labels = {k: v for k, v in (('label_noise', self.adjacent), ('overlay_label', self.overlay_label))
+                  if v is not None}
         return specs | {'LTV': replace(specs['LTV'], **labels)}
 
 # %% ../nbs/method/13_runs.ipynb #bf577491
@@ -176,14 +181,17 @@ def recordings(
 )->dict: # what a corpus of recordings is known by
     "What is heard and told, and by which code; not where it lies"
     sums = manifest['checksum'] if 'checksum' in manifest else pd.Series(np.nan, index=manifest.index)
-    code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # of prepared audio the samples themselves are known, of a file only its bytes
+    code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # prepared audio is known by samples, a file by bytes
     if plain_files.any():
-        sums = sums.where(~plain_files, manifest['path'].map({p: checksum(p) for p in sorted(set(manifest['path'][plain_files]))}))
+        sums = sums.where(~plain_files, manifest['path'].map({p: checksum(p) for p in
+                                                              sorted(set(manifest['path'][plain_files]))}))
         code |= {'read_audio': source_hash(read_audio)}
     lines = manifest.drop(columns=['path', 'shard', 'row', 'checksum'], errors='ignore').assign(sha256=sums.astype(str))
-    if not ordered: lines = lines.sort_values('utterance') # the order of real speech is ours; a list of your own may be reordered, and features lie in its order
+    # the order of real speech is ours; a list of your own may be reordered, and features lie in its order
+    if not ordered: lines = lines.sort_values('utterance')
     lines = lines[sorted(lines)].astype({c: str for c in lines if lines[c].dtype.name == 'category'})
-    rows = sha256('|'.join(lines).encode() + pd.util.hash_pandas_object(lines, index=False).to_numpy().tobytes()).hexdigest()[:16]
+    rows = sha256('|'.join(lines).encode()
+                  + pd.util.hash_pandas_object(lines, index=False).to_numpy().tobytes()).hexdigest()[:16]
     return dict(kind='recordings', rows=rows, code=code)
 
 # %% ../nbs/method/13_runs.ipynb #342c39fc
@@ -198,7 +206,8 @@ def role_manifest(
     if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {ROLES}")
     if corpus == 'standin':
         if preset.speakers is None:
-            raise ValueError(f"preset {preset.name!r} is for corpora of your own: give CORPUS=<corpora file>, or choose smoke, laptop or gpu for the stand-in")
+            raise ValueError(f"preset {preset.name!r} is for corpora of your own: give CORPUS=<corpora file>, "
+                             "or choose smoke, laptop or gpu for the stand-in")
         specs, heard = knobs.specs(role), knobs.heard.specs(role)
         sizes = {n: preset.speakers[n] for n in specs}
         if set(specs) != set(role.split('+')): sizes = {'LTV': sum(preset.speakers[n] for n in role.split('+'))}
@@ -206,11 +215,13 @@ def role_manifest(
             m = split_speakers(draw_manifest(heard[n], sizes[n], seed=seed), preset.fractions, seed)
             return m if specs[n] == heard[n] else draw_manifest(specs[n], sizes[n], seed=seed).assign(split=m['split'])
         manifest = pd.concat([dealt(n) for n in sizes], ignore_index=True)
-        about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()}, speakers=sizes, fractions=plain(preset.fractions),
-                     protocol=PROTOCOL, code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
+        about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()}, speakers=sizes,
+                     fractions=plain(preset.fractions), protocol=PROTOCOL,
+                     code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
         if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=source_hash(spread_out))
         return check_manifest(spread_out(manifest, knobs.spread)), about
-    if knobs != Knobs(): raise ValueError(f"{knobs}: only the stand-in has knobs; leave them alone with corpus={corpus!r}")
+    if knobs != Knobs():
+        raise ValueError(f"{knobs}: only the stand-in has knobs; leave them alone with corpus={corpus!r}")
     if corpus == 'real':
         if real is None: raise ValueError("CORPUS=real needs REAL=<folder> with accent_archive/ and common_voice/")
         manifest = real_roles(*real, fold=seed)[role]
@@ -218,7 +229,7 @@ def role_manifest(
     return manifest, recordings(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
-LATER = dict(context='none', init=0, trained=True, reestimate=False) # switches younger than protocol 1, as they stand when off
+LATER = dict(context='none', init=0, trained=True, reestimate=False) # switches younger than protocol 1, turned off
 
 def identity(
     r:Recipe, seed:int,
@@ -227,7 +238,8 @@ def identity(
 )->dict: # its `digest` is the run's key
     "What makes a run this run (protocol, section 5)"
     recipe = {k: v for k, v in plain(r).items() if k not in LATER or v != LATER[k]}
-    code = code_hashes('mkdcls.training', *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel))
+    code = code_hashes('mkdcls.training',
+                       *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel))
     return dict(recipe=recipe, seed=seed, data=fingerprint, protocol=PROTOCOL, code=code, parents=parents)
 
 # %% ../nbs/method/13_runs.ipynb #71332f3d
@@ -237,7 +249,8 @@ def build(
 )->MultiTaskModel:
     "The untrained model of a row"
     drawn, kind = seed + 10_000*r.init, model_class(r.context, r.sub_to_sup)
-    switches = dict(tasks=r.tasks, teacher=teacher, z=r.z, adapter=r.adapter) | ({} if r.sub_to_sup == 'reversed' else dict(sub_to_sup=r.sub_to_sup))
+    switches = dict(tasks=r.tasks, teacher=teacher, z=r.z, adapter=r.adapter) | (
+        {} if r.sub_to_sup == 'reversed' else dict(sub_to_sup=r.sub_to_sup))
     first = first_model(r.family, r.size, drawn, r.variant, r.scale, **switches)
     return first if kind is MultiTaskModel else kind(first.student, seed=drawn, **switches)
 
@@ -271,12 +284,15 @@ def answers(
         if prefix + 'agesub' in m: out |= {name + t: v.numpy().astype(np.int8) for t, v in labels_of(m, prefix).items()}
     def ask(variants=()):
         logits = predict(model, data.features, rows, data.k, variants, precision=r.settings.precision)
-        summed = {} if 'agesup' in model.tasks else {t.replace('agesub', 'agesup'): marginal_log(torch.from_numpy(v)).numpy() for t, v in logits.items() if 'agesub' in t}
+        summed = {} if 'agesup' in model.tasks else {
+            t.replace('agesub', 'agesup'): marginal_log(torch.from_numpy(v)).numpy()
+            for t, v in logits.items() if 'agesub' in t}
         return summed | logits
     best = lambda logits: {t: v.argmax(-1).astype(np.int8) for t, v in logits.items()}
     if r.settings.student_view != 'normal' or r.reestimate:
         out |= {f'{t}_as_trained': v for t, v in best(ask()).items()}
         reestimate(model, data, precision=r.settings.precision)
-    logits = ask(VARIANTS[1:] if model.teacher is not None and r.z != 'student' and type(model) is MultiTaskModel else ())
+    logits = ask(VARIANTS[1:] if model.teacher is not None and r.z != 'student' and type(model) is MultiTaskModel
+                 else ())
     out |= best(logits) | {f'{t}_logit{i}': logits[t][:, i] for t in TASKS if t in logits for i in range(TASKS[t])}
     return pd.DataFrame(out)

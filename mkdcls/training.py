@@ -31,7 +31,7 @@ class Settings:
     lr:float=1e-4 # Adam's, in epoch 1
     factor:float=.8; drops:tuple=(2, 6, 10) # at the start of these epochs the rate is multiplied by `factor`
     clip:float=5. # largest gradient norm; a departure, see above
-    max_frames:int|None=None # longer utterances are cut at random to this many frames (10 ms each); None keeps 1-20 s whole
+    max_frames:int|None=None # longer utterances are cut at random to this many frames of 10 ms; None keeps them whole
     student_view:str='normal' # 'normal', 'mixup' (the +MKD rows), or 'both' (each utterance twice)
     teacher_view:str='normal' # 'normal': K is computed once for each utterance; 'mixup': anew at each step
     mixup:MixupSettings=field(default_factory=MixupSettings) # Eq. 1
@@ -39,9 +39,12 @@ class Settings:
     channels_last:bool=False # memory layout of the 2-D convolutions
 
     def __post_init__(self):
-        for name, known in dict(student_view=('normal', 'mixup', 'both'), teacher_view=('normal', 'mixup'), precision=('float32', 'bf16')).items():
-            if getattr(self, name) not in known: raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {known}")
-        if min(self.epochs, self.batch) < 1: raise ValueError(f"epochs={self.epochs}, batch={self.batch}: both must be at least 1")
+        for name, known in dict(student_view=('normal', 'mixup', 'both'), teacher_view=('normal', 'mixup'),
+                                precision=('float32', 'bf16')).items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {known}")
+        if min(self.epochs, self.batch) < 1:
+            raise ValueError(f"epochs={self.epochs}, batch={self.batch}: both must be at least 1")
 
     def rate(self,
         epoch:int, # counted from 1
@@ -76,7 +79,7 @@ def batches(
     batch:int, # utterances a batch
     seed:int, # of this epoch
     pool:int=50, # batches a pool; 1 is a plain shuffle
-)->list[Tensor]: # row numbers, each row once; a last batch of one joins its neighbour, since BatchNorm cannot train on one
+)->list[Tensor]: # row numbers, each once; a last batch of one joins its neighbour, as BatchNorm cannot train on one
     "The order of one epoch"
     g = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(n_frames), generator=g)
@@ -133,7 +136,8 @@ def forward_loss(
         views = {'normal': [x], 'mixup': [mixed], 'both': [x, mixed]}[s.student_view]
     times = lambda v: torch.cat([v]*len(views))
     x_teacher = times(mixed if s.teacher_view == 'mixup' else x)
-    if data.k is not None and s.teacher_view == 'normal': k = EncoderOutput(*(times(v[index.to(v.device)]) for v in data.k))
+    if data.k is not None and s.teacher_view == 'normal':
+        k = EncoderOutput(*(times(v[index.to(v.device)]) for v in data.k))
     torch.manual_seed(seed) # dropout
     with torch.autocast(x.device.type, torch.bfloat16, enabled=s.precision == 'bf16'):
         out = model(torch.cat(views), times(n), x_teacher=x_teacher, k=k)
@@ -207,7 +211,8 @@ def finite(
 )->dict: # the same
     "Stop at the epoch in which a loss stopped being a number"
     if not torch.tensor(list(means.values())).isfinite().all():
-        raise FloatingPointError(f"epoch {epoch}: a loss is not finite ({means}); lower lr={s.lr} or check the features for NaN")
+        raise FloatingPointError(f"epoch {epoch}: a loss is not finite ({means}); "
+                                 f"lower lr={s.lr} or check the features for NaN")
     return means
 
 # %% ../nbs/method/11_training.ipynb #98fc4907
@@ -257,7 +262,8 @@ def reestimate(
     precision:str='float32',
 )->MultiTaskModel:
     "BatchNorm statistics of student and heads from x_normal (protocol, section 1)"
-    norms = [m for part in (model.student, model.heads) for m in part.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    norms = [m for part in (model.student, model.heads) for m in part.modules()
+             if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [m.momentum for m in norms]
     model.eval()
     for m in norms: m.reset_running_stats(); m.momentum = None; m.train()
@@ -265,6 +271,7 @@ def reestimate(
     for b in batches(data.features.n_frames[rows].cpu(), batch, seed=0):
         index = rows[b.to(rows.device)]
         k = None if data.k is None else EncoderOutput(*(v[index] for v in data.k))
-        with torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == 'bf16'): model(*data.features.batch(index), k=k)
+        with torch.autocast(rows.device.type, torch.bfloat16, enabled=precision == 'bf16'):
+            model(*data.features.batch(index), k=k)
     for m, momentum in zip(norms, momenta): m.momentum = momentum
     return model.eval()
