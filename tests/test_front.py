@@ -36,3 +36,117 @@ def test_reading_time(tmp_path):
              dict(cell_type="code", source=["#| hide\n"] + ["y\n"] * 99)]
     (tmp_path / "a.ipynb").write_text(json.dumps(dict(cells=cells)))
     assert front.reading_minutes(tmp_path / "a.ipynb") == 4
+
+
+# ---- what came out: each number that a results page says in words is recomputed from the committed records
+
+STANDIN, REAL = front.ROOT / "paper/results/standin-laptop", front.ROOT / "paper/results/real-laptop"
+
+
+def said(sheet, *wanted):
+    "The page in nbs/results and every executed copy of it say these words"
+    pages = [front.ROOT / f"nbs/results/{sheet}.ipynb", *(p for f in (STANDIN, REAL) if (p := f / f"{sheet}.ipynb").exists())]
+    for page in pages:
+        text = "\n".join("".join(c["source"]) for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown")
+        for words in wanted: assert words in text, f"{page.parent.name}/{page.name} does not say: {words}"
+
+
+def one(table, column="value", **where):
+    for c, v in where.items(): table = table[table[c] == v]
+    assert len(table) == 1, where
+    return table[column].item()
+
+
+def whole(table): return (table["low"] > 0) | (table["high"] < 0)
+
+
+def test_said_of_table1():
+    g = {f: pd.read_csv(f / "gains.csv").query("primary").set_index("row") for f in (STANDIN, REAL)}
+    gain = g[STANDIN]["gain"]
+    said("table1", f"gains {gain['6']:.1f} points in agesup over base with the ECAPA-TDNN, {gain['10']:.1f} with the ResNet and {gain['13']:.1f} at the call centre"
+         if "6" in gain.index else f"gains {gain[6]:.1f} points in agesup over base with the ECAPA-TDNN, {gain[10]:.1f} with the ResNet and {gain[13]:.1f} at the call centre")
+    assert g[STANDIN]["paper_gain"].between(9.5, 15.5).all() and list((g[STANDIN]["low"] > 1)) == [False, False, True] and not (g[REAL]["low"] > 1).any()
+    assert (pd.read_csv(REAL / "gains.csv")["low"] <= 1).all()
+
+
+def test_said_of_ablations():
+    t = pd.read_csv(STANDIN / "ablations.csv")
+    fair = t[t["question"].str.startswith("fair")]
+    assert set(fair.loc[fair["low"] > 0, "question"]) == {"fair_calls"}
+    literal = one(t, "gain", question="dependency", row="dep_literal")
+    said("ablations", f"re-estimated base at the call centre (+{one(t, 'gain', question='fair_calls', row='13'):.1f} points)", f"({literal:.0f} points)")
+    runs = pd.read_csv(STANDIN / "ablations/runs.csv")
+    more = (runs["agesup_f1"] - runs["as_trained_agesup_f1"]).groupby(runs["row"]).mean()
+    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round().between(3, 4).all()
+    seven = runs.query("row == '7r' and seed == 0")
+    said("ablations", "adds 0.3 to 0.5 points", "3 to 4 points", f"gains {(seven['agesup_f1'] - seven['as_trained_agesup_f1']).item():.1f} points by it on seed 0")
+
+
+def test_said_of_interventions():
+    from mkdcls.results.intervention_sheet import ROWS, read
+    t = read(STANDIN)
+    t = t[t["task"] == "agesup"]
+    effects = t.query("sheet == 'effects' and row in @ROWS")
+    line = effects.query("under == 'channel' and measure == 'tv' and against == ''").set_index("method")["value"]
+    older = effects.query("under == 'channel' and measure == 'move' and against == ''")
+    assert (older["low"] > 0).all() and len(older) == 4 and line.idxmax() == "+CH" and line[["+MKD", "+MKD+CH"]].round(1).eq(.3).all()
+    ageing = effects.query("under == 'age 25 to 65' and measure == 'move' and against == ''")
+    assert ageing["value"].round(1).eq(.9).all() and ageing["should"].round(1).eq(1.6).all()
+    said("interventions", f"about 0.3, against {line['base']:.2f} for base), +CH moves most ({line['+CH']:.2f})", "move about 0.9 groups where the oracle moves 1.6")
+
+    falls = t.query("sheet == 'rho' and measure == 'fall_f1' and row != 'oracle'")
+    tied, beyond, untied = (falls.query(f"train_rho == {rho} and against == '{a}'") for rho, a in ((.8, ""), (.8, "base"), (0., "")))
+    assert tied["value"].round(-1).isin((40, 50)).all() and len(tied) == 6 and set(untied.loc[whole(untied), "method"]) == {"back-door"}
+    assert set(beyond.loc[beyond["low"] > 0, "method"]) == {"+MKD"} and not (beyond["high"] < 0).any()
+    said("interventions", "Trained at ρ = 0.8, all rows lose 40 to 50 points", "but the back-door row loses")
+
+    noise = t.query("sheet == 'label_noise' and scope == 'LTV' and under == 'adjacent' and row in @ROWS")
+    lost = noise.query("measure == 'fall_f1'")
+    assert lost.query("against == ''")["value"].round().between(9, 10).all() and not whole(lost.query("against == 'base'")).any()
+    above = noise.query("measure == 'f1' and against == 'base'")
+    few, many = (above[above["wrong_labels"] == w] for w in (above["wrong_labels"].min(), above["wrong_labels"].max()))
+    assert (few["low"] > 0).any() and not whole(many).any() and round(above["wrong_labels"].max() / 100, 1) == .2
+    said("interventions", "a fifth of wrong age groups costs every row 9 to 10 points")
+
+    k = t.query("sheet == 'refuters' and measure == 'drop_f1'")
+    cost = k[k["under"] == "K: anybody"].set_index("method")["value"]
+    assert not whole(k[k["under"] == "K: same class"]).any()
+    said("interventions", f"costs +MKD {cost['+MKD']:.1f} points of agesup and +MKD+CH {cost['+MKD+CH']:.1f}")
+
+
+def test_said_of_attributions():
+    t = pd.read_csv(STANDIN / "attributions.csv", dtype={"row": str})
+    asked = {"gender": "gender", "agesup": "age", "agesub": "age"}
+    own = t[t["measure"] == "truth_share_" + t["task"].map(asked).fillna("")]
+    nothing = t[t["row"].isna() & t["measure"].str.startswith("truth_share_")]["value"]
+    mean = own.groupby([own["task"].map(asked), "attribution"])["value"].mean()
+    print(mean, nothing)
+    best = own.loc[own["value"].idxmax()]
+    assert {mean[c].idxmax() for c in ("gender", "age")} == {"integrated_gradients"}
+    said("attributions", f"at most {best['value']:.2f} of the weight", f"reaches {nothing.min():.2f} to {nothing.max():.2f}")
+
+
+def test_said_of_sensitivity():
+    t = pd.read_csv(STANDIN / "sensitivity.csv").set_index("spread")
+    g = t["gain"]
+    assert not whole(t).any() and set(t["n_seeds"]) == {3}
+    said("sensitivity", f"the gain is {g[.5]:+.1f} points at half the spread, {g[1.]:+.1f} at the spread itself and {g[1.5]:+.1f} at one and a half times")
+
+
+def test_said_of_the_speaker_sheets():
+    eer = {(f, s): pd.read_csv(f / f"{s}.csv").set_index("row")["eer"] for f in (STANDIN, REAL) for s in ("seo_kim", "imu_elevoc")}
+    sk, real, imu = eer[STANDIN, "seo_kim"], eer[REAL, "seo_kim"], eer[STANDIN, "imu_elevoc"]
+    c = pd.read_csv(STANDIN / "seo_kim-claims.csv").set_index(["better", "worse"])
+    steps = c.loc[[("sk-SAP", "sk-GAP"), ("sk-MLA-GAP", "sk-GAP")]]
+    assert (steps["high"] < -1).all() and not (c["low"] > 1).any()
+    assert f"{real['sk-GAP']:.1f}" == f"{real['sk-MLA-SAP-FR-DLN']:.1f}"
+    said("seo_kim", f"(GAP) has {sk['sk-GAP']:.1f} % EER, the whole proposal {sk['sk-MLA-SAP-FR-DLN']:.1f} %", f"both ends of Table 3 have {real['sk-GAP']:.1f} %")
+
+    lines = pd.read_csv(STANDIN / "imu_elevoc.csv").set_index("row")
+    c = pd.read_csv(STANDIN / "imu_elevoc-claims.csv").set_index(["better", "worse"])
+    assert lines.loc["ti-ECAPA-TDNN", "paper_eer"] > lines.loc["ti-SE-Res2Net-50", "paper_eer"] and (lines["coin_seeds"] > 0).any()
+    for role in ("ti", "td"):
+        net = f"{role}-SE-Res2Net-50"
+        assert c.loc[(f"{net}-mse", net), "high"] < 0 and not whole(c.loc[[(f"{net}-cos", net)]]).any()
+    said("imu_elevoc", f"ECAPA-TDNN has an EER of {imu['ti-ECAPA-TDNN']:.1f} % and SE-Res2Net-50 one of {imu['ti-SE-Res2Net-50']:.1f} %",
+         f"saves {c.loc[('td-SE-Res2Net-50', 'td-SE-Res2Net-50-head'), 'eer_gain']:.1f} points against training only pooling and embedding")
