@@ -64,8 +64,8 @@ def test_said_of_table1():
     g = {f: pd.read_csv(f / "gains.csv", dtype={"row": str}).query("primary").set_index("row") for f in (STANDIN, REAL)}
     gain = g[STANDIN]["gain"]
     said("table1", f"gains {gain['6']:.1f} points in agesup over base with the ECAPA-TDNN, {gain['10']:.1f} with the ResNet and {gain['13']:.1f} at the call centre")
-    assert g[STANDIN]["paper_gain"].between(9.5, 15.5).all() and list((g[STANDIN]["low"] > 1)) == [False, False, True] and not (g[REAL]["low"] > 1).any()
-    assert (pd.read_csv(REAL / "gains.csv")["low"] <= 1).all()
+    assert g[STANDIN]["paper_gain"].between(9.5, 15.5).all() and list(g[STANDIN]["low"] > 1) == [False, False, True] and not (g[REAL]["low"] > 1).any()
+    assert set(pd.read_csv(REAL / "gains.csv")["status"]) == {"undecided"}
 
 
 def test_said_of_ablations():
@@ -75,7 +75,8 @@ def test_said_of_ablations():
     resnet = t[t["question"] == "fair_resnet"]
     assert whole(resnet).all() and resnet["low"].item() < .5
     literal = one(t, "gain", question="dependency", row="dep_literal")
-    said("ablations", f"re-estimated base at the call centre (+{one(t, 'gain', question='fair_calls', row='13'):.1f} points)", f"({literal:.0f} points)", f"(+{resnet['gain'].item():.1f} points), whose interval just leaves out 0")
+    said("ablations", f"re-estimated base at the call centre (+{one(t, 'gain', question='fair_calls', row='13'):.1f} points)", f"({literal:.0f} points)",
+         f"(+{resnet['gain'].item():.1f} points), whose interval just leaves out 0")
     runs = pd.read_csv(STANDIN / "ablations/runs.csv")
     more = (runs["agesup_f1"] - runs["as_trained_agesup_f1"]).groupby(runs["row"]).mean()
     assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round().between(3, 4).all()
