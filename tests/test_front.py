@@ -88,7 +88,8 @@ def test_said_of_interventions():
     from mkdcls.results.intervention_sheet import ROWS, read
     t = read(STANDIN)
     t = t[t["task"] == "agesup"]
-    effects = t.query("sheet == 'effects' and row in @ROWS")
+    of_rows = t[t["row"].isin(ROWS)]
+    effects = of_rows.query("sheet == 'effects'")
     line = effects.query("under == 'channel' and measure == 'tv' and against == ''").set_index("method")["value"]
     older = effects.query("under == 'channel' and measure == 'move' and against == ''")
     assert (older["low"] > 0).all() and len(older) == 4 and line.idxmax() == "+CH" and line[["+MKD", "+MKD+CH"]].round(1).eq(.3).all()
@@ -102,7 +103,7 @@ def test_said_of_interventions():
     assert set(beyond.loc[beyond["low"] > 0, "method"]) == {"+MKD"} and not (beyond["high"] < 0).any()
     said("interventions", "Trained at ρ = 0.8, all rows lose 40 to 50 points", "but the back-door row loses")
 
-    noise = t.query("sheet == 'label_noise' and scope == 'LTV' and under == 'adjacent' and row in @ROWS")
+    noise = of_rows.query("sheet == 'label_noise' and scope == 'LTV' and under == 'adjacent'")
     lost = noise.query("measure == 'fall_f1'")
     assert lost.query("against == ''")["value"].round().between(9, 10).all() and not whole(lost.query("against == 'base'")).any()
     above = noise.query("measure == 'f1' and against == 'base'")
