@@ -10,7 +10,7 @@ from mkdcls.results import front
 def test_another_machine_is_told_when_it_was_measured(tmp_path):
     path = tmp_path / "arithmetic.csv"
     assert front.other_machine(path) == "", "left out while there is nothing"
-    lines = [(a, r, e, "base", f, None, 95.) for r, e, fs in (("3", "ECAPA-TDNN", (66., 66.)), ("7", "ResNet", (54., 58.5))) for a, f in zip(("native", "lowest"), fs)]
+    lines = [(a, r, e, "base", f, None, 95.) for r, e, fs in (("3", "ecapa", (66., 66.)), ("7", "resnet", (54., 58.5))) for a, f in zip(("native", "lowest"), fs)]
     pd.DataFrame(lines, columns=front.ARITHMETIC_COLUMNS).to_csv(path, index=False)
     told = front.other_machine(path)
     assert told.startswith("## The same seed on another machine") and "under 2 arithmetics" in told
