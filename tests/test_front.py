@@ -10,7 +10,7 @@ from mkdcls.results import front
 def test_another_machine_is_told_when_it_was_measured(tmp_path):
     path = tmp_path / "arithmetic.csv"
     assert front.other_machine(path) == "", "left out while there is nothing"
-    lines = [(a, r, e, "base", f, None, 95.) for r, e, fs in (("3", "ECAPA-TDNN", (66., 66.)), ("7", "ResNet", (54., 58.5))) for a, f in zip(("native", "lowest"), fs)]
+    lines = [(a, r, e, "base", f, None, 95.) for r, e, fs in (("3", "ecapa", (66., 66.)), ("7", "resnet", (54., 58.5))) for a, f in zip(("native", "lowest"), fs)]
     pd.DataFrame(lines, columns=front.ARITHMETIC_COLUMNS).to_csv(path, index=False)
     told = front.other_machine(path)
     assert told.startswith("## The same seed on another machine") and "under 2 arithmetics" in told
@@ -36,3 +36,121 @@ def test_reading_time(tmp_path):
              dict(cell_type="code", source=["#| hide\n"] + ["y\n"] * 99)]
     (tmp_path / "a.ipynb").write_text(json.dumps(dict(cells=cells)))
     assert front.reading_minutes(tmp_path / "a.ipynb") == 4
+
+
+# ---- what came out: each number that a results page says in words is recomputed from the committed records
+
+STANDIN, REAL = front.ROOT / "paper/results/standin-laptop", front.ROOT / "paper/results/real-laptop"
+
+
+def said(sheet, *wanted):
+    "The page in nbs/results and every executed copy of it say these words"
+    pages = [front.ROOT / f"nbs/results/{sheet}.ipynb", *(p for f in (STANDIN, REAL) if (p := f / f"{sheet}.ipynb").exists())]
+    for page in pages:
+        text = "\n".join("".join(c["source"]) for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown")
+        for words in wanted: assert words in text, f"{page.parent.name}/{page.name} does not say: {words}"
+
+
+def one(table, column="value", **where):
+    for c, v in where.items(): table = table[table[c] == v]
+    assert len(table) == 1, where
+    return table[column].item()
+
+
+def whole(table): return (table["low"] > 0) | (table["high"] < 0)
+
+
+def test_said_of_table1():
+    g = {f: pd.read_csv(f / "gains.csv", dtype={"row": str}).query("primary").set_index("row") for f in (STANDIN, REAL)}
+    gain = g[STANDIN]["gain"]
+    said("table1", f"gains {gain['6']:.1f} points in agesup over base with the ECAPA-TDNN, {gain['10']:.1f} with the ResNet and {gain['13']:.1f} at the call centre")
+    assert g[STANDIN]["paper_gain"].between(9.5, 15.5).all() and list(g[STANDIN]["low"] > 1) == [False, False, True] and not (g[REAL]["low"] > 1).any()
+    assert set(pd.read_csv(REAL / "gains.csv")["status"]) == {"undecided"}
+
+
+def test_said_of_ablations():
+    t = pd.read_csv(STANDIN / "ablations.csv")
+    assert set(t.loc[t["status"] == "better", "question"]) == {"fair_calls"} and set(t.loc[t["status"] == "worse", "row"]) == {"dep_literal"}
+    assert set(t["status"]) == {"better", "worse", "undecided"}
+    resnet = t[t["question"] == "fair_resnet"]
+    assert whole(resnet).all() and resnet["low"].item() < .5
+    literal = one(t, "gain", question="dependency", row="dep_literal")
+    said("ablations", f"re-estimated base at the call centre (+{one(t, 'gain', question='fair_calls', row='13'):.1f} points)", f"({literal:.0f} points)",
+         f"(+{resnet['gain'].item():.1f} points), whose interval just leaves out 0")
+    runs = pd.read_csv(STANDIN / "ablations/runs.csv")
+    more = (runs["agesup_f1"] - runs["as_trained_agesup_f1"]).groupby(runs["row"]).mean()
+    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round().between(3, 4).all()
+    seven = runs.query("row == '7r' and seed == 0")
+    said("ablations", "adds 0.3 to 0.5 points", "3 to 4 points", f"gains {(seven['agesup_f1'] - seven['as_trained_agesup_f1']).item():.1f} points by it on seed 0")
+
+
+def test_said_of_interventions():
+    from mkdcls.results.intervention_sheet import ROWS, read
+    t = read(STANDIN)
+    t = t[t["task"] == "agesup"]
+    of_rows = t[t["row"].isin(ROWS)]
+    effects = of_rows.query("sheet == 'effects'")
+    line = effects.query("under == 'channel' and measure == 'tv' and against == ''").set_index("method")["value"]
+    older = effects.query("under == 'channel' and measure == 'move' and against == ''")
+    assert (older["low"] > 0).all() and len(older) == 4 and line.idxmax() == "+CH" and line[["+MKD", "+MKD+CH"]].round(1).eq(.3).all()
+    ageing = effects.query("under == 'age 25 to 65' and measure == 'move' and against == ''")
+    assert ageing["value"].round(1).eq(.9).all() and ageing["should"].round(1).eq(1.6).all()
+    said("interventions", f"about 0.3, against {line['base']:.2f} for base), +CH moves most ({line['+CH']:.2f})", "move about 0.9 groups where the oracle moves 1.6")
+
+    falls = t.query("sheet == 'rho' and measure == 'fall_f1' and row != 'oracle'")
+    tied, beyond, untied = (falls.query(f"train_rho == {rho} and against == '{a}'") for rho, a in ((.8, ""), (.8, "base"), (0., "")))
+    assert tied["value"].round(-1).isin((40, 50)).all() and len(tied) == 6 and set(untied.loc[whole(untied), "method"]) == {"back-door"}
+    assert set(beyond.loc[beyond["low"] > 0, "method"]) == {"+MKD"} and not (beyond["high"] < 0).any()
+    said("interventions", "Trained at ρ = 0.8, all rows lose 40 to 50 points", "but the back-door row loses")
+
+    noise = of_rows.query("sheet == 'label_noise' and scope == 'LTV' and under == 'adjacent'")
+    lost = noise.query("measure == 'fall_f1'")
+    assert lost.query("against == ''")["value"].round().between(9, 10).all() and not whole(lost.query("against == 'base'")).any()
+    above = noise.query("measure == 'f1' and against == 'base'")
+    few, many = (above[above["wrong_labels"] == w] for w in (above["wrong_labels"].min(), above["wrong_labels"].max()))
+    assert (few["low"] > 0).any() and not whole(many).any() and round(above["wrong_labels"].max() / 100, 1) == .2
+    said("interventions", "a fifth of wrong age groups costs every row 9 to 10 points")
+
+    k = t.query("sheet == 'refuters' and measure == 'drop_f1'")
+    cost = k[k["under"] == "K: anybody"].set_index("method")["value"]
+    assert not whole(k[k["under"] == "K: same class"]).any()
+    said("interventions", f"costs +MKD {cost['+MKD']:.1f} points of agesup and +MKD+CH {cost['+MKD+CH']:.1f}")
+
+
+def test_said_of_attributions():
+    t = pd.read_csv(STANDIN / "attributions.csv", dtype={"row": str})
+    asked = {"gender": "gender", "agesup": "age", "agesub": "age"}
+    own = t[t["measure"] == "truth_share_" + t["task"].map(asked).fillna("")]
+    nothing = t[t["row"].isna() & t["measure"].str.startswith("truth_share_")]["value"]
+    mean = own.groupby([own["task"].map(asked), "attribution"])["value"].mean()
+    best = own.loc[own["value"].idxmax()]
+    for cause in ("gender", "age"):
+        assert set(mean[cause].drop("integrated_gradients, K held").nlargest(2).index) == {"integrated_gradients", "kernel_shap"}
+    assert .28 < best["value"] < .3, "only a little better than chance"
+    said("attributions", f"at most {best['value']:.2f} of the weight", f"reaches {nothing.min():.2f} to {nothing.max():.2f}")
+
+
+def test_said_of_sensitivity():
+    t = pd.read_csv(STANDIN / "sensitivity.csv").set_index("spread")
+    g = t["gain"]
+    assert not whole(t).any() and set(t["n_seeds"]) == {3}
+    said("sensitivity", f"the gain is {g[.5]:+.1f} points at half the spread, {g[1.]:+.1f} at the spread itself and {g[1.5]:+.1f} at one and a half times")
+
+
+def test_said_of_the_speaker_sheets():
+    eer = {(f, s): pd.read_csv(f / f"{s}.csv").set_index("row")["eer"] for f in (STANDIN, REAL) for s in ("seo_kim", "imu_elevoc")}
+    sk, real, imu = eer[STANDIN, "seo_kim"], eer[REAL, "seo_kim"], eer[STANDIN, "imu_elevoc"]
+    c = pd.read_csv(STANDIN / "seo_kim-claims.csv").set_index(["better", "worse"])
+    steps = c.loc[[("sk-SAP", "sk-GAP"), ("sk-MLA-GAP", "sk-GAP")]]
+    assert (steps["high"] < -1).all() and not (c["low"] > 1).any()
+    assert f"{real['sk-GAP']:.1f}" == f"{real['sk-MLA-SAP-FR-DLN']:.1f}"
+    said("seo_kim", f"(GAP) has {sk['sk-GAP']:.1f} % EER, the whole proposal {sk['sk-MLA-SAP-FR-DLN']:.1f} %", f"both ends of Table 3 have {real['sk-GAP']:.1f} %")
+
+    lines = pd.read_csv(STANDIN / "imu_elevoc.csv").set_index("row")
+    c = pd.read_csv(STANDIN / "imu_elevoc-claims.csv").set_index(["better", "worse"])
+    assert lines.loc["ti-ECAPA-TDNN", "paper_eer"] > lines.loc["ti-SE-Res2Net-50", "paper_eer"] and (lines["coin_seeds"] > 0).any()
+    for role in ("ti", "td"):
+        net = f"{role}-SE-Res2Net-50"
+        assert c.loc[(f"{net}-mse", net), "high"] < 0 and not whole(c.loc[[(f"{net}-cos", net)]]).any()
+    said("imu_elevoc", f"ECAPA-TDNN has an EER of {imu['ti-ECAPA-TDNN']:.1f} % and SE-Res2Net-50 one of {imu['ti-SE-Res2Net-50']:.1f} %",
+         f"saves {c.loc[('td-SE-Res2Net-50', 'td-SE-Res2Net-50-head'), 'eer_gain']:.1f} points against training only pooling and embedding")

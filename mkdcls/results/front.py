@@ -306,6 +306,7 @@ def other_machine(path: Path = ARITHMETIC) -> str:
     t = pd.read_csv(path, dtype={"row": str})
     if lost := [c for c in ARITHMETIC_COLUMNS if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(lost)}; wanted are "
                                                                                f"{', '.join(ARITHMETIC_COLUMNS)}")
+    t["encoder"] = t["encoder"].replace(report.ENCODER)
     lines, moved = [], {}
     for (row, encoder, method), part in t.groupby(["row", "encoder", "method"], sort=False):
         reach = {c: (part[c].min(), part[c].max()) for c in ARITHMETIC_COLUMNS[4:]}
