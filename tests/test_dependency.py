@@ -105,11 +105,26 @@ def test_gradients_against_finite_differences(kind, seed):
     (-1, 'literal', [False, True, False]), (1, 'literal', [True, True, True]),
     (-1, 'corrected', [True, False, True]), (1, 'corrected', [False, False, False])])
 def test_two_signs_two_by_two(eq4, kind, rewarded):
-    "Speakers in their 40s: no conflict, then a conflict with the decade wrong, both wrong, the group wrong"
+    "Speakers in their 40s: no conflict, then a conflict with the decade wrong, both wrong, the group wrong; every product of losses is above 1"
     sub, sup = F.one_hot(torch.tensor([1, 1, 1, 2]), 5).float(), F.one_hot(torch.tensor([0, 1, 2, 2]), 3).float()
     y, l_sub, l_sup = torch.full((4,), 2), torch.full((4,), eq4 * 1.5), torch.full((4,), eq4 * 2.)
     value = quiet(l_sub, l_sup, sub, sup, y, parent(y), kind=kind, reduction='none')
     assert ((value[1:] - value[0]) < 0).tolist() == rewarded
+
+
+@pytest.mark.parametrize('eq4, kind, flips', [
+    (-1, 'literal', [False, True, False]), (1, 'literal', [True, True, True]),
+    (-1, 'corrected', [False, True, False]), (1, 'corrected', [True, True, True])])
+def test_two_signs_turn_round_where_the_product_is_below_1(eq4, kind, flips):
+    "The same speakers with every loss L on either side of 1; the slope of a loss keeps its sign"
+    sub, sup = F.one_hot(torch.tensor([1, 1, 1, 2]), 5).float(), F.one_hot(torch.tensor([0, 1, 2, 2]), 3).float()
+    y, less, slopes = torch.full((4,), 2), [], []
+    for L in (.8, 1.25):
+        l = torch.full((4,), L, requires_grad=True)
+        value = quiet(eq4 * l, eq4 * l, sub, sup, y, parent(y), kind=kind, reduction='none')
+        less.append((value[1:] - value[0]) < 0)
+        slopes.append(grad(value.sum(), l)[0].sign())
+    assert (less[0] != less[1]).tolist() == flips and torch.equal(*slopes)
 
 
 def test_constant_hangs_on_nothing():
