@@ -107,8 +107,7 @@ def test_kept_is_told_beside_base(tmp_path, low, high, word):
 
 @pytest.mark.parametrize("losses,values", [((1.5, 2.), (-1., -1.5, -3., -2.)), ((-1.5, -2.), (-1., 1.5, -3., 2.)), ((.5, .5), (-1., -.5, -.25, -.5))])
 def test_what_eq5_as_printed_rewards(losses, values):
-    "No contradiction, then one with the decade wrong, both, the group wrong: the lowest value is what training seeks. Losses below 0 are Eq. 4 as printed; with
-    losses below 1 even the printed sign punishes, which is why the claim says 'as a rule'"
+    "No contradiction, then one with the decade wrong, both, the group wrong: the lowest value is what training seeks. Losses below 0 are Eq. 4 as printed"
     import torch
     from torch.nn.functional import one_hot
     y_sub, y_sup = torch.full((4,), 2), torch.full((4,), 1)  # 40s, group 40-50
@@ -116,6 +115,7 @@ def test_what_eq5_as_printed_rewards(losses, values):
     with pytest.warns(UserWarning, match="rewards conflicts"):
         got = dependency_loss(*(torch.full((4,), l) for l in losses), sub, sup, y_sub, y_sup, kind="literal", reduction="none")
     assert got.tolist() == list(values)
+    # losses of .5: even the printed sign punishes, which is why the claim says "as a rule"
     assert "as a rule (where the product of its losses exceeds 1)" in claims("nowhere").set_index("claim").loc["Eq. 5 is a punishment", "result"]
     clear = "with losses below 0 (Eq. 4 as printed too) it punishes a contradiction with one head wrong and, as a rule, rewards one with both wrong"
     assert clear in claims("nowhere").set_index("claim").loc["Eq. 5 is a punishment", "result"]

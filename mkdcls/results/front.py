@@ -77,7 +77,8 @@ def shown_table1(who: str, folder: Path) -> str:
     foot = report.footnotes(report.marks(folder)).strip()
     here = f"../paper/results/{folder.name}"
     cores, rows = minutes_of_all(folder)
-    about = (f"{report.about(report.read(folder)[0])} Most of these ran two at a time, one thread each: on two cores the {rows} minutes took {cores}. More in [table1.md]({here}/table1.md), precision and recall in [table1.csv]({here}/table1.csv), "
+    about = (f"{report.about(report.read(folder)[0])} Runs of one thread go two at a time: "
+             f"on two cores the {rows} minutes come to {cores}. More in [table1.md]({here}/table1.md), precision and recall in [table1.csv]({here}/table1.csv), "
              f"pictures and the halves of Z in the executed [notebook]({here}/table1.ipynb).")
     return "\n\n".join(p for p in (report._markdown(table1(who, folder)).strip(), foot, about) if p)
 
@@ -128,8 +129,8 @@ def cautions(found: dict[str, Path]) -> str:
         g = gains(found["stand-in"])
         low, high = sorted(100 * coverage(b, w) for b, w in ((1, 0), (0, 1)))
         plain = ", ".join(f"{v:+z.1f}" for v in g.loc[g["primary"], "as_trained"])
-        out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, depending on how much trainings differ from each "
-                "other, not always in 95 % ([how far to trust five seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
+        out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, depending on how much trainings differ from "
+                "each other, not always in 95 % ([how far to trust five seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
                 "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed speech ([11_training](method/11_training.ipynb)). "
                 f"*As trained*, without that step, the three gains on the stand-in are {plain}. We made the "
                 "re-estimated score the headline after a first look at scores; [the protocol](../paper/protocol.md) discloses that. The base of this table is scored "
@@ -153,8 +154,8 @@ def remarks(found: dict[str, Path]) -> str:
         clears = list(mkd.index[mkd["low"] > MARGIN])
         assert (mkd["as_trained"] < -MARGIN).all() and (mkd["high"] > -MARGIN).all() and len(clears) == 1
         out.append("**BatchNorm decides whether MKD loses.** Rows with MKD train on mixed inputs, so their BatchNorm statistics are re-estimated on clean ones before "
-                   "scoring (page 11); base is scored as trained in this table, and re-estimated in the second line of the claims below. On the stand-in, *as trained*, all "
-                   f"{len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse and one, row {clears[0]}, clears the margin.")
+                   "scoring (page 11); base is scored as trained in this table, and re-estimated in the second line of the claims below. On the stand-in, "
+                   f"*as trained*, all {len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse and one, row {clears[0]}, clears the margin.")
         alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
         out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % "
                    f"of FCVE is recognised, "
@@ -312,7 +313,8 @@ def where_to_go() -> str:
     if sum(hour) > 60: raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
     lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); [words and symbols](glossary.ipynb)"),
              (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
-             ("an hour", f"one idea of the paper, {link(page(HOUR[0]))} (Eq. 5, {hour[0]} minutes), and the sum of losses that it enters, {link(page(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
+             ("an hour", f"one idea of the paper, {link(page(HOUR[0]))} (Eq. 5, {hour[0]} minutes), and the sum of losses that it enters, "
+              f"{link(page(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
              ("a day", f"the method, {link(page(METHOD[0]))} to {link(page(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their "
               f"numbers: speech with known causes "
@@ -371,6 +373,6 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
     n = t["arithmetic"].nunique() - 1
     return (f"## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between processors, and training amplifies the difference. "
             f"Rows {', '.join(dict.fromkeys(t['row']))} of Table 1 "
-            f"were trained with the same seed on two machines, the one of the committed sheet and another under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as headline or "
-            f"as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors round alike; deterministic algorithms "
-            f"fix the result on one machine only. `make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
+            f"were trained with the same seed on two machines, the one of the committed sheet and another under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
+            f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors round alike; deterministic "
+            f"algorithms fix the result on one machine only. `make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
