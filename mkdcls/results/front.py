@@ -155,7 +155,8 @@ def remarks(found: dict[str, Path]) -> str:
         assert (mkd["as_trained"] < -MARGIN).all() and (mkd["high"] > -MARGIN).all() and len(clears) == 1
         out.append("**BatchNorm decides whether MKD loses.** Rows with MKD train on mixed inputs, so their BatchNorm statistics are re-estimated on clean ones before "
                    "scoring (page 11); base is scored as trained in this table, and re-estimated in the second line of the claims below. On the stand-in, "
-                   f"*as trained*, all {len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse and one, row {clears[0]}, clears the margin.")
+                   f"*as trained*, all {len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse "
+                   f"and one, row {clears[0]}, clears the margin.")
         alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
         out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % "
                    f"of FCVE is recognised, "
@@ -374,5 +375,6 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
     return (f"## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between processors, and training amplifies the difference. "
             f"Rows {', '.join(dict.fromkeys(t['row']))} of Table 1 "
             f"were trained with the same seed on two machines, the one of the committed sheet and another under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
-            f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors round alike; deterministic "
-            f"algorithms fix the result on one machine only. `make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
+            f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors "
+            f"round alike; deterministic algorithms fix the result on one machine only. "
+            f"`make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
