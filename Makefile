@@ -20,6 +20,26 @@ SHEET :=
 ONLY :=
 ARITHMETIC :=
 
+# A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
+options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS
+options.table := SHEET $(options.table1)
+options.benchmark := SHEET OUT
+options.test := ARITHMETIC
+options.portable := SHEET ONLY
+careful := $(filter table1 table benchmark test portable,$(MAKECMDGOALS))
+ifneq ($(careful),)
+known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
+unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
+ifneq ($(unknown),)
+$(error make $(careful) takes no option $(unknown). It takes $(known))
+endif
+endif
+ifneq ($(filter table,$(MAKECMDGOALS)),)
+ifeq ($(SHEET),)
+$(error SHEET is missing: make table SHEET=<one of $(shell sed -n 's/^    Sheet."\([a-z0-9_]*\)".*/\1/p' mkdcls/results/sheets.py)>)
+endif
+endif
+
 MIN_PYTHON := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 

@@ -51,7 +51,7 @@ def test_table1_words(tmp_path, status, word):
 
 
 def test_intervention_words(tmp_path):
-    words = ("The answer does not hang on the line", "Causal learning", "Mixup-based")
+    words = ("The answer does not depend on the recording line", "Causal learning", "Mixup-based")
     for n, more, want in ((5, {}, ("speaks against it", "speaks for it", "speaks for it")), (1, {}, ("undecided (1 seed)",) * 3),
                           (5, dict(move=0., gain=-4.), ("undecided", "speaks against it", "speaks against it")), (5, dict(gain=1.), (None, "undecided", "undecided"))):
         interventions(n, **more).to_csv(tmp_path / "interventions.csv", index=False)
@@ -79,6 +79,14 @@ def test_ablation_words(tmp_path):
         assert fewer["verdict"] == word and fewer["result"].startswith(f"{share['5r']:.1f} % with it, {share['subasl']:.1f} % without")
 
 
+def test_lines_of_one_seed_are_marked():
+    "Of the committed results: how many seeds each claim rests on, or that it rests on code"
+    from mkdcls.results.front import RESULTS
+    table = claims(RESULTS / "standin-laptop").set_index("claim")["seeds"]
+    assert dict(table.value_counts()) == {"5": 11, "1": 2, "code": 1, "code and 5": 1}
+    for words in ("wrong labels", "gives robustness (section 1)"): assert table[table.index.str.contains(words, regex=False)].eq("1").any()
+
+
 def test_smoke_is_no_evidence(tmp_path):
     pd.DataFrame([dict(row="3", preset="smoke")]).to_csv(tmp_path / "table1.csv", index=False)
     with pytest.raises(ValueError, match="no evidence"): claims(tmp_path)
@@ -97,7 +105,7 @@ def test_kept_is_told_beside_base(tmp_path, low, high, word):
     assert at(claims(tmp_path), "keeps a substantial part")["verdict"] == "undecided (3 seeds)"
 
 
-@pytest.mark.parametrize("losses,values", [((1.5, 2.), (-1., -1.5, -3., -2.)), ((-1.5, -2.), (-1., 1.5, -3., 2.))])
+@pytest.mark.parametrize("losses,values", [((1.5, 2.), (-1., -1.5, -3., -2.)), ((-1.5, -2.), (-1., 1.5, -3., 2.)), ((.5, .5), (-1., -.5, -.25, -.5))])
 def test_what_eq5_as_printed_rewards(losses, values):
     "No contradiction, then one with the decade wrong, both, the group wrong: the lowest value is what training seeks. Losses below 0 are Eq. 4 as printed"
     import torch
@@ -107,7 +115,9 @@ def test_what_eq5_as_printed_rewards(losses, values):
     with pytest.warns(UserWarning, match="rewards conflicts"):
         got = dependency_loss(*(torch.full((4,), l) for l in losses), sub, sup, y_sub, y_sup, kind="literal", reduction="none")
     assert got.tolist() == list(values)
-    clear = "with losses below 0 (Eq. 4 as printed too) it punishes a contradiction with one head wrong and rewards one with both wrong"
+    # losses of .5: even the printed sign punishes, which is why the claim says "as a rule"
+    assert "as a rule (where the product of its losses exceeds 1)" in claims("nowhere").set_index("claim").loc["Eq. 5 is a punishment", "result"]
+    clear = "with losses below 0 (Eq. 4 as printed too) it punishes a contradiction with one head wrong and, as a rule, rewards one with both wrong"
     assert clear in claims("nowhere").set_index("claim").loc["Eq. 5 is a punishment", "result"]
 
 

@@ -13,11 +13,43 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
     lines = [(a, r, e, "base", f, None, 95.) for r, e, fs in (("3", "ecapa", (66., 66.)), ("7", "resnet", (54., 58.5))) for a, f in zip(("native", "lowest"), fs)]
     pd.DataFrame(lines, columns=front.ARITHMETIC_COLUMNS).to_csv(path, index=False)
     told = front.other_machine(path)
-    assert told.startswith("## The same seed on another machine") and "under 2 arithmetics" in told
+    assert told.startswith("## The same seed on another machine")
+    assert "Rows 3, 7 of Table 1 were trained with the same seed on two machines" in told and "under 1 arithmetic." in told
     assert "ECAPA-TDNN rows by up to 0.0 points; ResNet rows by up to 4.5 points" in told
     assert "| 7 | ResNet | base | 54.0 to 58.5 |  | 95.0 |" in told and "| 3 | ECAPA-TDNN | base | 66.0 |  | 95.0 |" in told
+    assert "The gain of" not in told, "base alone has none"
+    told, t = front.other_machine(), pd.read_csv(front.ARITHMETIC, dtype={"row": str})
+    f1 = t.pivot(index="arithmetic", columns="row", values="agesup_f1")
+    for more, base in (("6", "3"), ("10", "7")):
+        gain = f1[more] - f1[base]
+        assert f"row {more} over row {base} goes from {gain.min():+.1f} to {gain.max():+.1f}, a standard deviation of {gain.std():.1f}" in told
+    reach = t.groupby("row")[["agesup_f1", "agesup_f1_as_trained"]].agg(lambda v: v.max() - v.min())
+    assert f"ECAPA-TDNN rows by up to {reach.loc[['3', '6']].max().max():.1f} points; ResNet rows by up to {reach.loc[['7', '10']].max().max():.1f}" in told
     path.write_text("row\n3\n")
     with pytest.raises(ValueError, match="has no column arithmetic"): front.other_machine(path)
+
+
+def test_each_equation_has_its_page_and_code():
+    "The function named for an equation lies in the module that the page exports, and says which equation it is"
+    import importlib
+    told = front.equations()
+    for number, _, page, function in front.EQUATIONS:
+        module = front.module_of(front.page(page))
+        f = getattr(importlib.import_module(module.removesuffix(".py").replace("/", ".")), function)
+        assert f"Eq. {number}" in f.__doc__ and f"[{page}](method/{page}.ipynb) | [{module}](../{module}), `{function}` |" in told
+    assert [n for n, *_ in front.EQUATIONS] == list("12345") and "results/table1.ipynb" in told
+    assert all((front.ROOT / "mkdcls/results" / f).is_file() for f in ("runner.py", "report.py"))
+
+
+def test_minutes_agree_and_an_hour_is_an_hour():
+    "Five seeds on two cores, and the same summed over rows; two pages that fit an hour"
+    runs = pd.read_csv(STANDIN / "runs.csv")
+    cores, rows = front.minutes_of_all(STANDIN)
+    assert rows == round(runs["total_s"].sum() / 60) and front.minutes("table1", STANDIN) < cores < rows
+    assert f"the {rows} minutes come to {cores}" in front.shown_table1("stand-in", STANDIN) and f"{cores} minutes on two cores" in front.larger(front.results())
+    told = front.where_to_go()
+    assert sum(front.reading_minutes(front.page(p)) for p in front.HOUR) <= 60
+    assert all(f"[{p}](method/{p}.ipynb)" in told for p in (*front.HOUR, "13c_arrows", "14a_x_and_k"))
 
 
 def test_intervals_of_five_seeds_are_not_what_they_promise():

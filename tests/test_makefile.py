@@ -52,6 +52,31 @@ def test_table_sheet():
     assert all((ROOT / "nbs" / "results" / f"{s}.ipynb").is_file() for s in SHEETS)
 
 
+@pytest.mark.parametrize("args,wrong,known", [
+    (("table1", "seeds=2"), "seeds", "PYTHON TORCH_INDEX PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS"), (("table1", "SEED=5", "OUT=a folder x=y"), "SEED", "SEEDS"),
+    (("table1", "SHEET=ablations"), "SHEET", "PRESET"), (("table", "SHEET=ablations", "WORKER=1"), "WORKER", "SHEET PRESET"),
+    (("benchmark", "SHEETS=corpora"), "SHEETS", "SHEET OUT"), (("test", "ARITHMETICS=native"), "ARITHMETICS", "ARITHMETIC"),
+    (("portable", "only=native"), "only", "SHEET ONLY")])
+def test_a_misspelt_option_is_refused(args, wrong, known):
+    "In one line, before anything runs; otherwise the defaults would write over paper/results"
+    done = make("-n", *args)
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode and not done.stdout and len(lines) == 1
+    assert f"make {args[0]} takes no option {wrong}. It takes PYTHON TORCH_INDEX" in lines[0] and known in lines[0]
+
+
+def test_options_of_several_commands_together():
+    assert make("-n", "table1", "test", "SEEDS=5", "ARITHMETIC=native", "PYTHON=x").returncode == 0
+    assert make("-n", "portable", "SHEET=table1", "PYTHON=x").returncode == 0 and make("-n", "help", "anything=1").returncode == 0
+
+
+def test_table_without_a_sheet():
+    "What is missing, and what may be named; the environment does not count"
+    for args, env in ((("table",), {}), (("table", "SHEET="), {}), (("table", "SEEDS=2"), {"SHEET": "ablations"})):
+        done = make("-n", *args, **env)
+        assert done.returncode and "SHEET is missing: make table SHEET=<one of " + " ".join(SHEETS) + ">" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 def test_benchmark_sheets():
     "The first sheet, or the one asked for on the command line; each must be there"
     for options, env, name in (((), {"SHEET": "elsewhere"}, "benchmark"), (("SHEET=corpora",), {}, "benchmark_corpora")):
