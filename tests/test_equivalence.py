@@ -57,3 +57,15 @@ def test_a_different_bit_is_seen(tmp_path):
 
 def test_a_commit_that_is_not_there_is_said(tmp_path):
     with pytest.raises(LookupError, match="a whole clone has it"): equivalence.recorded_code("0" * 40, tmp_path)
+
+
+def test_what_a_module_keeps_while_it_works_is_not_a_replacement(monkeypatch):
+    "An open archive, a cache: not code; a table or a function in another's place is"
+    from mkdcls import labels
+    from mkdcls.engine import archives
+    monkeypatch.setitem(archives._open, "somewhere.zip", object())
+    assert codehash.unchanged("mkdcls.engine.archives", "mkdcls.labels") == ""
+    monkeypatch.setattr(archives, "NESTED", archives.NESTED + 1)
+    assert codehash.unchanged("mkdcls.engine.archives") == "mkdcls.engine.archives.NESTED"
+    monkeypatch.setattr(labels, "TASKS", {**labels.TASKS, "accent": 3})
+    assert codehash.unchanged("mkdcls.labels") == "mkdcls.labels.TASKS"

@@ -167,5 +167,6 @@ def unchanged(*modules: str) -> str:
     for module in modules:
         if (live := sys.modules.get(module)) is None or not getattr(live, "__file__", None): continue
         for name, want in _defined(module).items():
+            if name.startswith("_") and name.islower() and isinstance(want, dict | list | set): continue  # what a module keeps while it works
             if name not in vars(live) or not _equal(vars(live)[name], want, module): return f"{module}.{name}"
     return ""
