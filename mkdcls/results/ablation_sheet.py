@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.results.figures import COLOURS, STYLE, save
-from mkdcls.results.report import _markdown, _number, about, held_against, read
+from mkdcls.results.report import _markdown, _number, about, held_against_each, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, status
 from mkdcls.runs import preset_of
@@ -22,11 +22,14 @@ def contrasts(folder: Path) -> pd.DataFrame:
     evidence, out, found = preset_of(runs["preset"].iloc[0]).evidence, [], []
     have = set(runs["row"])
     f1 = runs.groupby("row").mean(numeric_only=True)
+    pairs = [(q.against, row) for q in ASKED for row in q.rows if {row, q.against} <= have]
+    many = [all((runs["row"] == r).sum() >= MIN_SEEDS for r in pair) for pair in pairs]  # a p of 2,000 draws is never small enough for a sheet of fifty
+    held = {k: v for draws, wanted in ((2000, False), (10_000, True))
+            for k, v in held_against_each(runs, lines, [p for p, m in zip(pairs, many) if m == wanted], "agesup", draws).items()}
     for q in ASKED:
         for row, label in q.rows.items():
-            if not {row, q.against} <= have: continue
-            many = all((runs["row"] == r).sum() >= MIN_SEEDS for r in (row, q.against))  # a p of 2,000 draws is never small enough for a sheet of fifty
-            c, f1s = held_against(runs, lines, q.against, row, "agesup", draws=10_000 if many else 2000)
+            if (q.against, row) not in held: continue
+            c, f1s = held[q.against, row]
             found.append(c)
             fresh = [runs.loc[(runs["row"] == r) & runs["seed"].between(1, c.n - 1), "agesup_f1"].mean() for r in (row, q.against)]
             at = lambda r, name: f1.loc[r, name] if name in f1 and pd.notna(f1.loc[r, name]) else None

@@ -93,6 +93,24 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
     return (point, bootstrap(cms, prf, draws)), len(seeds)
 
 
+def held_against_each(runs, lines, pairs, task, draws=2000) -> dict[tuple[str, str], tuple[Contrast, np.ndarray]]:
+    """`held_against` for many pairs `(base, row)` of rows that share a seed.
+
+    Replicates depend on the seeds and the speakers, not on the rows: pairs with the same seeds are counted on one drawing of them.
+    """
+    have = runs.groupby("row")["seed"].agg(frozenset)
+    together = {}
+    for pair in dict.fromkeys(pairs): together.setdefault(have[pair[0]] & have[pair[1]], []).append(pair)
+    out = {}
+    for group in together.values():
+        rows = sorted({r for pair in group for r in pair})
+        (points, replicates), n = _replicates(runs, lines, rows, task, draws=draws)
+        for pair in group:
+            two = [rows.index(r) for r in pair]
+            out[pair] = contrast(points[two, 2], replicates[:, two, 2], n), points[two, 2]
+    return out
+
+
 def held_against(runs, lines, base, row, task, scope=None, draws=2000) -> tuple[Contrast | None, np.ndarray | None]:
     "Macro F1 of a row less that of another on the same seeds and speakers, and the two scores `[2]`: the other's, the row's; None where no seed has both"
     found, n = _replicates(runs, lines, [base, row], task, scope, draws)
