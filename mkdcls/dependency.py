@@ -70,7 +70,7 @@ def dependency_loss(
     y_sup:Tensor, # `[B]` int64 age-group labels, parent(y_sub)
     kind:str='corrected', # 'corrected', 'shifted' and 'soft_kl' train; 'constant' only monitors; 'literal' only teaches
     reduction:str='mean', # 'none' gives `[B]`; 'mean' divides by B; or 'sum'
-)->Tensor: # scalar, or `[B]` with 'none'; 0 without a conflict (-1 for literal)
+)->Tensor: # scalar, or `[B]` with 'none'; 0 without a conflict (-1 for literal; soft_kl has no conflicts, it is at least 0)
     "Hierarchical dependency loss, Eq. 5, after Gao et al. 2020"
     _check(loss_sub, loss_sup, sub_logits, sup_logits, y_sub, y_sup, kind, reduction)
     if kind == 'literal': warnings.warn(_LITERAL, UserWarning, stacklevel=2)

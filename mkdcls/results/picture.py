@@ -73,7 +73,7 @@ def networks(ax):
     box(ax, 51.5, 28, 17, 13, "Student\nhalf the size\n(ours), learns", STUDENT, 8.2)
     arrow(ax, (51.5, 51), (51.5, 46.6), True); arrow(ax, (51.5, 35), (51.5, 39.6), True)
     box(ax, 51.5, 43.1, 17, 6, r"$\mathcal{L}_{dist}$   Eq. 2", LOSS)
-    ax.text(61.2, 43.1, "pooled features\nside by side,\nteacher's through\na frozen Conv1d", ha="left", va="center", fontsize=7.6, linespacing=1.3, color="0.2")
+    ax.text(61.2, 43.1, "pooled features\ncompared; a frozen\nConv1d where\nwidths differ", ha="left", va="center", fontsize=7.6, linespacing=1.3, color="0.2")
     arrow(ax, (60.5, 58), (66, 58)); arrow(ax, (60.5, 28), (66, 28))
     box(ax, 69.2, 58, 6, 6, "K", TEACHER, 11); box(ax, 69.2, 28, 6, 6, "X", STUDENT, 11)
     arrow(ax, (72.5, 58), (79.4, 58)); arrow(ax, (72.5, 28), (79.4, 28))
@@ -97,7 +97,7 @@ def heads(ax):
     arrow(ax, (117.5, 35), (117.5, 40.8), True); arrow(ax, (117.5, 35), (117.5, 29.2), True)
     ax.plot([117.5, 132.2], [35, 35], color=LOSS[0], lw=1.2, ls=(0, (3, 1.6)))
     box(ax, 140, 35, 15, 6, r"$\mathcal{L}_{dep}$   Eq. 5", LOSS)
-    ax.text(120.6, 14.6, "a decade outside its age group is pushed harder", ha="center", va="center", fontsize=8, style="italic")
+    ax.text(120.6, 14.6, "where the two age answers conflict, the wrong one is pushed harder", ha="center", va="center", fontsize=8, style="italic")
 
 
 def total(ax):
