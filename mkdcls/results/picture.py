@@ -97,7 +97,7 @@ def heads(ax):
     arrow(ax, (117.5, 35), (117.5, 40.8), True); arrow(ax, (117.5, 35), (117.5, 29.2), True)
     ax.plot([117.5, 132.2], [35, 35], color=LOSS[0], lw=1.2, ls=(0, (3, 1.6)))
     box(ax, 140, 35, 15, 6, r"$\mathcal{L}_{dep}$   Eq. 5", LOSS)
-    ax.text(120.6, 14.6, "where the two age answers conflict, the wrong one is pushed harder", ha="center", va="center", fontsize=8, style="italic")
+    ax.text(120.6, 14.6, "age answers that conflict: the wrong one is pushed harder", ha="center", va="center", fontsize=8, style="italic")
 
 
 def total(ax):
