@@ -117,6 +117,7 @@ def table(a):
     parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
     bars.close()
     runner = parts[0][0]
+    if a.redraw: return redraw(a, runner, Path(folder or default_folder(runner.name)))
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
@@ -134,6 +135,17 @@ def table(a):
     page = folder / f"{a.sheet}.md"
     print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  " + "\n  ".join(
         sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
+
+
+def redraw(a, runner, folder: Path):
+    "A sheet's tables, pictures and page from the records in its folder"
+    from mkdcls.engine.store import ROOT
+    from mkdcls.results.sheets import SHEETS
+    jobs = SHEETS[a.sheet].recorded(folder)
+    seeds = len({seed for _, seed in jobs})
+    print(f"{SHEETS[a.sheet].title}: drawn from the {len(jobs)} runs recorded in {folder}, {seeds} seed(s); nothing is trained.\n", flush=True)
+    run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
+                 dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder), redraw=True))
 
 
 def prepare(a) -> int:
@@ -215,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
         t.add_argument("--workers", type=_number, help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
+        t.add_argument("--redraw", action="store_true", help="train nothing: tables, pictures and page from the records in the results folder")
         t.set_defaults(call=table)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
                        epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")

@@ -51,6 +51,16 @@ class Sheet:
     only_standin: bool = False  # asks what only a corpus with known causes can answer
     seeds: int = 1  # how many its committed results were planned with
     after: str = ""  # said before it starts: what comes after the runs
+    redraws: bool = False  # its page can be made from the records in the folder, without the trained networks
+
+    def recorded(self, folder: Path) -> Jobs:
+        "The runs (row, seed) whose records lie in the folder"
+        import pandas as pd
+        if not self.redraws:
+            raise ValueError(f"REDRAW of {self.name}: its page asks trained networks; only {', '.join(n for n, s in SHEETS.items() if s.redraws)} are drawn from records")
+        if not (Path(folder) / self.runs).is_file(): raise ValueError(f"REDRAW: there is no {self.runs} in {folder}: run the sheet first, without REDRAW")
+        runs = pd.read_csv(Path(folder) / self.runs, dtype={"row": str})
+        return list(dict.fromkeys(zip(runs["row"], runs["seed"].astype(int))))
 
 
 def _rows_of_table1(w: Wanted) -> Plan: return [(t := w.runner(), w.each(t.rows))]
@@ -128,10 +138,10 @@ def _of_verification(name: str) -> dict:
 SHEETS = {s.name: s for s in (
     Sheet("table1", "Table 1", "the fourteen rows of the paper's only table",
           plan=_rows_of_table1, pages=("12_evaluation", "13_runs"), publish=partial(_publish, ""), tables=_tables("report"), runs="runs.csv",
-          files=("table1.csv", "gains.csv", "table1.md", "table1.tex"), figures=("gains", "confusion_agesup", "confusion_agesub", "curves"), seeds=5),
+          files=("table1.csv", "gains.csv", "table1.md", "table1.tex"), figures=("gains", "confusion_agesup", "confusion_agesub", "curves"), seeds=5, redraws=True),
     Sheet("ablations", "Ablations", "which part of MKD and of CH makes a difference",
           plan=_ablations, pages=("14b_ablations", "29_bridge"), publish=partial(_publish, "ablations"), tables=_tables("ablation_sheet"),
-          runs="ablations/runs.csv", files=("ablations.csv", "ablations.md"), figures=("ablations",), seeds=5),
+          runs="ablations/runs.csv", files=("ablations.csv", "ablations.md"), figures=("ablations",), seeds=5, redraws=True),
     Sheet("interventions", "Interventions", "one cause changed, everything else held: what do the answers do?",
           plan=_interventions, pages=("14c_counterfactuals", "11a_intervention"), runs="interventions-runs.csv", files=("interventions.csv",),
           figures=("effects", "rho", "label_noise", "refuters"), only_standin=True, after=" After them the networks listen, some minutes at laptop."),
@@ -141,7 +151,7 @@ SHEETS = {s.name: s for s in (
           after=" After them the networks are asked, about 15 minutes at laptop; what is known of a row and task is kept."),
     Sheet("sensitivity", "Sensitivity", "the primary contrast where voices of one age differ less, or more",
           plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"), tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
-          files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3),
+          files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3, redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",), figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
     Sheet("seo_kim", "Seo & Kim", "Seo & Kim 2020: ten encodings on one trunk", pages=("22_seo_kim", "28_systems"), **_of_verification("seo_kim")),
