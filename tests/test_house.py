@@ -221,6 +221,7 @@ def test_what_folds_is_tagged():
             if odd := tags - FOLDED - {"parameters"}: wrong.append(f"{path}, {cell['id']}: no such tag as {odd}")
             if cell["cell_type"] == "markdown":
                 if heads := re.findall(r"^##+ (.+?)\s*$", source(cell), re.M): opening, section = False, heads[-1]
+                if source(cell).strip() == "## How it fails": wrong.append(f"{path}, {cell['id']}: its cells come folded; say first what is refused")
                 continue
             kind = "how-it-fails" if section == "How it fails" else kind_of(cell, opening, path.is_relative_to("nbs/answers"))
             if kind and not tags & FOLDED: wrong.append(f"{path}, {cell['id']}: wants the tag {kind}: {source(cell)[:60]!r}")
