@@ -106,8 +106,9 @@ test: $(dev-ready) ## run every check: lint, no-ops, all notebooks (as another p
 	@MPLBACKEND=Agg $(PYTEST) tests $(HOUSE:%=--ignore=%) --ignore=tests/test_notebooks.py --durations=10 --durations-min=3
 	@echo "== all passed"
 
-lab: $(run-ready) ## open JupyterLab on the tour
-	"$(PY)" -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) nbs/00_tour.ipynb
+# root_dir: pages link to paper/ and mkdcls/, beside nbs/.
+lab: $(run-ready) ## open JupyterLab on the tour; imports and cells on errors come folded, a click on a bar unfolds one
+	"$(PY)" -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. --ServerApp.contents_manager_class=mkdcls.engine.lab.FoldedContents nbs/00_tour.ipynb
 
 benchmark: sheet := benchmark$(if $(SHEET),_$(SHEET))
 benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio; SHEET=corpora: millions of rows, audio (OUT= keeps the executed notebook elsewhere)

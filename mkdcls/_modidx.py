@@ -330,6 +330,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.engine.doors': {},
             'mkdcls.engine.equivalence': {},
             'mkdcls.engine.features': {},
+            'mkdcls.engine.lab': {},
             'mkdcls.engine.lists': {},
             'mkdcls.engine.needs': {},
             'mkdcls.engine.owned': {},

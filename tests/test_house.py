@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mkdcls.engine.lab import FOLDED
 from mkdcls.engine.needs import requirement, settings, within
 from mkdcls.results.readme import relink, render
 
@@ -196,6 +197,42 @@ def test_parameters_cells():
             assert plain, f"{path}, parameters, line {node.lineno}: only `name = literal`, no annotation, no code"
             try: ast.literal_eval(node.value)
             except ValueError: pytest.fail(f"{path}: {node.targets[0].id} is not a plain literal")
+
+
+def kind_of(cell: dict, opening: bool, answer: bool) -> str | None:
+    "The tag that a code cell's text asks for: `make lab` folds what a reader may pass over"
+    head = [line[2:].strip() for line in source(cell).splitlines() if line.startswith("#|")]
+    body = ast.parse(re.sub(r"(?m)^( *)[%!].*$", r"\1pass", source(cell))).body
+    loads = sum(isinstance(b, ast.Import | ast.ImportFrom) for b in body)
+    texts = [ast.unparse(b.items[0].context_expr if isinstance(b, ast.With) else b) for b in body]
+    refusals, claims = (sum(t.startswith(words) for t in texts) for words in ("expect_fail(", ("assert", "test_eq(", "torch.testing.")))
+    if not body or "hide" in head or loads == len(body) or opening and loads and 2 * loads >= len(body): return "setup"
+    if "echo: false" in head: return "hide-input"
+    return "how-it-fails" if 2 * refusals > len(body) and not claims and not answer else None
+
+
+def test_what_folds_is_tagged():
+    "Imports, hidden cells and cells of refusals carry the tags by which the lab folds them; no tag is misspelt"
+    wrong = []
+    for path in notebooks():
+        opening, section = True, ""
+        for cell in load(path)["cells"]:
+            tags = set(cell["metadata"].get("tags", []))
+            if odd := tags - FOLDED - {"parameters"}: wrong.append(f"{path}, {cell['id']}: no such tag as {odd}")
+            if cell["cell_type"] == "markdown":
+                if heads := re.findall(r"^##+ (.+?)\s*$", source(cell), re.M): opening, section = False, heads[-1]
+                if source(cell).strip() == "## How it fails": wrong.append(f"{path}, {cell['id']}: its cells come folded; say first what is refused")
+                continue
+            kind = "how-it-fails" if section == "How it fails" else kind_of(cell, opening, path.is_relative_to("nbs/answers"))
+            if kind and not tags & FOLDED: wrong.append(f"{path}, {cell['id']}: wants the tag {kind}: {source(cell)[:60]!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("text,kind", [
+    ("#| export\nimport a\nfrom b import c", "setup"), ("import a\nfrom b import c\nx = c(1)\nc.d = 2", "setup"), ("import a\na.b()\na.c()", None),
+    ("#| default_exp a", "setup"), ("#| hide\nx = 1", "setup"), ("#| echo: false\nx", "hide-input"), ("%matplotlib inline\nx", None),
+    ("with expect_fail(ValueError): a()\nb()\nwith expect_fail(KeyError):\n    b()", "how-it-fails"), ("with expect_fail(ValueError): a()\nassert b", None)])
+def test_kinds_of_cells(text, kind): assert kind_of({"source": text}, opening=True, answer=False) == kind
 
 
 def test_notebook_sizes():
