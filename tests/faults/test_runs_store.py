@@ -105,6 +105,12 @@ def test_a_record_that_is_not_whole_is_not_written(fault, kind, kept):
     assert not kept.at("3", 1, KEY).exists()
 
 
+@kinds("records", {"row": dict(row="5"), "seed": dict(seed=1), "key": dict(key="abd")})
+def test_a_record_of_another_run(fault, kind, kept):
+    at(kept, "record.json").write_text(json.dumps(record(**kind)))
+    fault.refuses(lambda: kept.record("3", 0, KEY), "is the record of another run", f"{next(iter(kind))} ", "run again")
+
+
 @kinds("records", {"knobs": "knobs", "the student's size": "student_params", "speakers of the test": "test_speakers"})
 def test_a_record_from_before_a_field(fault, kind, kept):
     file = at(kept, "record.json")
