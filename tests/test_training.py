@@ -225,7 +225,8 @@ def test_the_logged_terms_add_up_to_the_logged_total(data, objective, tasks):
     torch.manual_seed(9)
     model = MultiTaskModel(encoder("ecapa", "student", scale_name="smoke"), tasks, encoder("ecapa", "teacher", scale_name="smoke"))
     labels = data.labels | dict(agesup=torch.tensor(PARENT)[data.labels["agesub"]])
-    curve, = fit(model, replace(data, labels=labels), objective, replace(S, epochs=1), 0, progress=lambda e, i, n, ledger: steps.append({t: float(v.detach()) for t, v in ledger.items()}))
+    def note(epoch, step, of, ledger): steps.append({t: float(v.detach()) for t, v in ledger.items()})
+    curve, = fit(model, replace(data, labels=labels), objective, replace(S, epochs=1), 0, progress=note)
     parts = set(curve) - {"epoch", "lr", "seconds", "total"}
     assert parts == {"gender", "agesup", "dist"} | ({"agesub", "dep"} if len(tasks) == 3 else set())
     for line in (*steps, curve): assert sum(line[t] for t in parts) == pytest.approx(line["total"], rel=1e-5)
