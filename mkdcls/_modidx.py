@@ -335,6 +335,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.engine.owned': {},
             'mkdcls.engine.pool': {},
             'mkdcls.engine.portable': {},
+            'mkdcls.engine.record': {},
             'mkdcls.engine.shards': {},
             'mkdcls.engine.store': {},
             'mkdcls.evaluation': { 'mkdcls.evaluation.Contrast': ('method/evaluation.html#contrast', 'mkdcls/evaluation.py'),
