@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Settings', 'seed_at', 'first_model', 'batches', 'encode_all', 'Data', 'forward_loss', 'BadCheckpoint',
-           'save_checkpoint', 'load_checkpoint', 'restore', 'finite', 'fit', 'reestimate']
+           'save_checkpoint', 'load_checkpoint', 'restore', 'finite', 'Schedule', 'train', 'fit', 'reestimate']
 
 # %% ../nbs/method/11_training.ipynb #8ad3d07e
 import hashlib
@@ -14,6 +14,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 import torch
 from torch import nn, Tensor
 from .encoders import EncoderOutput, encoder
@@ -48,6 +49,7 @@ class Settings:
 
     def rate(self,
         epoch:int, # counted from 1
+        losses:list=(), # of the epochs before; this schedule does not look at them, page 25's does
     )->float: # learning rate during that epoch
         return self.lr * self.factor**sum(epoch >= d for d in self.drops)
 
@@ -207,13 +209,58 @@ def restore(
 # %% ../nbs/method/11_training.ipynb #cc601760
 def finite(
     means:dict, # term → mean of the epoch
-    epoch:int, s:Settings,
+    epoch:int, lr:float, # where, and at which learning rate
 )->dict: # the same
     "Stop at the epoch in which a loss stopped being a number"
     if not torch.tensor(list(means.values())).isfinite().all():
         raise FloatingPointError(f"epoch {epoch}: a loss is not finite ({means}); "
-                                 f"lower lr={s.lr} or check the features for NaN")
+                                 f"lower lr={lr} or check the features for NaN")
     return means
+
+# %% ../nbs/method/11_training.ipynb #5d0a7c11
+class Schedule(Protocol):
+    "What `train` asks of settings; `Settings` is one, page 25 has another"
+    epochs:int # passes over the training set
+    lr:float # learning rate of epoch 1
+    clip:float|None # largest gradient norm; None leaves the gradient as it is
+    def rate(self, epoch:int, losses:list)->float: ... # of an epoch, from the mean `total` of each epoch before it
+
+# %% ../nbs/method/11_training.ipynb #5d0a7c12
+def train(
+    model:nn.Module, # trained in place, on its device; a checkpoint holds its weights and buffers
+    opt:torch.optim.Optimizer, # of the parameters that may move
+    s:Schedule, seed:int, # of the run
+    order, # epoch, from 1 → list of batches, `[B]` int64; together they hold every utterance once
+    loss, # (batch, seed of the step) → ledger: `total`, which is minimised, and what else is logged
+    checkpoint:Path|None=None, key:str='', # file to resume from and to write to; identity of the run, stored in it
+    save_every:float=60., # seconds between checkpoints inside an epoch
+    each_epoch=lambda: {}, # extra numbers for the curves
+    progress=lambda epoch, step, steps, ledger: None, # called at each step
+    still:tuple=(), # modules that stay in test mode: their BatchNorm does not drift
+)->list[dict]: # one dict for each epoch: epoch, lr, seconds of work, each entry's mean over utterances, what `each_epoch` gave
+    "The loop of every network; resumes where a checkpoint of the same run stopped"
+    curves, at, sums, spent = restore(checkpoint, key, next(model.parameters()).device, model, opt, s.epochs, len(order(1)))
+    saved = began = time.monotonic()
+    def save(at): save_checkpoint(checkpoint, dict(key=key, model=model.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
+                                                   sums=sums, seconds=spent + time.monotonic() - began))
+    for epoch in range(at[0], s.epochs + 1):
+        todo, rate = order(epoch), s.rate(epoch, [c['total'] for c in curves])
+        for group in opt.param_groups: group['lr'] = rate
+        model.train()
+        for m in still: m.eval()
+        for step, b in list(enumerate(todo))[at[1]:]:
+            ledger = loss(b, seed_at(seed, epoch, step))
+            opt.zero_grad(); ledger['total'].backward()
+            if s.clip is not None: nn.utils.clip_grad_norm_(model.parameters(), s.clip)
+            opt.step()
+            for t, v in ledger.items(): sums[t] = sums.get(t, 0.) + v.detach() * len(b)
+            progress(epoch, step + 1, len(todo), ledger)
+            if checkpoint and time.monotonic() - saved > save_every: save((epoch, step + 1)); saved = time.monotonic()
+        means = finite({t: float(v) / sum(map(len, todo)) for t, v in sums.items()}, epoch, s.lr)
+        curves.append(dict(epoch=epoch, lr=rate, seconds=spent + time.monotonic() - began, **means, **each_epoch()))
+        at, sums, spent, began = (epoch + 1, 0), {}, 0., time.monotonic()
+        if checkpoint: save(at); saved = time.monotonic()
+    return curves
 
 # %% ../nbs/method/11_training.ipynb #98fc4907
 def fit(
@@ -224,34 +271,16 @@ def fit(
     save_every:float=60., # seconds between checkpoints inside an epoch
     each_epoch=lambda model: {}, # extra numbers for the curves, e.g. validation scores
     progress=lambda epoch, step, steps, ledger: None, # called at each step
-)->list[dict]: # one dict for each epoch: epoch, lr, seconds of work, each term's mean, what `each_epoch` gave
-    "Train; resume where a checkpoint of the same run stopped"
+)->list[dict]: # as `train` gives them; the ledger is that of Eq. 3
+    "Train the model of page 09 on Eq. 3"
     device = data.features.starts.device
     model.to(device)
     if s.channels_last: model.student.to(memory_format=torch.channels_last)
     opt = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=s.lr)
     lengths = data.features.n_frames[data.rows.to(device)].cpu()
-    curves, at, sums, spent = restore(checkpoint, key, device, model, opt, s.epochs, len(batches(lengths, s.batch, seed_at(seed, 1))))
-    saved = began = time.monotonic()
-    def save(at): save_checkpoint(checkpoint, dict(key=key, model=model.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
-                                                   sums=sums, seconds=spent + time.monotonic() - began))
-    for epoch in range(at[0], s.epochs + 1):
-        for group in opt.param_groups: group['lr'] = s.rate(epoch)
-        order = batches(lengths, s.batch, seed_at(seed, epoch))
-        model.train()
-        for step, b in list(enumerate(order))[at[1]:]:
-            ledger = forward_loss(model, data, data.rows[b], objective, s, seed_at(seed, epoch, step))
-            opt.zero_grad(); ledger['total'].backward()
-            nn.utils.clip_grad_norm_(model.parameters(), s.clip)
-            opt.step()
-            for t, v in ledger.items(): sums[t] = sums.get(t, 0.) + v.detach() * len(b)
-            progress(epoch, step + 1, len(order), ledger)
-            if checkpoint and time.monotonic() - saved > save_every: save((epoch, step + 1)); saved = time.monotonic()
-        means = finite({t: float(v) / len(lengths) for t, v in sums.items()}, epoch, s)
-        curves.append(dict(epoch=epoch, lr=s.rate(epoch), seconds=spent + time.monotonic() - began, **means, **each_epoch(model)))
-        at, sums, spent, began = (epoch + 1, 0), {}, 0., time.monotonic()
-        if checkpoint: save(at); saved = time.monotonic()
-    return curves
+    def order(epoch): return batches(lengths, s.batch, seed_at(seed, epoch))
+    def loss(b, at): return forward_loss(model, data, data.rows[b], objective, s, at)
+    return train(model, opt, s, seed, order, loss, checkpoint, key, save_every, lambda: each_epoch(model), progress)
 
 # %% ../nbs/method/11_training.ipynb #67baa4f2
 @torch.no_grad()

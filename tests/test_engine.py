@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import soundfile as sf
 import torch
+from records import record
 from torch import nn
 
 from mkdcls.corpora import read_audio
@@ -141,12 +142,12 @@ def finished(runs):
     s = RunStore("standin-smoke")
     s.at("3", 0, "abc").mkdir()
     (s.at("3", 0, "abc") / "checkpoint.pt").write_text("")
-    s.finish("3", 0, "abc", {"row": "3", "seed": 0, "key": "abc", "metrics": {"f1": np.float64(.5)}, "drops": (2, 6)}, pd.DataFrame({"u": ["a", "b"]}))
+    s.finish(record(metrics={"f1": np.float64(.5)}, identity={"drops": (2, 6)}), pd.DataFrame({"u": ["a", "b"]}))
     return s
 
 
 def test_a_finished_run_is_found(finished):
-    assert finished.record("3", 0, "abc") == {"row": "3", "seed": 0, "key": "abc", "metrics": {"f1": .5}, "drops": [2, 6]}
+    assert finished.record("3", 0, "abc") == record(metrics={"f1": .5}, identity={"drops": [2, 6]})
     assert finished.predictions("3", 0, "abc")["u"].tolist() == ["a", "b"]
     assert finished.record("3", 0, "abd") is None and finished.record("3", 1, "abc") is None and finished.record("4a", 0, "abc") is None
     assert {f.name for f in finished.at("3", 0, "abc").iterdir()} == {"record.json", "predictions.parquet"}, "no checkpoint, nothing half written"
@@ -154,7 +155,7 @@ def test_a_finished_run_is_found(finished):
 
 def test_no_record_without_its_answers(finished):
     finished.at("5", 0, "k").mkdir()
-    with pytest.raises(Exception, match="u"): finished.finish("5", 0, "k", {"row": "5"}, pd.DataFrame({"u": [1, "two", object()]}))
+    with pytest.raises(Exception, match="u"): finished.finish(record("5", 0, "k"), pd.DataFrame({"u": [1, "two", object()]}))
     assert finished.record("5", 0, "k") is None
 
 
@@ -176,9 +177,9 @@ def test_truncated_answers_say_so(finished):
 def test_other_records_newest_first(finished):
     for i, key in enumerate(("old", "new")):
         finished.at("3", 0, key).mkdir()
-        finished.finish("3", 0, key, {"key": key}, pd.DataFrame({"u": ["a"]}))
+        finished.finish(record("3", 0, key), pd.DataFrame({"u": ["a"]}))
         os.utime(finished.at("3", 0, key) / "record.json", (2e9 + i, 2e9 + i))
-    finished.at("3", 1, "elsewhere").mkdir(); finished.finish("3", 1, "elsewhere", {"key": "elsewhere"}, pd.DataFrame({"u": ["a"]}))
+    finished.at("3", 1, "elsewhere").mkdir(); finished.finish(record("3", 1, "elsewhere"), pd.DataFrame({"u": ["a"]}))
     assert [r["key"] for r in finished.others("3", 0, "abc")] == ["new", "old"]
 
 

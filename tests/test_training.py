@@ -1,5 +1,6 @@
 """Page 11: schedule, order, clip, checkpoints and re-estimated statistics, each against a number worked out by hand or a run that nobody disturbed."""
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from torch import nn
 from mkdcls import training
 from mkdcls.encoders import encoder
 from mkdcls.engine.features import Features
+from mkdcls.labels import PARENT
 from mkdcls.mixup import MixupSettings
 from mkdcls.model import MultiTaskModel
 from mkdcls.objective import Objective
-from mkdcls.training import Data, Settings, batches, encode_all, first_model, fit, forward_loss, reestimate, seed_at
+from mkdcls.training import Data, Settings, batches, encode_all, first_model, fit, forward_loss, load_checkpoint, reestimate, seed_at, train
 
 MKD = Objective(dist="cos")
 S = Settings(epochs=2, lr=3e-3, batch=8, student_view="mixup")
@@ -203,3 +205,116 @@ def test_encode_all_keeps_rows_and_mode(data):
     assert net.training and len(whole.pooled) == 21
     with torch.no_grad(): one = net.eval()(*data.features.batch(torch.tensor([13])))
     torch.testing.assert_close(whole.embedding[13:14], one.embedding)
+
+
+def test_what_moves_and_what_does_not(data):
+    "Every weight of student and heads moves; the teacher keeps its weights, its statistics and its mode, and the optimiser does not know it"
+    model = fresh()
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    fit(model, replace(data, k=None), MKD, replace(S, epochs=1), 0)
+    weights = {n for n, _ in model.named_parameters()}
+    moved = {n for n, v in model.state_dict().items() if not torch.equal(v, before[n])}
+    assert moved & weights == {n for n in weights if not n.startswith("teacher.")} and not any(n.startswith("teacher.") for n in moved)
+    assert not any(m.training for m in model.teacher.modules()) and all(p.grad is None for p in model.teacher.parameters())
+
+
+@pytest.mark.parametrize("objective,tasks", [(MKD, ("gender", "agesup")), (Objective(age_loss="asl", dep="corrected", dist="cos"), ("gender", "agesup", "agesub"))])
+def test_the_logged_terms_add_up_to_the_logged_total(data, objective, tasks):
+    "Of every step and of every epoch; 20 utterances in batches of 8 leave a smaller one, which counts for less"
+    steps = []
+    torch.manual_seed(9)
+    model = MultiTaskModel(encoder("ecapa", "student", scale_name="smoke"), tasks, encoder("ecapa", "teacher", scale_name="smoke"))
+    labels = data.labels | dict(agesup=torch.tensor(PARENT)[data.labels["agesub"]])
+    def note(epoch, step, of, ledger): steps.append({t: float(v.detach()) for t, v in ledger.items()})
+    curve, = fit(model, replace(data, labels=labels), objective, replace(S, epochs=1), 0, progress=note)
+    parts = set(curve) - {"epoch", "lr", "seconds", "total"}
+    assert parts == {"gender", "agesup", "dist"} | ({"agesub", "dep"} if len(tasks) == 3 else set())
+    for line in (*steps, curve): assert sum(line[t] for t in parts) == pytest.approx(line["total"], rel=1e-5)
+    sizes = [len(b) for b in batches(data.features.n_frames[data.rows], S.batch, seed_at(0, 1))]
+    assert sorted(sizes) == [4, 8, 8]
+    for t in (*parts, "total"): assert curve[t] == pytest.approx(sum(n * s[t] for n, s in zip(sizes, steps)) / 20, rel=1e-5)
+
+
+# ---- the loop itself, on a model that can be followed by hand
+
+@dataclass(frozen=True)
+class Halves:
+    "A schedule by hand: the rate halves wherever the loss did not fall"
+    epochs: int = 3; lr: float = .1; clip: float | None = None
+
+    def rate(self, epoch, losses): return self.lr * .5 ** sum(b >= a for a, b in pairwise(losses))
+
+
+class Weight(nn.Module):
+    "One weight w, and a BatchNorm that counts its batches"
+    def __init__(self, w=0.):
+        super().__init__()
+        self.w, self.norm = nn.Parameter(torch.tensor(w)), nn.BatchNorm1d(1)
+
+
+def descend(s, loss=lambda model, b: (model.w - 1).square(), order=lambda epoch: [torch.tensor([0])], **more):
+    model = Weight()
+    return train(model, torch.optim.SGD([model.w], lr=9.), s, 0, order, lambda b, at: dict(total=loss(model, b)), **more), model
+
+
+def test_a_step_by_hand():
+    "The gradient of (w - 1)² is 2 (w - 1): at 0.1 a fifth of the gap goes, whatever rate the optimiser was made with"
+    curves, model = descend(Halves())
+    assert [c["total"] for c in curves] == pytest.approx([1., .64, .4096]) and model.w.item() == pytest.approx(1 - .8**3)
+
+
+def test_the_schedule_is_given_the_losses_so_far():
+    "A loss that stays at 1 halves the rate after the second epoch, and again after the third"
+    curves, _ = descend(Halves(epochs=4), loss=lambda model, b: 0 * model.w + 1)
+    assert [c["lr"] for c in curves] == [.1, .1, .05, .025]
+
+
+@pytest.mark.parametrize("clip,step", [(None, 2.), (5., 2.), (.5, .5)])
+def test_the_clip_of_a_step(clip, step):
+    "The first gradient is -2: no clip and a wide one leave it, a narrow one is its length"
+    assert descend(Halves(epochs=1, clip=clip))[1].w.item() == pytest.approx(.1 * step, rel=1e-5)
+
+
+def test_what_stays_still():
+    "A module that is named keeps its statistics; without its name it drifts; what is measured after an epoch is logged"
+    def loss(model, b): return model.norm(torch.tensor([[1.], [3.]])).sum() + (model.w - 1).square()
+    drifted = descend(Halves(epochs=2), loss)[1]
+    assert drifted.norm.num_batches_tracked == 2
+    model = Weight()
+    curves = train(model, torch.optim.SGD([model.w], lr=.1), Halves(epochs=2), 0, lambda epoch: [torch.tensor([0])], lambda b, at: dict(total=loss(model, b)),
+                   each_epoch=lambda: dict(w=model.w.item()), still=(model.norm,))
+    assert model.norm.num_batches_tracked == 0 and [c["w"] for c in curves] == pytest.approx([.2, .36])
+
+
+def test_every_step_has_its_seed_and_its_batch():
+    "In the order asked for; the order of an epoch is asked for once, and once before that for the number of its steps"
+    seen, orders = [], []
+    model = Weight()
+    def order(epoch): orders.append(epoch); return [torch.tensor([epoch, 0]), torch.tensor([epoch])]
+    def loss(b, at): seen.append((b.tolist(), at)); return dict(total=model.w.square())
+    train(model, torch.optim.SGD([model.w], lr=.1), Halves(epochs=2), 3, order, loss)
+    assert seen == [([1, 0], seed_at(3, 1, 0)), ([1], seed_at(3, 1, 1)), ([2, 0], seed_at(3, 2, 0)), ([2], seed_at(3, 2, 1))] and orders == [1, 1, 2]
+
+
+@pytest.mark.parametrize("at", [(1, 1), (1, 3), (2, 1), (2, 2), (3, 3)])
+@pytest.mark.parametrize("every", [0., 1e9])
+def test_interrupted_anywhere_is_the_same_run(tmp_path, at, every):
+    "Between checkpoints, at an epoch's end, in its midst; momentum, sums and the losses that the schedule looks at all come back"
+    order = lambda epoch: [torch.tensor([epoch + i]) for i in range(3)]
+    def run(progress=lambda *a: None, **more):
+        model = Weight()
+        def loss(b, at): return dict(total=(model.w - (at % 7) / 7 - b[0]).square(), where=(0 * model.w + at % 5))
+        curves = train(model, torch.optim.SGD([model.w], lr=.1, momentum=.9), Halves(), 0, order, loss, progress=progress, **more)
+        return untimed(curves), model.w.item()
+    def kill(epoch, step, *_):
+        if (epoch, step) == at: raise KeyboardInterrupt
+    keep = dict(checkpoint=tmp_path / "c.pt", key="k", save_every=every)
+    with pytest.raises(KeyboardInterrupt): run(kill, **keep)
+    assert run(**keep) == run() and len(run()[0]) == 3
+
+
+def test_what_a_checkpoint_holds(tmp_path):
+    "These fields and no others: a run that was begun by older code goes on, as long as they stay"
+    descend(Halves(epochs=1), checkpoint=tmp_path / "c.pt", key="k")
+    state = load_checkpoint(tmp_path / "c.pt", "k")
+    assert set(state) == {"key", "model", "optimiser", "curves", "at", "sums", "seconds"} and state["at"] == (2, 0) and state["sums"] == {}

@@ -25,6 +25,8 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from mkdcls.engine.record import Provenance, Record, fault
+
 try: import fcntl
 except ImportError: fcntl = None  # no such locks here: unique names of parts alone keep two processes apart
 
@@ -212,7 +214,7 @@ def processor() -> str:
     except (OSError, StopIteration): return platform.processor() or platform.machine()
 
 
-def provenance(device: torch.device, commit: str) -> dict:
+def provenance(device: torch.device, commit: str) -> Provenance:
     "What a result was made with and on; recorded beside it, no part of its identity. `commit` is that of the code that was loaded"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
     return dict(commit=commit, device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -225,14 +227,15 @@ def _again(path: Path) -> str: return f"delete its folder, {path.parent.name}, a
 def _sum(record: dict, sums: dict) -> str: return digest([record, {k: v for k, v in sums.items() if k != "record.json"}])
 
 
-def _read_record(path: Path) -> dict:
+def _read_record(path: Path) -> tuple[dict, dict | None]:
+    "What a file holds, untouched since it was written, and the digests in it (None: it is older than digests)"
     try: record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole record ({e}): {_again(path)}") from e
     if not isinstance(record, dict): raise ValueError(f"{path} is not a whole record (it holds no object): {_again(path)}")
     sums = record.pop("sums", None)
     if sums is not None and (not isinstance(sums, dict) or sums.get("record.json") != _sum(record, sums)):
         raise ValueError(f"{path} was changed after it was written: {_again(path)}")
-    return record | dict(sums=sums)
+    return record, sums
 
 
 class RunStore:
@@ -245,23 +248,23 @@ class RunStore:
         "The folder of a run"
         return self.folder / f"row{row}-seed{seed}-{key}"
 
-    def _record(self, row: str, seed: int, key: str) -> dict | None:
+    def _record(self, row: str, seed: int, key: str) -> tuple[Record | None, dict]:
+        "The record of a finished run, whole and its own, and the digests of the files beside it"
         path = self.at(row, seed, key) / "record.json"
-        if not path.exists(): return None
-        record = _read_record(path)
+        if not path.exists(): return None, {}
+        record, sums = _read_record(path)
+        if why := fault(record): raise ValueError(f"{path} is not a whole record ({why}): {_again(path)}")
         for name, asked in dict(row=row, seed=seed, key=key).items():
-            if record.get(name) != asked: raise ValueError(f"{path} is the record of another run ({name} {record.get(name)!r}, not {asked!r}): {_again(path)}")
-        return record
+            if record[name] != asked: raise ValueError(f"{path} is the record of another run ({name} {record[name]!r}, not {asked!r}): {_again(path)}")
+        return record, sums or {}
 
-    def record(self, row: str, seed: int, key: str) -> dict | None:
+    def record(self, row: str, seed: int, key: str) -> Record | None:
         "The record of a finished run, or None"
-        record = self._record(row, seed, key)
-        return record and {k: v for k, v in record.items() if k != "sums"}
+        return self._record(row, seed, key)[0]
 
     def sound(self, row: str, seed: int, key: str, name: str) -> Path:
         "A file of a finished run, compared with the digest in its record"
-        path, record = self.at(row, seed, key) / name, self._record(row, seed, key)
-        wanted = ((record or {}).get("sums") or {}).get(name)
+        path, wanted = self.at(row, seed, key) / name, self._record(row, seed, key)[1].get(name)
         if wanted is None: return path
         if not path.is_file(): raise FileNotFoundError(f"{path} is not beside its record: {_again(path)}")
         if file_digest(path) != wanted: raise ValueError(f"{path} is not what the run wrote (its digest is another): {_again(path)}")
@@ -279,19 +282,21 @@ class RunStore:
         return table
 
     def others(self, row: str, seed: int, key: str) -> list[dict]:
-        "Records of the same row and seed under another key, newest first; a damaged one says nothing"
+        "Records of the same row and seed under another key, newest first; only their identity is looked at, and a damaged one says nothing"
         found = [p for p in self.folder.glob(f"row{row}-seed{seed}-*/record.json") if p.parent.name.rsplit("-", 1)[1] != key]
         records = []
         for p in sorted(found, key=lambda p: -p.stat().st_mtime):
-            try: records.append(_read_record(p))
+            try: records.append(_read_record(p)[0])
             except ValueError: continue
         return [r for r in records if isinstance(r.get("identity", {}), dict)]
 
-    def finish(self, row: str, seed: int, key: str, record: dict, predictions: pd.DataFrame):
+    def finish(self, record: Record, predictions: pd.DataFrame):
         "Predictions first, record last: a run is finished when its record exists"
-        folder = self.at(row, seed, key)
-        write_table(folder / "predictions.parquet", predictions)
         record = json.loads(json.dumps(plain(record)))
+        if why := fault(record): raise ValueError(f"row {record.get('row')}, seed {record.get('seed')} gave no whole record ({why}): `make` must fill it, see "
+                                                  "mkdcls.engine.record")
+        folder = self.at(record["row"], record["seed"], record["key"])
+        write_table(folder / "predictions.parquet", predictions)
         files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".parquet"))
         sums = {p.name: file_digest(p) for p in files}
         record["sums"] = sums | {"record.json": _sum(record, sums)}

@@ -1,20 +1,27 @@
-"""Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13)."""
+"""Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13).
+
+`BaseRunner` finds, locks, resumes and records runs of any kind of row; it is handed what differs: how a row is known, what it hears, how it is made.
+`Runner` makes the rows of Table 1 and its ablations, `SpeakerRunner` (mkdcls.results.speaker_runner) those of the two verification sheets.
+"""
 from __future__ import annotations
 
 import operator
 import os
 import queue
 import time
+from abc import ABC, abstractmethod
 from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import torch
 
 from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
 from mkdcls.engine.pool import Pool
+from mkdcls.engine.record import Outcome, Record
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights, writable, write_weights
@@ -55,14 +62,16 @@ class Rows(dict):
         raise ValueError(f"no row {row!r} in this plan; it has {', '.join(map(str, self))}" + " (names are text: in quotes)" * (str(row) in self))
 
 
-class Runner:
-    """The runs of one preset on one corpus.
+class BaseRunner(ABC):
+    """The runs of one preset on one corpus, whatever kind of row they are of.
 
-    `corpus` is 'standin', 'real' (with the folder `real`) or the path of a corpora file; `rows` (row → recipe) defaults to Table 1;
-    `knobs` change the stand-in; `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
+    `corpus` is 'standin', 'real' (with the folder `real`) or the path of a file; `rows` (name → row) defaults to those of the preset; `knobs` change the
+    stand-in; `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
+
+    A kind of row says how its presets are found (`preset_of`) and gives the six methods marked abstract. A row is any object with `settings.epochs`.
     """
 
-    preset_of = staticmethod(preset_of)
+    preset_of: staticmethod  # name → a size, with `name` and `rows(corpus)`
 
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None,
                  knobs=Knobs()):  # noqa: B008 (frozen)
@@ -76,40 +85,52 @@ class Runner:
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
         self.recorded = prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of)) if corpus == "real" and real else None
         self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
-        self.store, self._corpora, self._prints, self._k = RunStore(self.name), {}, {}, {}
+        self.store, self._corpora, self._prints = RunStore(self.name), {}, {}
 
-    def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
-        return role_manifest(role, self.preset, seed, self.corpus, self.recorded, self.knobs if knobs is None else knobs)
+    # ---- what a kind of row must say
 
-    def data(self, role: str, seed: int) -> Corpus:
-        "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"
-        if (role, seed) not in self._corpora:
-            heard, about = self.manifest(role, seed, self.knobs.heard)
-            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"), say=self.say)
-            manifest = heard if self.knobs == self.knobs.heard else self.manifest(role, seed)[0]
-            self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
-        return self._corpora[role, seed]
+    @abstractmethod
+    def parents(self, row: str) -> list[str]:
+        "The rows that a row stands on: its teachers, and the row whose weights it starts from. They are run first"
 
+    @abstractmethod
+    def about(self, role: str, seed: int) -> dict:
+        "What a role's data are known by, without rendering any of it"
+
+    @abstractmethod
+    def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
+        "What makes a run this run, given the keys of the runs it stands on; its `code` names the modules that made it"
+
+    @abstractmethod
     def heard(self, row: str, seed: int) -> tuple:
         "What `data` is to be asked for before a row can run"
-        return self.rows[row].role, seed
+
+    @abstractmethod
+    def data(self, *heard):
+        "Features and what is known of them; the last answer stays in memory"
+
+    @abstractmethod
+    def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
+        """Trains a row and asks it: its part of the record, and its answers line by line. Weights are left in `folder`.
+
+        `kept` (checkpoint, key, progress) goes to the training loop.
+        """
+
+    # ---- one run
 
     def fingerprint(self, role: str, seed: int) -> str:
         "Of a role's data, without rendering any of it"
-        if (role, seed) not in self._prints: self._prints[role, seed] = digest(self.manifest(role, seed)[1])
+        if (role, seed) not in self._prints: self._prints[role, seed] = digest(self.about(role, seed))
         return self._prints[role, seed]
-
-    def parents(self, row: str) -> list[str]:
-        "The rows that a row stands on"
-        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p]
 
     def key(self, row: str, seed: int) -> tuple[dict, str]:
         "Identity and key of a run"
-        r, seed = self.rows[row], seed_of(seed)
-        ident = identity(r, seed, self.fingerprint(r.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)})
+        self.rows[row]  # or an error that names what there is
+        seed = seed_of(seed)
+        ident = self.identity(row, seed, {p: self.key(p, seed)[1] for p in self.parents(row)})
         return ident, digest(ident)
 
-    def record(self, row: str, seed: int) -> dict | None:
+    def record(self, row: str, seed: int) -> Record | None:
         "The record of a finished run, or None"
         return self.store.record(row, seed, self.key(row, seed)[1])
 
@@ -127,6 +148,137 @@ class Runner:
         why = f"another run of it is there, from before this changed: {changed}" if others else "it has not been run"
         raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): run it first, "
                                 f"{type(self).__name__}.run({row!r}, {seed})")
+
+    def run(self, row: str, seed: int) -> Record:
+        "The record of a run: found, resumed or made"
+        seed = seed_of(seed)
+        ident, key = self.key(row, seed)
+        self.as_written(ident)
+        if record := self.store.record(row, seed, key): return record
+        for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
+            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old.get("identity", {}), ident)[:4]))
+        for needed in self.parents(row): self.run(needed, seed)
+        self.data(*self.heard(row, seed))
+        with lock(self.store.folder / f"row{row}-seed{seed}-{key}.lock", f"row {row}, seed {seed}", self.say):
+            if record := self.store.record(row, seed, key): return record
+            self.store.finish(*self._resumed(row, seed, ident, key, writable(self.store.at(row, seed, key))))
+        return self.store.record(row, seed, key)
+
+    def as_written(self, ident: dict):
+        "Refuses to answer for code that its files do not hold: something was replaced in a module, or a file was edited after it was imported"
+        if wrong := unchanged(*ident["code"]):
+            raise ValueError(f"{wrong} is not what its file defines: something was put in its place, or the file was edited after it was imported. A run is known by its "
+                             "files, so start Python again; a change of your own goes into the page that defines it")
+
+    def _resumed(self, row, seed, ident, key, folder):
+        checkpoint = folder / "checkpoint.pt"
+        try: return self._recorded(row, seed, ident, key, folder, checkpoint)
+        except BadCheckpoint as e:
+            self.say(f"row {row}, seed {seed} starts anew: {e}")
+            checkpoint.unlink()
+        return self._recorded(row, seed, ident, key, folder, checkpoint)
+
+    def _recorded(self, row, seed, ident, key, folder, checkpoint) -> tuple[Record, pd.DataFrame]:
+        started, epochs = time.perf_counter(), self.rows[row].settings.epochs
+        def progress(epoch, step, steps, ledger): self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, epochs * steps)
+        found, answers = self.make(row, seed, folder, dict(checkpoint=checkpoint, key=key, progress=progress))
+        return Record(**found, row=row, seed=seed, key=key, identity=ident, knobs=self.knobs.turned(), preset=self.preset.name, corpus=Path(self.corpus).name,
+                      train_s=sum(c["seconds"] for c in found["curves"]), total_s=time.perf_counter() - started,
+                      provenance=provenance(self.device, self.commit)), answers
+
+    # ---- many runs
+
+    def missing(self, plan: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        "What a plan of (row, seed) has to do, with the runs it stands on, in an order in which they can be done"
+        todo = {}
+        def need(row, seed):
+            if (row, seed) in todo or self.record(row, seed): return
+            for p in self.parents(row): need(p, seed)
+            todo[row, seed] = None
+        for row, seed in plan:
+            self.rows[row]  # or an error that names what there is
+            need(row, seed_of(seed))
+        return list(todo)
+
+    def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[Record]:
+        """The records of a plan of (row, seed), made where they are missing.
+
+        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle. At most four,
+        or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
+        """
+        todo = self.missing(plan)
+        threads = torch.get_num_threads()
+        if workers is None: workers = _workers() or min(threads, 4)
+        workers = min(count(workers, "WORKERS"), len(todo)) if self.device.type == "cpu" else 1
+        if workers > 1:
+            for heard in dict.fromkeys(self.heard(*job) for job in todo): self.data(*heard)
+            self._corpora = {}
+            self._in_parallel(todo, workers, max(1, threads // workers))
+        return [self.run(row, seed) for row, seed in plan]
+
+    def again(self, device: str = "cpu") -> tuple[type, dict]:
+        "Class and arguments with which another process makes this runner, `say` and `progress` aside"
+        return type(self), dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device=device, rows=dict(self.rows), knobs=self.knobs)
+
+    def _in_parallel(self, todo, workers, threads):
+        news, left, going = get_context("spawn").Queue(), list(todo), {}
+        try:
+            with Pool(workers, _begin, (*self.again(), threads, self.commit), (news,)) as pool:
+                while left or going:
+                    for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
+                        if len(going) == workers: break
+                        left.remove(job)
+                        going[pool.submit(_one, *job)] = job
+                    for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
+                        going.pop(done)
+                        pool.result(done)
+                    self._pass_on(news)
+        finally: self._pass_on(news)
+
+    def _pass_on(self, news):
+        while True:
+            try: kind, args = news.get_nowait()
+            except queue.Empty: return
+            (self.say if kind == "say" else self.progress)(*args)
+
+
+class Runner(BaseRunner):
+    "Rows of Table 1, its ablations and the bridge to speaker networks: a row is a `Recipe`, a corpora file names its corpora"
+
+    preset_of = staticmethod(preset_of)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._k = {}
+
+    def parents(self, row: str) -> list[str]:
+        "Its teacher, and the row it starts from"
+        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p]
+
+    def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
+        "Manifest of a role, and what it is known by"
+        return role_manifest(role, self.preset, seed, self.corpus, self.recorded, self.knobs if knobs is None else knobs)
+
+    def about(self, role: str, seed: int) -> dict:
+        "What a role's data are known by, without rendering any of it"
+        return self.manifest(role, seed)[1]
+
+    def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
+        "What makes a run this run (page 13)"
+        return identity(self.rows[row], seed, self.fingerprint(self.rows[row].role, seed), parents)
+
+    def heard(self, row: str, seed: int) -> tuple:
+        "Its role and the seed"
+        return self.rows[row].role, seed
+
+    def data(self, role: str, seed: int) -> Corpus:
+        "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"
+        if (role, seed) not in self._corpora:
+            heard, about = self.manifest(role, seed, self.knobs.heard)
+            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"), say=self.say)
+            manifest = heard if self.knobs == self.knobs.heard else self.manifest(role, seed)[0]
+            self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
+        return self._corpora[role, seed]
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
         "The trained encoder of a finished row, as a teacher"
@@ -158,111 +310,24 @@ class Runner:
             self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if fits else None)}
         return self._k[at]
 
-    def run(self, row: str, seed: int) -> dict:
-        "The record of a run: found, resumed or made"
-        seed = seed_of(seed)
-        ident, key = self.key(row, seed)
-        self.as_written(ident)
-        if record := self.store.record(row, seed, key): return record
-        for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
-            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old.get("identity", {}), ident)[:4]))
-        for needed in self.parents(row): self.run(needed, seed)
-        self.data(*self.heard(row, seed))
-        with lock(self.store.folder / f"row{row}-seed{seed}-{key}.lock", f"row {row}, seed {seed}", self.say):
-            if record := self.store.record(row, seed, key): return record
-            folder = writable(self.store.at(row, seed, key))
-            self.store.finish(row, seed, key, *self._resumed(row, seed, ident, key, folder))
-        return self.store.record(row, seed, key)
-
-    def as_written(self, ident: dict):
-        "Refuses to answer for code that its files do not hold: something was replaced in a module, or a file was edited after it was imported"
-        if wrong := unchanged(*ident["code"]):
-            raise ValueError(f"{wrong} is not what its file defines: something was put in its place, or the file was edited after it was imported. A run is known by its "
-                             "files, so start Python again; a change of your own goes into the page that defines it")
-
-    def _resumed(self, row, seed, ident, key, folder):
-        checkpoint = folder / "checkpoint.pt"
-        try: return self._make(row, seed, ident, key, folder)
-        except BadCheckpoint as e:
-            self.say(f"row {row}, seed {seed} starts anew: {e}")
-            checkpoint.unlink()
-        return self._make(row, seed, ident, key, folder)
-
-    def _make(self, row: str, seed: int, ident: dict, key: str, folder: Path) -> tuple[dict, object]:
-        "Trains and asks; the record and the answers"
-        r, started = self.rows[row], time.perf_counter()
-        corpus = self.data(r.role, seed)
+    def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
+        "Trains and asks"
+        r = self.rows[row]
+        corpus = self.data(*self.heard(row, seed))
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
         data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
         model = build(r, seed, teacher)
         if r.starts_from: fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
-        curves = fit(model, data, r.objective, r.settings, seed, folder / "checkpoint.pt", key,
-                     each_epoch=(lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {},
-                     progress=lambda epoch, step, steps, _: self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, r.settings.epochs * steps)
-                     ) if r.trained else []
+        renew = (lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {}
+        curves = fit(model, data, r.objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
         write_weights(folder / "model.safetensors", model)
         table = answers(model, corpus, data, r)
         if r.settings.student_view != "normal" or r.reestimate: write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
-        record = dict(row=row, seed=seed, key=key, identity=ident, knobs=self.knobs.turned(), preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves,
-                      metrics=scorecard(table, tuple(t for t in TASKS if t in table)), params=sum(p.numel() for p in model.parameters()),
-                      student_params=sum(p.numel() for p in model.student.parameters()), train_s=sum(c["seconds"] for c in curves),
-                      total_s=time.perf_counter() - started, utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
-                      test_speakers=int(table["speaker"].nunique()), provenance=provenance(self.device, self.commit))
-        return record, table
-
-    # ---- many runs
-
-    def missing(self, plan: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        "What a plan of (row, seed) has to do, with the runs it stands on, in an order in which they can be done"
-        todo = {}
-        def need(row, seed):
-            if (row, seed) in todo or self.record(row, seed): return
-            for p in self.parents(row): need(p, seed)
-            todo[row, seed] = None
-        for row, seed in plan:
-            self.rows[row]  # or an error that names what there is
-            need(row, seed_of(seed))
-        return list(todo)
-
-    def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[dict]:
-        """The records of a plan of (row, seed), made where they are missing.
-
-        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle. At most four,
-        or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
-        """
-        todo = self.missing(plan)
-        threads = torch.get_num_threads()
-        if workers is None: workers = _workers() or min(threads, 4)
-        workers = min(count(workers, "WORKERS"), len(todo)) if self.device.type == "cpu" else 1
-        if workers > 1:
-            for heard in dict.fromkeys(self.heard(*job) for job in todo): self.data(*heard)
-            self._corpora = {}
-            self._in_parallel(todo, workers, max(1, threads // workers))
-        return [self.run(row, seed) for row, seed in plan]
-
-    def _in_parallel(self, todo, workers, threads):
-        news, left, going = get_context("spawn").Queue(), list(todo), {}
-        same = dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device="cpu", rows=dict(self.rows), knobs=self.knobs)
-        try:
-            with Pool(workers, _begin, (type(self), threads, same, self.commit), (news,)) as pool:
-                while left or going:
-                    for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
-                        if len(going) == workers: break
-                        left.remove(job)
-                        going[pool.submit(_one, *job)] = job
-                    for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
-                        going.pop(done)
-                        pool.result(done)
-                    self._pass_on(news)
-        finally: self._pass_on(news)
-
-    def _pass_on(self, news):
-        while True:
-            try: kind, args = news.get_nowait()
-            except queue.Empty: return
-            (self.say if kind == "say" else self.progress)(*args)
+        return Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in TASKS if t in table)), params=sum(p.numel() for p in model.parameters()),
+                       student_params=sum(p.numel() for p in model.student.parameters()), utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
+                       test_speakers=int(table["speaker"].nunique())), table
 
 
 _mine = {}  # of a worker process: its runner
@@ -275,7 +340,7 @@ def _workers() -> int | None:
     except ValueError: raise ValueError(f"MKDCLS_WORKERS={text!r}: a whole number, at least 1") from None
 
 
-def _begin(kind, threads, same, commit, news):
+def _begin(kind, same, threads, commit, news):
     "A worker: its threads, its runner"
     torch.set_num_threads(threads)
     told = [0.]

@@ -1,7 +1,6 @@
 """Runs of the two verification sheets. What a row is and when a run is the same run is mkdcls.verification.systems (page 28)."""
 from __future__ import annotations
 
-import time
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import pandas as pd
 import torch
 
 from mkdcls.intake.features import placed
-from mkdcls.results.runner import Runner, seed_of
+from mkdcls.results.runner import BaseRunner
 from mkdcls.intake.speakers import speaker_features
-from mkdcls.engine.store import digest, provenance, write_tensors, write_weights
+from mkdcls.engine.record import Outcome
+from mkdcls.engine.store import digest, write_tensors, write_weights
 from mkdcls.verification.phrases import fit_phrases, phrase_answers, phrase_bias
 from mkdcls.verification.scores import eer, enrol, min_dcf, score
 from mkdcls.verification.speakers import trial_index
@@ -22,35 +22,37 @@ from mkdcls.verification.training import SpeakerData, embed_all, fit_speakers, f
 EMBEDDINGS = "embeddings.safetensors"
 
 
-class SpeakerRunner(Runner):
-    "The runs of one speaker preset on one corpus; rows are systems"
+class SpeakerRunner(BaseRunner):
+    "Rows of the two verification sheets: a row is a `System`, a file of lists names its corpora"
 
     preset_of = staticmethod(speaker_preset_of)
 
     def __init__(self, *args, **kwargs):
-        self._lists = {}
         super().__init__(*args, **kwargs)
+        self._lists = {}
         self.treatment = own_treatment(self.corpus) if self.corpus not in ("standin", "real") else {}
 
     def parents(self, row: str) -> list[str]:
-        "The rows that a row stands on"
+        "The row it starts from, the phrase network, the networks it learns from"
         s = self.rows[row]
         return [p for p in dict.fromkeys((s.start, s.phrases, *s.teachers)) if p]
 
-    def lists(self, row: str, seed: int):
-        "Manifest, trials and enrolments of a row"
+    def _listed(self, row: str, seed: int):
         s = self.rows[row]
         at = (s.role, rule := RULE[s.sheet, s.role], seed)
         if at not in self._lists:
-            found, about = role_lists(s.role, rule, self.preset, seed, self.corpus, self.recorded)
-            self._prints[s.role, seed] = digest(about)
+            found = role_lists(s.role, rule, self.preset, seed, self.corpus, self.recorded)
             self._lists = {k: v for k, v in self._lists.items() if k[2] == seed} | {at: found}
         return self._lists[at]
 
-    def fingerprint(self, role: str, seed: int) -> str:
-        "Of a role's data, without hearing any of it"
-        if (role, seed) not in self._prints: self.lists(next(r for r, s in self.rows.items() if s.role == role), seed)
-        return self._prints[role, seed]
+    def lists(self, row: str, seed: int):
+        "Manifest, trials and enrolments of a row"
+        return self._listed(row, seed)[0]
+
+    def about(self, role: str, seed: int) -> dict:
+        "What a role's data are known by, without hearing any of it; the same for both sheets"
+        known = [about for (r, _, n), (_, about) in self._lists.items() if (r, n) == (role, seed)]
+        return known[0] if known else self._listed(next(r for r, s in self.rows.items() if s.role == role), seed)[1]
 
     def test(self, row: str) -> dict:
         "How a row is tested"
@@ -58,14 +60,12 @@ class SpeakerRunner(Runner):
         rule = RULE[s.sheet, s.role]
         return dict(segments=self.preset.segments, frames=self.preset.frames, rule=rule, trials=self.preset.trials[rule])
 
-    def key(self, row: str, seed: int) -> tuple[dict, str]:
-        "Identity and key of a run"
-        s, seed = self.rows[row], seed_of(seed)
-        ident = identity(s, seed, self.fingerprint(s.role, seed), {p: self.key(p, seed)[1] for p in self.parents(row)}, self.test(row))
-        return ident, digest(ident)
+    def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
+        "What makes a run this run (page 28)"
+        return identity(self.rows[row], seed, self.fingerprint(self.rows[row].role, seed), parents, self.test(row))
 
     def heard(self, row: str, seed: int) -> tuple:
-        "What `data` is to be asked for before a row can run"
+        "Itself, for its role, the front end, the number of copies, and the seed"
         s = self.rows[row]
         return row, s.front, s.copies, seed
 
@@ -102,14 +102,13 @@ class SpeakerRunner(Runner):
         asked = enrolled.drop_duplicates("model").set_index("model")["phrase"]
         return phrase_bias(scores, said.loc[trials["utterance"]].to_numpy(), asked.loc[trials["model"]].to_numpy())
 
-    def _make(self, row: str, seed: int, ident: dict, key: str, folder: Path) -> tuple[dict, object]:
-        "Trains and asks; the record and the answers"
-        s, started = self.rows[row], time.perf_counter()
+    def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
+        "Trains and asks"
+        s = self.rows[row]
         train, test = self.data(*self.heard(row, seed))
         m = self.lists(row, seed).manifest
         learnt, asked = (m[m["split"] == p].reset_index(drop=True) for p in ("train", "test"))
-        rows, steps = torch.arange(len(train)), lambda epoch, step, of, _: self.progress(f"seed {seed}: {row}", (epoch - 1) * of + step, s.settings.epochs * of)
-        kept = dict(checkpoint=folder / "checkpoint.pt", key=key, progress=steps)
+        rows = torch.arange(len(train))
         if s.network == "phrases":
             phrase = torch.from_numpy(np.tile(learnt["phrase"].to_numpy(np.int64), 1 + s.copies))
             net, _ = build(s, seed, int(phrase.max()) + 1)
@@ -132,12 +131,9 @@ class SpeakerRunner(Runner):
             metrics = measures(table["score"], table["target"], s.sheet)
             if s.phrases is not None: metrics |= {f"{k}_any_phrase": v for k, v in measures(plain, table["target"], s.sheet).items()}
         write_weights(folder / "model.safetensors", net)
-        record = dict(row=row, seed=seed, key=key, identity=ident, preset=self.preset.name, corpus=Path(self.corpus).name, curves=curves, metrics=metrics,
-                      params=sum(p.numel() for p in net.parameters()), train_s=sum(c["seconds"] for c in curves), total_s=time.perf_counter() - started,
-                      utterances=dict(train=len(learnt), copies=s.copies, test=len(asked)),
-                      speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))},
-                      trials=len(table), provenance=provenance(self.device, self.commit))
-        return record, table
+        return Outcome(curves=curves, metrics=metrics, params=sum(p.numel() for p in net.parameters()),
+                       utterances=dict(train=len(learnt), copies=s.copies, test=len(asked)),
+                       speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))}, trials=len(table)), table
 
 
 def measures(scores, target, sheet: str) -> dict[str, float]:

@@ -6,7 +6,6 @@
 __all__ = ['MODES', 'SpeakerSettings', 'SpeakerData', 'speaker_loss', 'fit_speakers', 'transfer', 'embed_all', 'fused']
 
 # %% ../../nbs/verification/25_speaker_training.ipynb #139d9d83
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ..distillation import freeze
 from ..engine.features import Features
-from ..training import batches, finite, restore, save_checkpoint, seed_at
+from ..training import batches, seed_at, train
 from .frontend import cut, spec_augment
 from .losses import DISTIL
 
@@ -106,11 +105,6 @@ def _optimiser(parameters, s):
     if s.optimiser == 'adam': return torch.optim.Adam(parameters, lr=s.lr, weight_decay=s.weight_decay)
     return torch.optim.SGD(parameters, lr=s.lr, momentum=s.momentum, weight_decay=s.weight_decay)
 
-def _step(loss, both, opt, s):
-    opt.zero_grad(); loss.backward()
-    if s.clip is not None: nn.utils.clip_grad_norm_(both.parameters(), s.clip)
-    opt.step()
-
 def _check_fit(net, head, data, targets, distil, frozen):
     if distil not in ('none', *DISTIL): raise ValueError(f"distil={distil!r}: choose one of {('none', *DISTIL)}")
     if (distil == 'none') != (targets is None): raise ValueError(f"distil={distil!r} and targets={'None' if targets is None else 'given'}: give both or neither")
@@ -131,33 +125,16 @@ def fit_speakers(
     progress=lambda epoch, step, steps, ledger: None, # called at each step
     targets:Tensor|None=None, distil:str='none', weight:float=.5, # see `speaker_loss`; the paper's 0.5
     frozen:tuple=(), # modules of `net` that do not move, from `transfer`
-)->list[dict]: # one dict an epoch: epoch, lr, seconds of work, means of total, speaker, distil, accuracy
-    "Train; resume where a checkpoint of the same run stopped"
+)->list[dict]: # as page 11's `train` gives them, with means of total, speaker, distil, accuracy
+    "Train a speaker network and its head"
     _check_fit(net, head, data, targets, distil, frozen)
-    device, both = data.features.starts.device, nn.ModuleList([net, head])
-    both.to(device)
+    both = nn.ModuleList([net, head]).to(data.features.starts.device)
     if s.channels_last: net.to(memory_format=torch.channels_last)
-    still = freeze(nn.ModuleList(frozen))
+    for part in frozen: freeze(part)
     opt = _optimiser([p for p in both.parameters() if p.requires_grad], s)
-    steps, saved = len(batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, 1), pool=1)), (began := time.monotonic())
-    curves, at, sums, spent = restore(checkpoint, key, device, both, opt, s.epochs, steps)
-    def save(at): save_checkpoint(checkpoint, dict(key=key, model=both.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
-                                                   sums=sums, seconds=spent + time.monotonic() - began))
-    for epoch in range(at[0], s.epochs + 1):
-        rate = s.rate(epoch, [c['total'] for c in curves])
-        for group in opt.param_groups: group['lr'] = rate
-        order = batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, epoch), pool=1)
-        both.train(); still.eval()
-        for step, b in list(enumerate(order))[at[1]:]:
-            ledger = speaker_loss(net, head, data, data.rows[b], s, seed_at(seed, epoch, step), targets, distil, weight)
-            _step(ledger['total'], both, opt, s)
-            for t, v in ledger.items(): sums[t] = sums.get(t, 0.) + v.detach() * len(b)
-            progress(epoch, step + 1, len(order), ledger)
-            if checkpoint and time.monotonic() - saved > save_every: save((epoch, step + 1)); saved = time.monotonic()
-        means = finite({t: float(v) / len(data.rows) for t, v in sums.items()}, epoch, s)
-        curves.append(dict(epoch=epoch, lr=rate, seconds=spent + time.monotonic() - began, **means, **each_epoch(net, head)))
-        at, sums, spent, began = (epoch + 1, 0), {}, 0., time.monotonic()
-        if checkpoint: save(at); saved = time.monotonic()
+    def order(epoch): return batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, epoch), pool=1)
+    def loss(b, at): return speaker_loss(net, head, data, data.rows[b], s, at, targets, distil, weight)
+    curves = train(both, opt, s, seed, order, loss, checkpoint, key, save_every, lambda: each_epoch(net, head), progress, frozen)
     both.eval()
     return curves
 

@@ -231,9 +231,10 @@ def test_a_row_that_was_not_run(fault, kind, smoke): fault.refuses(lambda: kind(
 @kinds("runner")
 def test_a_row_of_other_code_is_told_so(fault, smoke):
     import pandas as pd
+    from records import record
     ident = smoke.key("1", 0)[0]
     smoke.store.at("1", 0, "old").mkdir()
-    smoke.store.finish("1", 0, "old", dict(row="1", seed=0, key="old", identity=ident | dict(protocol="0")), pd.DataFrame(dict(u=[1])))
+    smoke.store.finish(record("1", 0, "old", identity=ident | dict(protocol="0")), pd.DataFrame(dict(u=[1])))
     fault.refuses(lambda: smoke.trained("1", 0), "from before this changed: protocol: 0", "run it first")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from faults.harness import ROOT, kinds
+from records import record, WHERE
 from mkdcls.engine import store
 from mkdcls.engine.store import RunStore, fill, folder_at, lock, read_weights, write_table, write_text, write_weights
 
@@ -26,7 +27,7 @@ def kept(tmp_path, monkeypatch):
     s.at("3", 0, KEY).mkdir()
     torch.manual_seed(0)
     write_weights(s.at("3", 0, KEY) / "model.safetensors", nn.Linear(4, 3))
-    s.finish("3", 0, KEY, dict(row="3", seed=0, key=KEY, identity=dict(code={}), metrics=dict(f1=61.5)), pd.DataFrame(dict(u=["a", "b"], score=[.5, .25])))
+    s.finish(record(), pd.DataFrame(dict(u=["a", "b"], score=[.5, .25])))
     return s
 
 
@@ -59,6 +60,69 @@ def test_a_damaged_record(fault, kind, kept):
     file = at(kept, "record.json")
     file.write_bytes(kind(file.read_bytes()))
     fault.refuses(lambda: kept.record("3", 0, KEY), "record.json", "delete its folder, row3-seed0-abc, and run again")
+
+
+def without(*path):
+    def change(r):
+        for p in path[:-1]: r = r[p]
+        del r[path[-1]]
+    return change
+
+
+def put(**more): return lambda r: r.update(more)
+
+
+FIELDS = {**{f"without {n}": (without(n), f"it has no {n}") for n in ("row", "seed", "key", "identity", "preset", "corpus", "curves", "metrics", "params",
+        "utterances", "train_s", "total_s", "provenance")},
+          "without a commit": (without("provenance", "commit"), "it has no provenance.commit"),
+          "without the rate of an epoch": (without("curves", 1, "lr"), r"it has no curves\[1\].lr"),
+          "a row of another kind": (put(row=3), "row is 3, not a text"), "a seed of another kind": (put(seed="0"), "seed is '0', not a whole number"),
+          "true for a seed": (put(seed=False), "seed is False"), "a negative seed": (put(seed=-1), "seed is -1, not 0 or more"),
+          "text for seconds": (put(train_s="5 s"), "train_s is '5 s', not a number"), "NaN for seconds": (put(total_s=float("nan")), "total_s is nan"),
+          "a list of metrics": (put(metrics=[61.5]), "metrics is not an object"), "a text for a metric": (put(metrics=dict(f1="61,5")), "metrics.f1 is '61,5'"),
+          "null for curves": (put(curves=None), "curves is not a list"), "a number for an epoch": (put(curves=[3]), r"curves\[0\] is not an object"),
+          "an epoch too many": (lambda r: r["curves"].append(r["curves"][-1]), "its curves are not those of epochs 1, 2"),
+          "half an utterance": (put(utterances=dict(test=.5)), "utterances.test is 0.5"), "text for a machine": (put(provenance="here"), "provenance is not an object"),
+          "half a trial": (put(trials=1.5), "trials is 1.5")}
+
+
+@kinds("records", FIELDS)
+def test_a_record_with_a_missing_or_wrong_field(fault, kind, kept):
+    "Older than digests: its fields must tell"
+    file, (change, why) = at(kept, "record.json"), kind
+    r = json.loads(file.read_text())
+    del r["sums"]
+    change(r)
+    file.write_text(json.dumps(r))
+    fault.refuses(lambda: kept.record("3", 0, KEY), "record.json is not a whole record", why, "delete its folder, row3-seed0-abc, and run again")
+
+
+@kinds("records", FIELDS)
+def test_a_record_that_is_not_whole_is_not_written(fault, kind, kept):
+    r, (change, why) = json.loads(json.dumps(record(seed=1))), kind
+    change(r)
+    fault.refuses(lambda: kept.finish(r, pd.DataFrame(dict(u=["a"]))), "gave no whole record", why)
+    assert not kept.at("3", 1, KEY).exists()
+
+
+@kinds("records", {"row": dict(row="5"), "seed": dict(seed=1), "key": dict(key="abd")})
+def test_a_record_of_another_run(fault, kind, kept):
+    at(kept, "record.json").write_text(json.dumps(record(**kind)))
+    fault.refuses(lambda: kept.record("3", 0, KEY), "is the record of another run", f"{next(iter(kind))} ", "run again")
+
+
+@kinds("records", {"knobs": "knobs", "the student's size": "student_params", "speakers of the test": "test_speakers"})
+def test_a_record_from_before_a_field(fault, kind, kept):
+    file = at(kept, "record.json")
+    file.write_text(json.dumps(want := record(**{kind: None})))
+    fault.survives(lambda: kept.record("3", 0, KEY), same_as=want)
+
+
+@kinds("records")
+def test_a_record_with_a_field_of_tomorrow(fault, kept):
+    file = at(kept, "record.json")
+    file.write_text(json.dumps(want := record(colour="red", provenance=WHERE | dict(room=3))))
+    fault.survives(lambda: kept.record("3", 0, KEY), same_as=want)
 
 
 @kinds("records", CUTS)
