@@ -87,12 +87,16 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
                           "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
 
 
-NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain base with BatchNorm statistics re-estimated on unmixed training input; "gain as trained"
-is the same difference without that step. Whatever is subtracted is of the same seeds, and so are the scores beside it. Interval: 95 %, paired bootstrap over seeds and speakers. All rows were screened with seed 0; best and worst of each question, Table 1's rows, and
-those that the claims on the page of all results read have more seeds (the questions of page 29 have one), and "new seeds alone" leaves out the seed that chose them. Words: *better*, *worse*, *no difference* as the
-protocol's statuses with a margin of one point; *better* and *worse* must also survive Holm's correction over all pairs with five seeds, and hold on the new seeds alone.
-Fewer than five seeds decide nothing. With one seed, part of a gain may be bad luck of the baseline on that seed; that is why the table shows both F1 scores of the
-same seeds. Intervals are of 10,000 draws, Table 1's of 2,000; their ends may differ by a tenth.
+NOTES = """Agesup macro F1 on the pooled test set, points; all rows but plain base with BatchNorm statistics re-estimated on
+unmixed training input; "gain as trained" is the same difference without that step. Whatever is subtracted is of the
+same seeds, and so are the scores beside it. Interval: 95 %, paired bootstrap over seeds and speakers. All rows were
+screened with seed 0; best and worst of each question, Table 1's rows, and those that the claims on the page of all
+results read have more seeds (the questions of page 29 have one), and "new seeds alone" leaves out the seed that chose
+them. Words: *better*, *worse*, *no difference* as the protocol's statuses with a margin of one point; *better* and
+*worse* must also survive Holm's correction over all pairs with five seeds, and hold on the new seeds alone. Fewer
+than five seeds decide nothing. With one seed, part of a gain may be bad luck of the baseline on that seed; that is
+why the table shows both F1 scores of the same seeds. Intervals are of 10,000 draws, Table 1's of 2,000; their ends
+may differ by a tenth.
 """
 
 

@@ -374,7 +374,8 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
     n = t["arithmetic"].nunique() - 1
     return (f"## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between processors, and training amplifies the difference. "
             f"Rows {', '.join(dict.fromkeys(t['row']))} of Table 1 "
-            f"were trained with the same seed on two machines, the one of the committed sheet (two threads) and another (one thread) under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
+            f"were trained with the same seed on two machines, the one of the committed sheet (two threads) and another "
+            f"(one thread) under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
             f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors "
             f"round alike; deterministic algorithms fix the result on one machine only. "
             f"`make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
