@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from .distillation import VARIANTS
+from .distillation import Z_VARIANTS
 from .encoders import EncoderOutput
 from .engine.features import Features
 from .labels import PARENT, TASKS
@@ -95,7 +95,7 @@ def scorecard(
         for name, part in table.groupby('corpus', sort=True):
             card[f'{name}_{task}_f1'] = f1(part[f'y_{task}'].to_numpy(), part[task].to_numpy())
         if f'true_{task}' in table: card[f'true_{task}_f1'] = f1(table[f'true_{task}'].to_numpy(), answers)
-        for reading in ('as_trained', *VARIANTS[1:]):
+        for reading in ('as_trained', *Z_VARIANTS[1:]):
             if (name := f'{task}_{reading}') in table: card[f'{reading}_{task}_f1'] = f1(labels, table[name].to_numpy())
     if {'agesub', 'agesup'} <= set(tasks):
         card['conflict_rate'] = conflict_share(table['agesub'].to_numpy(), table['agesup'].to_numpy())

@@ -34,17 +34,17 @@ from collections import OrderedDict
 from functools import lru_cache
 from unicodedata import normalize
 
-from mkdcls.engine.lists import shown
+from mkdcls.engine.lists import printable
 
 MISSING = "audio missing"
 OUTSIDE, BOMB, UNREADABLE, TWINS = "path outside the corpus", "decompression bomb", "archive unreadable", "names differ in case or Unicode form"
 NESTED = 3  # archives in each other
 LARGE, RATIO = 64 << 20, 200  # a bomb is larger than the one and shrinks to less than one part in the other
-HELD = 1 << 30  # bytes of an archive that has to be held in memory
-HEADER = 1 << 20  # bytes; no header of a tar is longer
+HELD_BYTES = 1 << 30  # bytes of an archive that has to be held in memory
+TAR_HEADER = 1 << 20  # bytes; no header of a tar is longer
 MEMBERS = 5_000_000  # files of one archive; the largest corpus here has a third of it in all its archives
 DIRECTORY = 1 << 29  # bytes of a zip's directory
-OPEN, BUDGET, ENTRY = 64, 1 << 30, 300  # archives a process keeps open, bytes they may take together, about what one entry takes
+OPEN_ARCHIVES, BUDGET, ENTRY = 64, 1 << 30, 300  # archives a process keeps open, bytes they may take together, about what one entry takes
 
 _KINDS = r"\.(?:zip|tar|tgz|tar\.gz|tar\.bz2|tar\.xz)"
 _ARCHIVE = re.compile(rf"^(.+{_KINDS})(?:\.part(\d+))?$", re.I | re.S)
@@ -60,7 +60,7 @@ _MEANT = "if it is meant to be so, unpack it by hand"
 _SEVERAL = "there are several of this name, in different Unicode forms: the first is read"
 
 
-def _brief(e) -> str: return "headers lie in each other without end" if isinstance(e, RecursionError) else shown(e, 200) or type(e).__name__
+def _brief(e) -> str: return "headers lie in each other without end" if isinstance(e, RecursionError) else printable(e, 200) or type(e).__name__
 
 
 class _Refused(ValueError):
@@ -77,7 +77,7 @@ def _nfc(name: str) -> str: return name if name.isascii() else normalize("NFC", 
 def _fold(name: str) -> str: return _nfc(_nfc(name).casefold())
 
 
-def _shown(name: str) -> str:
+def printable_name(name: str) -> str:
     "A name as disk or tar give it, as it is told: NFC; bytes that are not UTF-8 are read as CP949"
     if name.isascii(): return name
     try: name.encode()
@@ -197,7 +197,7 @@ class _Headers:
     def __init__(self, stream): self.stream, self.seek, self.tell, self.reached = stream, stream.seek, stream.tell, 0
 
     def read(self, n):
-        if not 0 <= n <= HEADER: raise tarfile.ReadError(f"a header claims {n} bytes")
+        if not 0 <= n <= TAR_HEADER: raise tarfile.ReadError(f"a header claims {n} bytes")
         data = self.stream.read(n)
         if data: self.reached = self.tell()
         return data
@@ -298,7 +298,7 @@ class _Archive:
                     if member.size < 0 or tar.offset <= place: raise tarfile.ReadError("its headers lead backwards")
                     if opener and member.offset_data + member.size > limit:
                         return self._note("", BOMB, f"{self.source.length} bytes that become more than {limit}: the rest is not read; {_MEANT}")
-                    if member.offset_data + member.size > limit: raise tarfile.ReadError(f"it ends within {_shown(member.name)}")
+                    if member.offset_data + member.size > limit: raise tarfile.ReadError(f"it ends within {printable_name(member.name)}")
                     last, place = member, tar.offset
                 stream.seek(tar.offset)
                 if stream.read(512).strip(b"\0"): raise tarfile.ReadError(f"byte {tar.offset} should begin a file's header, and does not")
@@ -309,12 +309,12 @@ class _Archive:
         self._note("", UNREADABLE, f"{_brief(wrong)}: what comes before is read; download the archive again")
 
     def _member(self, m):
-        name = _shown(m.name)
+        name = printable_name(m.name)
         if m.isdir(): return
         if m.issparse(): self._note(name, UNREADABLE, "it is stored as a sparse file, which is not read here: pack the archive anew without --sparse")
         elif m.isreg(): self._take(name, m.offset_data, m.size, m.size)
         elif _inside(name) != "":
-            what = f"a link to {_shown(m.linkname)}" if m.issym() or m.islnk() else "a device"
+            what = f"a link to {printable_name(m.linkname)}" if m.issym() or m.islnk() else "a device"
             self._note(name, OUTSIDE, f"it is {what}, not a file: pack the file itself")
 
     def row(self, name: str) -> int | None:
@@ -331,7 +331,7 @@ class _Archive:
 
     def member(self, row: int, name: str) -> bytes:
         "The bytes of one row, never more than it declares"
-        if self.sizes[row] > HELD:
+        if self.sizes[row] > HELD_BYTES:
             raise _Refused(f"{self.where}/{name}", BOMB, f"{self.sizes[row]} bytes would have to be held in memory: unpack the archive by hand")
         try: return self._bytes(self.offsets[row], self.packed[row], self.sizes[row], self.methods[row], self.sums[row], name)
         except (*_BROKEN, MemoryError) as e: raise self.trouble(f"{_brief(e)}: {_AGAIN}", name) from e
@@ -361,7 +361,7 @@ class _Archive:
         rows, wrong = _joined(self.archives[name])
         if wrong: raise self.trouble(wrong, name)
         if self.stream or any(self.methods[r] for r in rows):
-            if (total := sum(self.sizes[r] for r in rows)) > HELD:
+            if (total := sum(self.sizes[r] for r in rows)) > HELD_BYTES:
                 raise _Refused(f"{self.where}/{name}", BOMB, f"{total} bytes of an archive would have to be held in memory: unpack the outer one by hand")
             return [(data, 0, len(data)) for data in (self.member(r, name) for r in rows)]
         try: return [s for r in rows for s in self.source.part(self._start(self.offsets[r]), self.packed[r])]
@@ -388,7 +388,7 @@ def _spellings(folder: str, changed: int) -> dict[str, list[str]]:
     "Names in a folder on disk by what they are shown as, ASCII left out; `changed` is its time of change"
     out = {}
     for name in sorted(os.listdir(folder)):
-        if not name.isascii(): out.setdefault(_shown(name), []).append(name)
+        if not name.isascii(): out.setdefault(printable_name(name), []).append(name)
     return out
 
 
@@ -399,7 +399,7 @@ def _spelled(path: str):
     if path.isascii() or folder == path: return
     for f in _spelled(folder or "."):
         if not os.path.isdir(f): continue
-        for n in ([name] if name.isascii() else _spellings(f, os.stat(f).st_mtime_ns).get(_shown(name), ())):
+        for n in ([name] if name.isascii() else _spellings(f, os.stat(f).st_mtime_ns).get(printable_name(name), ())):
             if (p := os.path.join(f, n)) != path and os.path.lexists(p): yield p
 
 
@@ -420,8 +420,8 @@ def _parts(where: str) -> list[tuple[int | None, int, str]]:
         if not os.path.isdir(f): continue
         with os.scandir(f) as entries:
             for e in entries:
-                m = _ARCHIVE.match(_shown(e.name))
-                if m and m[2] and m[1] == _shown(name) and e.is_file(): out.append((int(m[2]), e.stat().st_size, e.path))
+                m = _ARCHIVE.match(printable_name(e.name))
+                if m and m[2] and m[1] == printable_name(name) and e.is_file(): out.append((int(m[2]), e.stat().st_size, e.path))
     return out
 
 
@@ -450,7 +450,7 @@ def _archive(where: str, parent: _Archive | None = None, name: str = "") -> _Arc
             found = _Archive(where, segments, stamp=_stamp([s for s in segments if s[2]]))
         _open[where] = found
         _open.move_to_end(where)
-        while len(_open) > NESTED and (len(_open) > OPEN or sum(a.weight for a in _open.values()) > BUDGET): _open.popitem(last=False)
+        while len(_open) > NESTED and (len(_open) > OPEN_ARCHIVES or sum(a.weight for a in _open.values()) > BUDGET): _open.popitem(last=False)
         return found
 
 
@@ -523,16 +523,16 @@ class Tree:
                 continue
             owner, folders, archives, outside = self._owner(prefix, where), [], {}, set()
             for e in entries:
-                shown = _shown(e.name)
+                shown = printable_name(e.name)
                 if shown.startswith("._") or shown in ("__MACOSX", ".DS_Store"): continue
                 name, spelled, m = prefix + shown, shown if _LONE.search(e.name) else e.name, _ARCHIVE.match(shown)
                 if e.is_symlink():
                     target = os.path.realpath(e.path)
                     if os.path.commonpath([real, target]) != real:
-                        self.faults.append((name, OUTSIDE, f"it is a link to {_shown(target)}: put the file itself here"))
+                        self.faults.append((name, OUTSIDE, f"it is a link to {printable_name(target)}: put the file itself here"))
                         if m: outside.add(m[1])
                         continue
-                    if not os.path.exists(e.path): self.faults.append((name, MISSING, f"it is a link to {_shown(target)}, where nothing is"))
+                    if not os.path.exists(e.path): self.faults.append((name, MISSING, f"it is a link to {printable_name(target)}, where nothing is"))
                     if not os.path.isfile(e.path): continue
                 elif e.is_dir(follow_symlinks=False):
                     folders.append((name + "/", f"{where}{spelled}/", e.path))

@@ -25,7 +25,8 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _strip(tree: ast.Module) -> ast.Module:
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    "The tree without what changes no result: docstrings and `__all__` (it is changed in place)"
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
@@ -46,7 +47,7 @@ def dump(node) -> str:
 
 def tree_hash(tree: ast.Module) -> str:
     "Twelve hexadecimal digits for a syntax tree, without docstrings, comments and `__all__`"
-    return hashlib.sha256(dump(_strip(tree)).encode()).hexdigest()[:12]
+    return hashlib.sha256(dump(without_docstrings(tree)).encode()).hexdigest()[:12]
 
 
 @lru_cache

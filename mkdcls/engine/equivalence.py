@@ -22,9 +22,8 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from mkdcls.engine.codehash import EQUIVALENT, PACKAGE, code_now, short, source_now
-
-ROOT = PACKAGE.parent
+from mkdcls.engine.codehash import EQUIVALENT, code_now, short, source_now
+from mkdcls.engine.needs import ROOT
 
 # What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
 PROBE = '''
@@ -72,7 +71,7 @@ def probe(code: Path, runs: Path) -> Path:
     return runs
 
 
-def content(runs: Path) -> dict[str, object]:
+def store_content(runs: Path) -> dict[str, object]:
     "Everything that a store holds: weights, embeddings, answers and features, by the row and seed of the run, without its key"
     found, features = {}, []
     for path in sorted(runs.rglob("*")):
@@ -105,14 +104,14 @@ def names_now(names) -> dict[str, object]:
     return {name: one(name) for name in names}
 
 
-def differences(commit: str) -> list[str]:
+def unequal_runs(commit: str) -> list[str]:
     "What the recorded code and today's compute differently at smoke size"
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         (top / "code").mkdir()
         trees = {"recorded": recorded_code(commit, top / "code"), "now": ROOT}
         with ThreadPoolExecutor(2) as both: runs = list(both.map(lambda n: probe(trees[n], top / n), trees))
-        return compare(*map(content, runs))
+        return compare(*map(store_content, runs))
 
 
 def main():
@@ -122,7 +121,7 @@ def main():
     kept = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
     now = {n: short(v) for n, v in names_now(kept["code"]).items()}
     changed = [n for n, e in kept["code"].items() if now[n] != e["now"]]
-    try: wrong = differences(kept["commit"])
+    try: wrong = unequal_runs(kept["commit"])
     except LookupError as e: raise SystemExit(f"mkdcls: {e}") from e
     if wrong: raise SystemExit(f"mkdcls: today's code computes something else than {kept['commit']}: {', '.join(wrong[:6])}{' ...' * (len(wrong) > 6)}")
     if args.check and changed: raise SystemExit(f"mkdcls: equal to {kept['commit']}, but not in the list yet ({', '.join(changed)}): run `make equivalent`")

@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 LARGEST = 2 << 30  # bytes of a list; 3.3 million rows take about a quarter of it
-HEADER = 1 << 16  # characters of a first line
-BLOCK = 1 << 16  # rows that are held as lists at a time
+FIRST_LINE = 1 << 16  # characters of a first line
+ROWS_HELD = 1 << 16  # rows that are held as lists at a time
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le"),
          (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -36,7 +36,7 @@ def _escape(m) -> str:
     return {9: "\\t", 10: "\\n", 13: "\\r"}.get(n) or (f"\\x{n:02x}" if n < 256 else f"\\u{n:04x}" if n < 65536 else f"\\U{n:08x}")
 
 
-def shown(text, most: int | None = None) -> str:
+def printable(text, most: int | None = None) -> str:
     "Text of strangers as one line: what a terminal obeys, what turns the direction of writing or is not seen at all is escaped; cut to `most` characters"
     text = _UNSEEN.sub(_escape, str(text))
     return text if most is None or len(text) <= most else text[:most - 2] + " …"
@@ -45,12 +45,12 @@ def shown(text, most: int | None = None) -> str:
 def cell(text) -> str:
     "Text for a cell of a CSV file: shown as above; with an apostrophe before what a spreadsheet would take for a formula"
     text = str(text)
-    return ("'" if _RUNS.match(text) else "") + shown(text)
+    return ("'" if _RUNS.match(text) else "") + printable(text)
 
 
 def few(names, most: int = 6) -> str:
     "Some names of many, for a message"
-    names = [shown(n, 60) for n in names]
+    names = [printable(n, 60) for n in names]
     return str(names[:most])[:-1] + (f", ... {len(names) - most:,} more]" if len(names) > most else "]")
 
 
@@ -159,8 +159,8 @@ def read_text(
     if "\n" not in text and "\r" in text: text, notes["lines that end in CR alone"] = text.replace("\r", "\n"), None
     text = text.lstrip("\r\n")
     if told := re.match(r'"?sep=(.)"?[,;\t]*\r?\n', text): sep, text = told[1], text[told.end():]  # as Excel marks it
-    first = text[:HEADER].split("\n", 1)[0].rstrip("\r")
-    if len(first) >= HEADER: raise ValueError(f"its first line has more than {HEADER:,} characters: names of columns belong there")
+    first = text[:FIRST_LINE].split("\n", 1)[0].rstrip("\r")
+    if len(first) >= FIRST_LINE: raise ValueError(f"its first line has more than {FIRST_LINE:,} characters: names of columns belong there")
     if not sep and (sep := _separator(first, need)) != ",": notes[f"{SEPARATORS[sep]} between cells"] = None
     how = dict(delimiter=sep, strict=True) if quoted else dict(delimiter=sep, quoting=csv.QUOTE_NONE)
     reader = csv.reader(io.StringIO(text, newline=""), **how)
@@ -175,7 +175,7 @@ def read_text(
         else: names = [c or f"\0{i}" for i, c in enumerate(columns)]
         for row in _rows(reader, names, wanted, text.endswith(("\n", "\r")), notes):
             block.append(row)
-            if len(block) == BLOCK: parts, block = [*parts, _block(block, names, strict and quoted)], []
+            if len(block) == ROWS_HELD: parts, block = [*parts, _block(block, names, strict and quoted)], []
     except csv.Error as e:
         what = "a quotation mark is opened and not closed" if "unexpected end" in str(e) else "a cell of more than 131,072 characters" if "limit" in str(e) else str(e)
         raise ValueError(f"line {reader.line_num + shift}: {what}") from e
@@ -197,7 +197,7 @@ def _block(rows: list[list[str]], columns: list[str], strict: bool) -> pd.DataFr
     if strict:
         for i, c in enumerate(columns):
             if bad := next((v for v in d.iloc[:, i] if "\n" in v or "\r" in v), None):
-                raise ValueError(f"a cell of column {c!r} goes over several lines, {shown(bad, 40)!r}: a quotation mark is opened and not closed")
+                raise ValueError(f"a cell of column {c!r} goes over several lines, {printable(bad, 40)!r}: a quotation mark is opened and not closed")
     return d.astype(str)
 
 
@@ -211,8 +211,8 @@ def read_list(data: bytes, need=((),), **how) -> tuple[pd.DataFrame, str]:
 def bytes_of(path) -> bytes:
     "A list's bytes, none too many"
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{shown(path)} is no ordinary file: give a list")
-    if (size := os.path.getsize(path)) > LARGEST: raise ValueError(f"{shown(path.name)} has {size:,} bytes, and a list at most {LARGEST:,}: is it one? Divide it")
+    if not path.is_file(): raise FileNotFoundError(f"{printable(path)} is no ordinary file: give a list")
+    if (size := os.path.getsize(path)) > LARGEST: raise ValueError(f"{printable(path.name)} has {size:,} bytes, and a list at most {LARGEST:,}: is it one? Divide it")
     return path.read_bytes()
 
 
@@ -221,14 +221,14 @@ def read_parquet(path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
     path = Path(path)
-    where = shown(path.name)
+    where = printable(path.name)
     try:
         schema = pq.read_schema(path)
         nested = [f.name for f in schema if pa.types.is_nested(f.type)]
         if not nested: d = pd.read_parquet(path)
     except (OSError, ValueError, KeyError, NotImplementedError) as e:
         if isinstance(e, FileNotFoundError | PermissionError): raise
-        raise ValueError(f"{where} is not a whole Parquet file ({shown(str(e).split('. ')[0], 120)}): write or copy it again") from e
+        raise ValueError(f"{where} is not a whole Parquet file ({printable(str(e).split('. ')[0], 120)}): write or copy it again") from e
     if nested: raise ValueError(f"{where}: column {nested[0]!r} holds lists or structures, not one value a cell: write it as text or numbers")
     if len(set(d.columns)) < len(d.columns): raise ValueError(f"{where} has a column twice: delete or rename one")
     for f in schema:
@@ -238,7 +238,7 @@ def read_parquet(path) -> pd.DataFrame:
     return d
 
 
-def words(column: pd.Series) -> pd.Series:
+def as_text(column: pd.Series) -> pd.Series:
     "Cells as text: '' for what is missing, 7 for 7.0"
     def word(v):
         if v is None or v is pd.NA or v is pd.NaT or v != v: return ""

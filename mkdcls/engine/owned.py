@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from mkdcls.engine.lists import shown
+from mkdcls.engine.lists import printable
 from mkdcls.engine.store import writable
 
 MARK = "written-by-mkdcls.json"
@@ -50,7 +50,7 @@ class Owned:
         self.mark = self.folder / MARK
         self.files = self._read() if self.mark.exists() or self.mark.is_symlink() else None
         if empty and self.files is None and self.folder.is_dir() and (there := sorted(os.listdir(self.folder))):
-            raise ValueError(f"{shown(self.folder)} is not empty (it holds {', '.join(shown(n, 40) for n in there[:3])}) and was not written by {command}: "
+            raise ValueError(f"{printable(self.folder)} is not empty (it holds {', '.join(printable(n, 40) for n in there[:3])}) and was not written by {command}: "
                              "choose a new folder, nothing is written over")
         self.files = self.files or {}
 
@@ -62,7 +62,7 @@ class Owned:
             if said["command"] != self.command: raise ValueError(f"of {said['command']}")
             if not all(isinstance(v, str) for v in files.values()): raise ValueError("not names and sums")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-            raise ValueError(f"{shown(self.mark)} is no whole mark of {self.command} ({shown(e, 80)}): choose a new folder, nothing is written over") from e
+            raise ValueError(f"{printable(self.mark)} is no whole mark of {self.command} ({printable(e, 80)}): choose a new folder, nothing is written over") from e
         return files
 
     def save(self):
@@ -72,10 +72,10 @@ class Owned:
 
     def write(self, name: str, data: bytes):
         "One file, all or nothing"
-        if why := not_portable(name): raise ValueError(f"{shown(name, 120)!r} cannot be written into {shown(self.folder)}: {why}")
+        if why := not_portable(name): raise ValueError(f"{printable(name, 120)!r} cannot be written into {printable(self.folder)}: {why}")
         path, top = self.folder / name, os.path.realpath(self.folder)
         if not self._inside(path.parent, top):
-            raise ValueError(f"{shown(path)} lies behind a link that leads out of {shown(self.folder)}: remove the link, or choose a new folder")
+            raise ValueError(f"{printable(path)} lies behind a link that leads out of {printable(self.folder)}: remove the link, or choose a new folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path):
             there = self._sum(path)
@@ -83,7 +83,7 @@ class Owned:
                 self.files[name] = there
                 return
             if there is None or self.files.get(name) != there:
-                raise ValueError(f"{shown(path)} was not written by {self.command}, or was changed since: move it away, or choose a new folder; nothing is written over")
+                raise ValueError(f"{printable(path)} was not written by {self.command}, or was changed since: move it away, or choose a new folder; nothing is written over")
         self._put(path, data)
         self.files[name] = hashlib.sha256(data).hexdigest()
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pandas as pd
 
-ROOT = Path(__file__).resolve().parents[2]
-NOTES = "MKDCLS_PORTABLE"  # environment variable: a file that `holds` adds a line to
-SPREADS = 3  # a threshold stands at least this many standard deviations from the nearest value that was measured
-TABLE = Path("paper", "portable.csv")
+from mkdcls.engine.needs import ROOT
+
+NOTE_FILE = "MKDCLS_PORTABLE"  # environment variable: a file that `holds` adds a line to
+MIN_SPREADS = 3  # a threshold stands at least this many standard deviations from the nearest value that was measured
+PORTABLE_CSV = Path("paper", "portable.csv")
 
 # What an x86 machine can be told to imitate: which vector instructions ATen's own kernels and oneDNN's convolutions and products use, and how many threads.
 ARITHMETICS = {
@@ -44,7 +45,7 @@ def holds(what: str,  # the statement in words, e.g. 'page 15: the trained liste
     "An assertion about a trained network; the threshold must stand clear of rounding (`make portable` measures it)"
     if (above is None) == (below is None): raise ValueError(f"holds({what!r}): give one threshold, above=... or below=...")
     value, threshold = float(value), float(below if above is None else above)
-    if path := os.environ.get(NOTES):
+    if path := os.environ.get(NOTE_FILE):
         line = dict(what=what, value=value, threshold=threshold, side="below" if above is None else "above")
         with open(path, "a", encoding="utf-8") as f: f.write(json.dumps(line) + "\n")
     assert (value > threshold) if below is None else (value < threshold), f"{what}: {value:.4g} is not {'above' if below is None else 'below'} {threshold:.4g}"
@@ -65,7 +66,7 @@ def environment(arithmetic: str) -> dict:
     return clean | dict(OMP_NUM_THREADS="1", MPLBACKEND="Agg") | ARITHMETICS[arithmetic]
 
 
-def measure(arithmetic: str, files: list[Path]) -> pd.DataFrame:
+def measure_under(arithmetic: str, files: list[Path]) -> pd.DataFrame:
     "The noted values of one arithmetic; a statement that fails there is noted all the same"
     with tempfile.TemporaryDirectory() as folder:
         notes = Path(folder, "notes")
@@ -74,13 +75,13 @@ def measure(arithmetic: str, files: list[Path]) -> pd.DataFrame:
         tests = [str(f) for f in files if f.suffix == ".py"]
         for some in (pages, tests):  # apart: a notebook's process must not be forked from one in which a test has started threads
             done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "no:cacheprovider", *some], cwd=ROOT,
-                                  env=environment(arithmetic) | {NOTES: str(notes)}, capture_output=True, text=True) if some else None
+                                  env=environment(arithmetic) | {NOTE_FILE: str(notes)}, capture_output=True, text=True) if some else None
             if done and done.returncode: print(f"  under {arithmetic}:\n" + "\n".join(done.stdout.splitlines()[-15:]), flush=True)
         lines = [json.loads(line) for line in notes.read_text("utf-8").splitlines()]
     return pd.DataFrame(lines, columns=["what", "value", "threshold", "side"]).assign(arithmetic=arithmetic)
 
 
-def summary(values: pd.DataFrame  # columns what, value, threshold, side, arithmetic
+def summarise(values: pd.DataFrame  # columns what, value, threshold, side, arithmetic
             ) -> pd.DataFrame:  # one line a statement
     "Lowest and highest value, spread (standard deviation over arithmetics), and how many spreads the threshold is away from the nearest value"
     out = []
@@ -94,7 +95,7 @@ def summary(values: pd.DataFrame  # columns what, value, threshold, side, arithm
 
 def too_close(table: pd.DataFrame) -> pd.DataFrame:
     "Statements whose threshold rounding could cross"
-    return table[~(table["spreads_away"] >= SPREADS)]
+    return table[~(table["spreads_away"] >= MIN_SPREADS)]
 
 
 def turn(now: float) -> str:
@@ -123,15 +124,15 @@ def main():
     print(f"{len(files)} notebooks and test files under {len(names)} arithmetics", flush=True)
     parts, started = [], time.monotonic()
     for n in names:
-        parts.append(measure(n, files))
+        parts.append(measure_under(n, files))
         print(f"  {n}: {len(parts[-1])} values, {time.monotonic() - started:.0f} s", flush=True)
-    table = summary(pd.concat(parts, ignore_index=True))
+    table = summarise(pd.concat(parts, ignore_index=True))
     print(table.round(3).to_string(index=False))
     if not args.only and not args.file:
-        table.round(6).to_csv(ROOT / TABLE, index=False)
-        print(f"written: {TABLE}")
+        table.round(6).to_csv(ROOT / PORTABLE_CSV, index=False)
+        print(f"written: {PORTABLE_CSV}")
     if len(close := too_close(table)):
-        raise SystemExit(f"mkdcls: {len(close)} statements stand closer than {SPREADS} spreads to their threshold: " + "; ".join(close["what"]))
+        raise SystemExit(f"mkdcls: {len(close)} statements stand closer than {MIN_SPREADS} spreads to their threshold: " + "; ".join(close["what"]))
 
 
 if __name__ == "__main__": main()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import torch
 
 SCHEMA = pa.schema([pa.field("samples", pa.list_(pa.field("item", pa.int16(), nullable=False)), nullable=False)])
-OPEN = 64  # shards mapped at a time; some systems let a process hold 256 files
+OPEN_SHARDS = 64  # shards mapped at a time; some systems let a process hold 256 files
 
 
 def write_shard(path: Path, waves: list[np.ndarray]):
@@ -67,7 +67,7 @@ class Shards:
         if shard in self._open: self._open.move_to_end(shard)
         else:
             self._open[shard] = _open(self.folder / shard)
-            if len(self._open) > OPEN: self._open.popitem(last=False)
+            if len(self._open) > OPEN_SHARDS: self._open.popitem(last=False)
         return self._open[shard]
 
     def count(self, shard: str) -> int:

@@ -25,10 +25,12 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from mkdcls.engine.needs import ROOT
+
 try: import fcntl
 except ImportError: fcntl = None  # no such locks here: unique names of parts alone keep two processes apart
 
-ROOT = Path(__file__).resolve().parents[2] if (Path(__file__).resolve().parents[2] / "settings.ini").exists() else Path.cwd()
+PROJECT = ROOT if (ROOT / "settings.ini").exists() else Path.cwd()  # installed without a checkout, the project is where one works
 VERSIONS = ("mkdcls", "torch", "torchaudio", "numpy", "pandas", "soundfile", "scikit-learn")
 
 
@@ -41,7 +43,7 @@ def folder_at(text, what: str) -> Path:
 
 def home() -> Path:
     "The folder of all runs and caches: `runs/` of the project, or the environment variable MKDCLS_RUNS"
-    return folder_at(os.environ.get("MKDCLS_RUNS") or ROOT / "runs", "MKDCLS_RUNS")
+    return folder_at(os.environ.get("MKDCLS_RUNS") or PROJECT / "runs", "MKDCLS_RUNS")
 
 
 def plain(value):
@@ -138,18 +140,18 @@ def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path):
 
 # ---- what a file holds, and who works on a folder
 
-BLOCK = 32 << 20  # bytes hashed at a time; several threads take a block each
+HASH_BLOCK = 32 << 20  # bytes hashed at a time; several threads take a block each
 
 
 def file_digest(path: Path) -> str:
     "Of a file's bytes, as fast as the disk and all cores allow; a digest of digests of blocks"
     def one(i):
         with open(path, "rb", buffering=0) as f:
-            f.seek(i * BLOCK)
-            h, left = blake2b(digest_size=16), BLOCK
+            f.seek(i * HASH_BLOCK)
+            h, left = blake2b(digest_size=16), HASH_BLOCK
             while left and (b := f.read(min(left, 1 << 20))): h.update(b); left -= len(b)
             return h.digest()
-    blocks = range(-(-os.path.getsize(path) // BLOCK))
+    blocks = range(-(-os.path.getsize(path) // HASH_BLOCK))
     if len(blocks) < 2: parts = map(one, blocks)
     else:
         with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1, 8)) as pool: parts = list(pool.map(one, blocks))
@@ -196,7 +198,7 @@ def lock(file: Path, what: str, say=lambda text: None, every: float = .5):
 def commit() -> str:
     "The commit of the working tree, with a + where it was changed, results aside; empty outside a checkout"
     try:
-        git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+        git = lambda *a: subprocess.run(["git", "-C", str(PROJECT), *a], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)paper/results") else "")
     except (OSError, subprocess.SubprocessError): return ""
 

@@ -25,7 +25,7 @@ from mkdcls import __version__
 from mkdcls.adapters import ADAPTERS, SAMPLE as REAL, UNTOLD
 from mkdcls.corpora import MANIFEST, _own_places, _read_list, _with_numbers, check_manifest, label_reasons, open_prepared, speaker_folds, split_speakers
 from mkdcls.engine import lists
-from mkdcls.engine.archives import Tree, _shown
+from mkdcls.engine.archives import Tree, printable_name
 from mkdcls.engine.codehash import module_hash
 from mkdcls.engine.owned import Owned
 from mkdcls.engine.pool import each, leave_with_parent, one_thread
@@ -102,8 +102,8 @@ _TAR = r"\.(?:tar|tgz|tar\.gz|tar\.bz2|tar\.xz)/"
 
 def _names(paths: pd.Series, top: str) -> pd.Series:
     "The name of each file inside the corpus, the same on any machine; of one that lies elsewhere the last part"
-    top = _shown(top).rstrip("/") + "/"
-    return paths.map(lambda p: _shown(p).removeprefix(top) if _shown(p).startswith(top) else _shown(p).rsplit("/", 1)[-1])
+    top = printable_name(top).rstrip("/") + "/"
+    return paths.map(lambda p: printable_name(p).removeprefix(top) if printable_name(p).startswith(top) else printable_name(p).rsplit("/", 1)[-1])
 
 
 def _told_by(tree: Tree, rows: pd.DataFrame) -> pd.DataFrame:
@@ -204,13 +204,13 @@ def _claim(out: Path, state: dict):
     file = writable(out) / "chunks.json"
     if os.path.lexists(file):
         if changed := differences(_json(file, "chunk", "source"), state):
-            raise ValueError(f"{out} was begun with something else ({lists.shown('; '.join(changed[:4]), 400)}): "
+            raise ValueError(f"{out} was begun with something else ({lists.printable('; '.join(changed[:4]), 400)}): "
                              "choose another folder, or delete this one and begin anew")
     elif strange := sorted(p.name for p in out.iterdir() if not p.name.endswith(".part")):
-        raise ValueError(f"{out} is not empty (it holds {', '.join(lists.shown(n, 60) for n in strange[:3])}): choose a folder of its own for the prepared corpus")
+        raise ValueError(f"{out} is not empty (it holds {', '.join(lists.printable(n, 60) for n in strange[:3])}): choose a folder of its own for the prepared corpus")
     for p in (p for at in (out, out / "audio", out / "facts") if at.is_dir() for p in (at, *at.iterdir())):
         if p != out and (p.is_symlink() or p.parent == out and p.name in ("audio", "facts") and not p.is_dir()):
-            raise ValueError(f"{lists.shown(p)} was not made by `mkdcls prepare`, it is a link or a file in the way: remove it, or choose another folder")
+            raise ValueError(f"{lists.printable(p)} was not made by `mkdcls prepare`, it is a link or a file in the way: remove it, or choose another folder")
     write_text(file, json.dumps(state, indent=1, sort_keys=True) + "\n")
     for part in ("audio", "facts"): (out / part).mkdir(exist_ok=True)
 
@@ -222,7 +222,7 @@ def _json(file: Path, *need: str) -> dict:
         if not isinstance(said, dict): raise ValueError("it holds something else")
         if gone := [k for k in need if k not in said]: raise ValueError(f"{gone[0]} is missing")
     except (ValueError, RecursionError) as e:
-        raise ValueError(f"{lists.shown(file)} is not a whole record of `mkdcls prepare` ({lists.shown(e, 80)}): "
+        raise ValueError(f"{lists.printable(file)} is not a whole record of `mkdcls prepare` ({lists.printable(e, 80)}): "
                          "copy the folder again, or delete it and prepare the corpus anew") from e
     return said
 
@@ -270,14 +270,14 @@ def _manifest(kept: pd.DataFrame, seed: int, fractions: tuple, by: str) -> pd.Da
 def _facts(files: list[Path]) -> pd.DataFrame:
     try: facts = ds.dataset([str(f) for f in files], format="parquet").to_table().to_pandas()
     except (OSError, ValueError) as e:
-        raise ValueError(f"a table of facts cannot be read ({lists.shown(e, 300)}): delete that file and run the same command; only its chunk is made anew") from e
+        raise ValueError(f"a table of facts cannot be read ({lists.printable(e, 300)}): delete that file and run the same command; only its chunk is made anew") from e
     if set(FACTS) <= set(facts) and np.array_equal(facts["at"], np.arange(len(facts))) and len(facts) > CHUNK * (len(files) - 1):
         if not facts.loc[facts["row"] >= 0, list(FACTS)].isna().any(axis=None): return facts  # what a table lacks comes as nothing
     for i, f in enumerate(files):
         one = pd.read_parquet(f)
         most = CHUNK if i < len(files) - 1 else len(one)
         if not set(FACTS) <= set(one) or not np.array_equal(one["at"], np.arange(CHUNK * i, CHUNK * i + most)):
-            raise ValueError(f"{lists.shown(f)} holds the facts of another chunk or version: delete that file and run the same command; only its chunk is made anew")
+            raise ValueError(f"{lists.printable(f)} holds the facts of another chunk or version: delete that file and run the same command; only its chunk is made anew")
     return facts
 
 
@@ -391,24 +391,24 @@ def _verify(folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
 def _prepared_rows(folder: Path) -> pd.DataFrame:
     "The manifest of a prepared folder, as far as `_verify` needs it"
     file = folder / "manifest.parquet"
-    if not file.is_file(): raise FileNotFoundError(f"{lists.shown(file)} is not there: copy the folder again, or run the same `mkdcls prepare` again")
+    if not file.is_file(): raise FileNotFoundError(f"{lists.printable(file)} is not there: copy the folder again, or run the same `mkdcls prepare` again")
     rows = lists.read_parquet(file)
     need = ("utterance", "speaker", "gender", "agesub", "duration", "path", "shard", "row", "checksum")
     if gone := [c for c in need if c not in rows]:
-        raise ValueError(f"{lists.shown(file)} is no manifest of `mkdcls prepare`: columns {gone} are missing; prepare the corpus anew")
-    if not len(rows): raise ValueError(f"{lists.shown(file)} has no rows: copy the folder again, or run the same `mkdcls prepare` again")
+        raise ValueError(f"{lists.printable(file)} is no manifest of `mkdcls prepare`: columns {gone} are missing; prepare the corpus anew")
+    if not len(rows): raise ValueError(f"{lists.printable(file)} has no rows: copy the folder again, or run the same `mkdcls prepare` again")
     shard = rows["shard"].astype(str)
     odd = ~shard.str.fullmatch(r"\d+\.arrow") | pd.to_numeric(rows["row"], errors="coerce").isna()
     if odd.any():
-        place = f"the shard {lists.shown(shard[odd].iloc[0], 60)!r}, row {rows['row'][odd].iloc[0]}, for {lists.few(rows['utterance'][odd], 3)}"
-        raise ValueError(f"{lists.shown(file)} names {place}: that is no place in audio/; copy the folder again, or prepare the corpus anew")
+        place = f"the shard {lists.printable(shard[odd].iloc[0], 60)!r}, row {rows['row'][odd].iloc[0]}, for {lists.few(rows['utterance'][odd], 3)}"
+        raise ValueError(f"{lists.printable(file)} names {place}: that is no place in audio/; copy the folder again, or prepare the corpus anew")
     return rows.rename(columns={"path": "source"})
 
 
 def _beside(folder: Path, about: dict, rows: pd.DataFrame) -> pd.DataFrame:
     "What is wrong with a prepared folder's other files, a row for each, as `_verify` gives them"
     wrong = {}
-    if about["utterances"] != len(rows): wrong["corpus.json"] = f"it tells of {lists.shown(about['utterances'], 40)} utterances, the manifest of {len(rows):,}"
+    if about["utterances"] != len(rows): wrong["corpus.json"] = f"it tells of {lists.printable(about['utterances'], 40)} utterances, the manifest of {len(rows):,}"
     number = 0
     try:
         todo = _json(folder / "chunks.json", "chunk", "utterances")["utterances"]
@@ -434,7 +434,7 @@ def _beside(folder: Path, about: dict, rows: pd.DataFrame) -> pd.DataFrame:
 def _wrong_facts(file: Path, i: int, sums: dict, shards: Shards) -> str:
     "Why a table of facts does not belong to its shard and to the manifest, '' where it does"
     try: facts = lists.read_parquet(file)
-    except (OSError, ValueError) as e: return lists.shown(getattr(e, "strerror", None) or "it is not a whole Parquet file", 120)
+    except (OSError, ValueError) as e: return lists.printable(getattr(e, "strerror", None) or "it is not a whole Parquet file", 120)
     if gone := sorted(set(FACTS) - set(facts)): return f"columns {gone} are missing"
     if len(facts) > CHUNK or not np.array_equal(facts["at"], np.arange(CHUNK * i, CHUNK * i + len(facts))): return "it holds the facts of another chunk"
     held = facts[facts["row"] >= 0]
@@ -459,7 +459,7 @@ def _to_validate(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         m = _with_numbers(m, path.name)
     check_manifest(m, split="split" in m)
     if "path" not in m: raise ValueError(f"{path.name} has no column path, so there is no audio to open")
-    at, base = _own_places(m.assign(path=lists.words(m["path"])), path), os.path.abspath(path.parent)
+    at, base = _own_places(m.assign(path=lists.as_text(m["path"])), path), os.path.abspath(path.parent)
     fault = at["fault"] if "fault" in at else ""
     return m.assign(path=at["path"], source=_names(at["path"], base), told_s=m["duration"], reason=fault, detail=at["detail"] if "fault" in at else "",
                     **{c: m[c] if c in m else np.nan for c in ("start_s", "end_s")}), notes

@@ -8,12 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.results.figures import COLOURS, STYLE, save
-from mkdcls.results.report import _markdown, _number, about, held_against, read
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
+from mkdcls.results.report import as_markdown, as_number, about, held_against, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, holm, status
 from mkdcls.runs import preset_of
-from mkdcls.verification.bridge import ASKED, TOLD
+from mkdcls.verification.bridge import ALL_QUESTIONS, ALL_IN_WORDS
 
 
 def contrasts(folder: Path) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def contrasts(folder: Path) -> pd.DataFrame:
     evidence, out, found = preset_of(runs["preset"].iloc[0]).evidence, [], []
     have = set(runs["row"])
     f1 = runs.groupby("row").mean(numeric_only=True)
-    for q in ASKED:
+    for q in ALL_QUESTIONS:
         for row, label in q.rows.items():
             if not {row, q.against} <= have: continue
             many = all((runs["row"] == r).sum() >= MIN_SEEDS for r in (row, q.against))  # a p of 2,000 draws is never small enough for a sheet of fifty
@@ -57,7 +57,7 @@ def paragraph(q, table: pd.DataFrame) -> str:
     if part.empty: return f"**{q.asks}** Not run."
     best, worst = part.loc[part["gain"].idxmax()], part.loc[part["gain"].idxmin()]
     one = lambda g: f"*{g['what']}*, {g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]" + " (1 seed)" * int(g["n_seeds"] == 1 < part["n_seeds"].max())
-    to = f"*{TOLD[q.against]}*"
+    to = f"*{ALL_IN_WORDS[q.against]}*"
     ends = (f"Against {to}, the largest gain of {len(part)} rows is that of {one(best)}; the smallest is that of {one(worst)}." if len(part) > 1
             else f"Against {to} there is one row: {one(best)}.")
     few = part["n_seeds"].max() < MIN_SEEDS
@@ -74,9 +74,9 @@ def paragraph(q, table: pd.DataFrame) -> str:
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     "The sheet as a reader wants it"
     return pd.DataFrame([{"question": t["asks"] if i == 0 or t["question"] != table.iloc[i - 1]["question"] else "", "row": t["row"], "what": t["what"],
-                          "against": TOLD[t["against"]], "agesup F1": _number(t["agesup_f1"]), "that of the other, same seeds": _number(t["against_f1"]),
-                          "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]", "new seeds alone": _number(t["fresh_gain"], "+z.1f"),
-                          "as trained": _number(t["as_trained"], "+z.1f"), "agesub F1": _number(t["agesub_f1"]), "conflicts %": _number(t["conflict_rate"]),
+                          "against": ALL_IN_WORDS[t["against"]], "agesup F1": as_number(t["agesup_f1"]), "that of the other, same seeds": as_number(t["against_f1"]),
+                          "gain [95 %]": f"{t['gain']:+z.1f} [{t['low']:+z.1f}, {t['high']:+z.1f}]", "new seeds alone": as_number(t["fresh_gain"], "+z.1f"),
+                          "as trained": as_number(t["as_trained"], "+z.1f"), "agesub F1": as_number(t["agesub_f1"]), "conflicts %": as_number(t["conflict_rate"]),
                           "seeds": t["n_seeds"], "status": t["status"]} for i, (_, t) in enumerate(table.iterrows())])
 
 
@@ -106,12 +106,12 @@ def two_by_two(folder: Path) -> pd.DataFrame:
 def markdown(folder: Path, table: pd.DataFrame) -> str:
     "ablations.md"
     runs = read(folder)[0]
-    body = "\n\n".join(paragraph(q, table) for q in ASKED)
-    both = f"Agesup F1 by what the student hears and by whose statistics it is scored with:\n\n{_markdown(two_by_two(folder))}"
-    return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{both}\n\n{_markdown(shown(table))}"
+    body = "\n\n".join(paragraph(q, table) for q in ALL_QUESTIONS)
+    both = f"Agesup F1 by what the student hears and by whose statistics it is scored with:\n\n{as_markdown(two_by_two(folder))}"
+    return f"# Ablations\n\n{about(runs)}\n\n{NOTES}\n{body}\n\n{both}\n\n{as_markdown(shown(table))}"
 
 
-def forest(table: pd.DataFrame, folder: Path):
+def figure_ablations(table: pd.DataFrame, folder: Path):
     "One line a row, a group a question: gain with its interval; filled where five seeds stand behind it"
     gap, y, at = 1.5, 0., []
     for i in range(len(table)):
@@ -141,7 +141,7 @@ def forest(table: pd.DataFrame, folder: Path):
             ax.set(yticks=list(where), yticklabels=list(part["what"]), xlabel="gain in agesup macro F1 (points)", xlim=(-reach, reach))
             ax.tick_params(axis="y", length=0, labelsize=7)
             for _, group in part.assign(at=where).groupby("question", sort=False):
-                title = f"{group['asks'].iloc[0]}  (against {TOLD[group['against'].iloc[0]]})"
+                title = f"{group['asks'].iloc[0]}  (against {ALL_IN_WORDS[group['against'].iloc[0]]})"
                 ax.annotate(title, (-.5, group["at"].min() - .95), xycoords=("axes fraction", "data"), fontsize=7.5, weight="bold", va="center", annotation_clip=False)
             ax.spines["left"].set_visible(False)
             ax.invert_yaxis()
@@ -149,7 +149,7 @@ def forest(table: pd.DataFrame, folder: Path):
         handles = {n: h for ax in axes for h, n in zip(*ax.get_legend_handles_labels())}
         handles[f"the protocol's margin, ±{MARGIN:g} point"] = mpl.patches.Patch(color="0.92")
         fig.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3, frameon=False)
-        save(fig, folder, "ablations")
+        save_figure(fig, folder, "ablations")
     return fig
 
 

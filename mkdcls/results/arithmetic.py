@@ -19,7 +19,7 @@ PRESET, SEED = "laptop", 0
 ROWS = ("3", "6", "7", "10")  # base and +MKD+CH of both encoders; their teachers are made with them
 HEARD = ("native", "oneDNN AVX", "oneDNN AVX2", "ATen default")  # of `portable.ARITHMETICS`
 COMMITTED = "committed sheet"
-TABLE = Path("paper", "arithmetic.csv")
+ARITHMETIC_CSV = Path("paper", "arithmetic.csv")
 COLUMNS = ("arithmetic", "row", "encoder", "method", "agesup_f1", "agesup_f1_as_trained", "gender_f1", "key", "device")
 
 
@@ -66,9 +66,9 @@ def main():
                        env=environment(name) | dict(MKDCLS_RUNS=str(at), PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])))
         parts.append(pd.read_csv(at / "table.csv", dtype={"row": str}))
     table = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
-    table.round(4).to_csv(ROOT / TABLE, index=False)
+    table.round(4).to_csv(ROOT / ARITHMETIC_CSV, index=False)
     print(table.pivot(index="row", columns="arithmetic", values="agesup_f1").loc[list(ROWS)].round(1).to_string())
-    print(f"written: {TABLE}")
+    print(f"written: {ARITHMETIC_CSV}")
 
 
 if __name__ == "__main__": main()

@@ -14,7 +14,7 @@ from torch import Tensor
 from mkdcls.attribution import (GROUPS, PAUSES, Answer, answered, attribute, band_hz, completeness, counterfactual, group_sums, infidelity, permuted,
                                 randomised, rank_correlation, removal_changes, resynthesise, sensitivity, truth_share)
 from mkdcls.engine.codehash import code_hashes, source_hash
-from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.report import ENCODER
 from mkdcls.engine.store import digest, home, plain, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap
@@ -126,7 +126,7 @@ def measure(model, task: str, what: Heard, size: Size, seed: int) -> pd.DataFram
     return pd.DataFrame(lines, columns=["attribution", "measure", "utterance", "value"])
 
 
-def measured(runner, row: str, seed: int, task: str, what: Heard, size: Size) -> pd.DataFrame:
+def cached_measure(runner, row: str, seed: int, task: str, what: Heard, size: Size) -> pd.DataFrame:
     "`measure`, from the cache where it is there"
     code = code_hashes("mkdcls.attribution") | {"measure": source_hash(measure), "heard": source_hash(heard)}
     key = digest(dict(run=runner.key(row, seed)[1], task=task, seed=seed, size=plain(size), code=code))
@@ -147,7 +147,7 @@ def collect(runner, seeds: int) -> pd.DataFrame:
                 share = truth_share(what.x, change, what.n_frames)
                 parts.append(pd.DataFrame(dict(attribution=INPUT, measure=f"truth_share_{cause}", utterance=range(len(share)), value=share.numpy(),
                                                row="", seed=seed, task="", speaker=what.manifest["speaker"].to_numpy())))
-        parts.append(measured(runner, row, seed, task, what, size))
+        parts.append(cached_measure(runner, row, seed, task, what, size))
     runner.progress("attributions", len(todo), len(todo))
     return pd.concat(parts, ignore_index=True)
 
@@ -163,7 +163,7 @@ def interval(part: pd.DataFrame, draws: int = 2000) -> tuple[float, float, float
     return float(np.mean(means)), *np.percentile(sims, [2.5, 97.5])
 
 
-def summary(values: pd.DataFrame, runner) -> pd.DataFrame:
+def summarise_measures(values: pd.DataFrame, runner) -> pd.DataFrame:
     "attributions.csv: one line for each row, task, attribution and measure"
     out = []
     for (row, task, attribution, name), part in values.dropna(subset="value").groupby(["row", "task", "attribution", "measure"], sort=False):
@@ -177,7 +177,7 @@ def summary(values: pd.DataFrame, runner) -> pd.DataFrame:
 
 def write(values: pd.DataFrame, runner, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     "attributions.csv and attribution_groups.csv; returns both"
-    table, folder = summary(values, runner), writable(Path(folder))
+    table, folder = summarise_measures(values, runner), writable(Path(folder))
     grouped = table["measure"].str.startswith("group: ")
     groups = table[grouped].assign(group=lambda t: t["measure"].str.removeprefix("group: ")).drop(columns="measure").reset_index(drop=True)
     table = table[~grouped].reset_index(drop=True)
@@ -235,7 +235,7 @@ def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
         for ax, name in zip(axes[:, 0], ("log-Mel input", *PANELS)): ax.set_ylabel(f"{NICE.get(name, name).replace('integrated ', 'int. ')}\nkHz")
         axes[0, 0].set_yticks([int((hz < f).sum()) for f in (300, 1000, 2000, 3400)], ["0.3", "1", "2", "3.4"])
         for ax in axes.flat: ax.spines[["top", "right"]].set_visible(True)
-        save(fig, folder, "attribution_examples")
+        save_figure(fig, folder, "attribution_examples")
     return fig
 
 
@@ -253,7 +253,7 @@ def _handles(rows, runner):
     return [plt.Line2D([], [], marker=MARKS[r][0], ls="", color=COLOURS[MARKS[r][1]], label=name[r]) for r in rows]
 
 
-def measures(table: pd.DataFrame, runner, folder: Path):
+def figure_measures(table: pd.DataFrame, runner, folder: Path):
     "Every measure of every method: a line of panels for each task, a mark for each row"
     tasks = [t for t in CAUSE if (table["task"] == t).any()]
     kinds = [k for k in TITLES if k != "truth" or table["measure"].str.startswith("truth_share").any()]
@@ -278,7 +278,7 @@ def measures(table: pd.DataFrame, runner, folder: Path):
         axes[0, 0].invert_yaxis()
         rows = [r for r in ROWS if (table["row"] == r).any()]
         fig.legend(handles=_handles(rows, runner) + list(axes[0, -1].get_legend_handles_labels()[0]), loc="outside upper center", ncols=3, frameon=False)
-        save(fig, folder, "attribution_measures")
+        save_figure(fig, folder, "attribution_measures")
     return fig
 
 
@@ -299,7 +299,7 @@ def groups_figure(groups: pd.DataFrame, runner, folder: Path):
         for ax in axes[-1]: ax.set_xlabel("share of the groups' sizes")
         rows = [r for r in ROWS if (groups["row"] == r).any()]
         fig.legend(handles=_handles(rows, runner), loc="outside upper center", ncols=4, frameon=False)
-        save(fig, folder, "attribution_groups")
+        save_figure(fig, folder, "attribution_groups")
     return fig
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 
 from mkdcls.counterfactuals import mean_interval, per_speaker
 from mkdcls.results.intervention_sheet import PAIRED
-from mkdcls.results.front import link, minutes, page
+from mkdcls.results.front import link, minutes, page_path
 from mkdcls.results.report import held_against, preset_of, published, read
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, Contrast, status
 from mkdcls.labels import PARENT
 
 NOT_RUN = ("not run yet", "not run")
-SAYS = {"same direction": "speaks for it", "opposite": "speaks against it", "no difference": "speaks against it (no difference)", "undecided": "undecided"}
+VERDICT_WORDS = {"same direction": "speaks for it", "opposite": "speaks against it", "no difference": "speaks against it (no difference)", "undecided": "undecided"}
 
 
 def _csv(folder: Path, name: str) -> pd.DataFrame | None:
@@ -41,7 +41,7 @@ def _few(n_seeds: int) -> str:
 
 def _word(value: float, low: float, high: float, n_seeds: int, claimed: float = 1., margin: float = MARGIN) -> str:
     "What an interval says about a claim of 'more' (or of 'less': claimed=-1); margin 0 asks for the sign alone"
-    return _few(n_seeds) or SAYS[status(Contrast(value, low, high, np.nan, int(n_seeds)), claimed, margin=margin)]
+    return _few(n_seeds) or VERDICT_WORDS[status(Contrast(value, low, high, np.nan, int(n_seeds)), claimed, margin=margin)]
 
 
 def _several(*parts: tuple[str, str, str]) -> tuple[str, str]:
@@ -57,7 +57,7 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
     found = None if gains is None else gains[(gains["row"] == row) & (gains["task"] == "agesup") & (gains["scope"] == "pooled")]
     if found is None or found.empty: return (name, *NOT_RUN)
     g = found.iloc[0]
-    return name, _span(g["gain"], g["low"], g["high"]) + (f", as trained {g['as_trained']:+z.1f}" if pd.notna(g["as_trained"]) else ""), SAYS[g["status"]]
+    return name, _span(g["gain"], g["low"], g["high"]) + (f", as trained {g['as_trained']:+z.1f}" if pd.notna(g["as_trained"]) else ""), VERDICT_WORDS[g["status"]]
 
 
 def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:
@@ -203,7 +203,7 @@ def claims(folder: Path) -> pd.DataFrame:
          "base", _kept(table, gains), _seeds(some("4a", "8"))),
         ("X and K are independent (section 3.2)", "trained rows: an utterance's own X and K against pairs dealt anew within gender and decade", _together(known),
          _seeds(*(one(row=r, measure="cka", under=PAIRED[0]) for r in ("4a", "6")))),
-        ("P(Y \\| do(X)) is used instead of P(Y \\| X) (section 3.2)", f"{link(page('14a_x_and_k'))}: the forward pass of the method as printed and rebuilt here",
+        ("P(Y \\| do(X)) is used instead of P(Y \\| X) (section 3.2)", f"{link(page_path('14a_x_and_k'))}: the forward pass of the method as printed and rebuilt here",
          ("K is the utterance's own; no sum over k is taken", "does not hold as printed"), "code"),
         ("Eq. 5 is a punishment", "its sign", _printed(sheet), " and ".join(filter(None, ("code", _seeds((sheet, "dep_literal")))))),
         ("Causal intervention helps (title)", "a back-door average over K (11a), class prototypes (11a), against the method as printed",
@@ -273,7 +273,7 @@ def papers(results: dict[str, Path]) -> pd.DataFrame:
     return pd.DataFrame([dict(paper=p, table=t, what=w, command=f"`{c}`", **{"minutes, one seed": m}, status=s) for p, t, w, c, m, s in lines])
 
 
-PAIRS = (("seo_kim", "Seo & Kim: plain means of the last layer, the whole proposal", ("sk-GAP", "sk-MLA-SAP-FR-DLN")),
+SPEAKER_PAIRS = (("seo_kim", "Seo & Kim: plain means of the last layer, the whole proposal", ("sk-GAP", "sk-MLA-SAP-FR-DLN")),
          ("imu_elevoc", "IMU&Elevoc, Task 2: ECAPA-TDNN, SE-Res2Net-50", ("ti-ECAPA-TDNN", "ti-SE-Res2Net-50")),
          ("imu_elevoc", "IMU&Elevoc, Task 2: averaged scores, averaged embeddings, one network that learnt from the average by cosine",
           ("ti-scores", "ti-embeddings", "ti-SE-Res2Net-50-cos")),
@@ -283,7 +283,7 @@ PAIRS = (("seo_kim", "Seo & Kim: plain means of the last layer, the whole propos
 def verification_in_short(results: dict[str, Path]) -> pd.DataFrame:
     "Some rows of the two verification sheets side by side, EER in percent; `results`: name of a corpus → folder"
     lines = []
-    for name, what, rows in PAIRS:
+    for name, what, rows in SPEAKER_PAIRS:
         line = {"EER % of": what}
         for who, folder in results.items():
             t = _csv(folder, f"{name}.csv")

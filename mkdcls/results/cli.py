@@ -24,8 +24,8 @@ def check_parameters(names: dict, known: tuple[str, ...]):
 
 def relative(path: Path) -> str:
     "A path as a reader of the project sees it: from the project's root where it lies inside"
-    from mkdcls.engine.store import ROOT
-    try: return Path(path).resolve().relative_to(ROOT).as_posix()
+    from mkdcls.engine.store import PROJECT
+    try: return Path(path).resolve().relative_to(PROJECT).as_posix()
     except ValueError: return Path(path).name
 
 
@@ -90,11 +90,11 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part.replace(target)
 
 
-def table(a):
+def command_table(a):
     "A results sheet, from nothing"
     from mkdcls.results.report import default_folder
     from mkdcls.results.sheets import SHEETS, plans
-    from mkdcls.engine.store import ROOT, folder_at, home, writable
+    from mkdcls.engine.store import PROJECT, folder_at, home, writable
     from mkdcls.results.runner import SEEDS, count
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
@@ -129,14 +129,14 @@ def table(a):
     print(f"{SHEETS[a.sheet].title}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
           f"{len(missing)} of {every} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
-    run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
+    run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
     page = folder / f"{a.sheet}.md"
     print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  " + "\n  ".join(
         sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
 
 
-def prepare(a) -> int:
+def command_prepare(a) -> int:
     "A corpus as downloaded into prepared audio and its manifest"
     from mkdcls.intake.corpora import about_prepared, prepare_corpus
     bars = Bars()
@@ -150,7 +150,7 @@ def prepare(a) -> int:
     return int(faults > 0)
 
 
-def validate(a) -> int:
+def command_validate(a) -> int:
     "Every file of a manifest, a list or a prepared folder"
     from mkdcls.intake.corpora import validate_manifest
     bars = Bars()
@@ -160,25 +160,25 @@ def validate(a) -> int:
     return code
 
 
-def template(a):
+def command_template(a):
     "An example list of one's own recordings"
     from mkdcls.corpora import own_template
     print(f"{own_template(a.csv)} is an example to fill in; then: mkdcls prepare own {a.csv} --out <folder>")
 
 
-def select(a) -> int:
+def command_select(a) -> int:
     "The recordings behind the committed results on real speech, from the public downloads"
     from mkdcls.adapters import rebuild_selection
-    from mkdcls.engine.lists import shown
-    from mkdcls.engine.store import ROOT
-    selection = Path(a.selection or ROOT / "paper" / "selection" / "real.csv")
+    from mkdcls.engine.lists import printable
+    from mkdcls.engine.store import PROJECT
+    selection = Path(a.selection or PROJECT / "paper" / "selection" / "real.csv")
     if not selection.is_file(): raise FileNotFoundError(f"no selection list {selection}: give the list of a checkout, paper/selection/real.csv, with --selection")
     wrong = rebuild_selection(selection, a.common_voice, a.accent_archive, Path(a.out))
     gone = wrong[wrong["problem"] != RECUT]
     print(f"Written to {a.out}; for the real columns: make table1 CORPUS=real REAL={a.out}")
     if recut := len(wrong) - len(gone):
         print(f"{recut:,} pieces of the Speech Accent Archive were cut anew and are not equal bit for bit: compare scores, do not expect the same.")
-    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.map(shown).to_string(index=False)}")
+    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.map(printable).to_string(index=False)}")
     return int(len(gone) > 0)
 
 
@@ -215,7 +215,7 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
         t.add_argument("--workers", type=_number, help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
-        t.set_defaults(call=table)
+        t.set_defaults(call=command_table)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
                        epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")
     p.add_argument("corpus", help="aihub109, aihub107, aihub571, common_voice, accent_archive, audiomnist, or own")
@@ -225,22 +225,22 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
     p.add_argument("--fractions", type=_shares, default=(.8, .1, .1), help="shares of speakers in train, val, test (default 0.8,0.1,0.1)")
     p.add_argument("--by", default="speaker", choices=("speaker", "utterance"), help="speaker (default); utterance lets voices leak, only to measure that")
-    p.set_defaults(call=prepare)
+    p.set_defaults(call=command_prepare)
     v = sub.add_parser("validate", help="open every file of a prepared folder, a manifest or a list",
                        epilog="Exit code: 0 clean, 1 faults found, 2 nothing could be done.")
     v.add_argument("manifest", help="a prepared folder, a manifest (Parquet, CSV), or a list of one's own")
     v.add_argument("--workers", type=int, help="processes (default: one a core)")
     v.add_argument("--out", default="", help="a folder for report.md and dropped.csv (default: the report is only shown)")
-    v.set_defaults(call=validate)
+    v.set_defaults(call=command_validate)
     e = sub.add_parser("template", help="write an example list of one's own recordings")
     e.add_argument("csv", help="the file to write; never overwritten")
-    e.set_defaults(call=template)
+    e.set_defaults(call=command_template)
     s = sub.add_parser("select", help="rebuild the real recordings behind the committed results from the public downloads")
     s.add_argument("--common-voice", required=True, help="Common Voice 6.1 as downloaded: folder or archive")
     s.add_argument("--accent-archive", required=True, help="the Speech Accent Archive as downloaded: folder or archive")
     s.add_argument("--out", required=True, help="a new folder; REAL=<it> then serves make table1 CORPUS=real")
     s.add_argument("--selection", default="", help="another selection list (default: paper/selection/real.csv)")
-    s.set_defaults(call=select)
+    s.set_defaults(call=command_select)
     return top
 
 

@@ -43,14 +43,14 @@ FIRST, SECOND = "#0173b2", "#c05a00"  # two voices: dark blue and orange, told a
 BLUES = mpl.colors.LinearSegmentedColormap.from_list("pale blues", ["#ffffff", "#9ecae8", "#0173b2"])
 
 
-def page(width: float, height: float, **layout) -> Figure:
+def blank_page(width: float, height: float, **layout) -> Figure:
     "An empty page in millimetres"
     return Figure(figsize=(width * MM, height * MM), dpi=100, **layout)
 
 
 def sheet(width: float, height: float):
     "A page to draw on freely: one unit is one millimetre, the origin is bottom left"
-    fig = page(width, height)
+    fig = blank_page(width, height)
     ax = fig.add_axes((0, 0, 1, 1))
     ax.set(xlim=(0, width), ylim=(0, height))
     ax.axis("off")
@@ -87,7 +87,7 @@ class Overlaid(NamedTuple):
 def track(row: pd.Series, prefix: str = "") -> np.ndarray:
     "`[T]` Hz every 4 ms: F0 as the generator sets it, NaN where the voice is not voiced"
     person = row.to_frame().T.infer_objects().filter(regex="^ov_").rename(columns=lambda c: c[3:]) if prefix else row.to_frame().T.infer_objects()
-    plan = voice.score(latents(person), [row["duration"]], [row[prefix + "seed"]], [-1])
+    plan = voice.write_score(latents(person), [row["duration"]], [row[prefix + "seed"]], [-1])
     sounding = (plan.active & (plan.voice > .2))[0].numpy()
     keep = int(plan.n_samples[0]) // voice.STEP
     return np.where(sounding, plan.f0[0].numpy(), np.nan)[:keep]
@@ -141,7 +141,7 @@ def mel_picture(ax, x, **style):
 
 def figure1() -> Figure:
     "Waveforms, log-Mel and the F0 tracks of both voices"
-    o, fig = overlaid(), page(DOUBLE, 118, layout="constrained")
+    o, fig = overlaid(), blank_page(DOUBLE, 118, layout="constrained")
     top, mid, low = fig.subplots(3, 1, sharex=True, height_ratios=(1.25, 1, 1.35))
     words, seconds, scale = said(o.row), len(o.recorded) / RATE, np.abs(o.first).max() * 2.2
     lanes = ((o.first, FIRST, f"first voice: {words['first']}"), (o.second, SECOND, f"second voice, {o.row['overlay_db']:.1f} dB below: {words['second']}"),
@@ -232,7 +232,7 @@ def cost_map(ax, truth: str, kind: str, title: str):
 
 def figure2(truth: str = "30s") -> Figure:
     "The hierarchy, and Eq. 5 for every pair of answers: as a loss, and as printed"
-    fig = page(DOUBLE, 66)
+    fig = blank_page(DOUBLE, 66)
     left = fig.add_axes((1.5 / DOUBLE, 10 / 66, 54 / DOUBLE, 49 / 66))
     left.set(xlim=(-1, 53), ylim=(0, 49))
     left.axis("off")
@@ -251,8 +251,8 @@ def figure2(truth: str = "30s") -> Figure:
 
 # ---- Figure 3: the architecture
 
-SECONDS = 2  # of speech, run through the networks to read their shapes
-ROWS = {"ecapa": "6", "resnet": "10"}  # the rows of Table 1 with everything on
+PROBE_SECONDS = 2  # of speech, run through the networks to read their shapes
+FULL_ROWS = {"ecapa": "6", "resnet": "10"}  # the rows of Table 1 with everything on
 
 
 def _kind(m) -> str:
@@ -268,11 +268,11 @@ def _kind(m) -> str:
 @lru_cache(maxsize=2)
 def layers(family: str = "ecapa", scale: str = "paper") -> pd.DataFrame:
     "Every layer that Figure 3 shows, in order of execution: part, name, kind, the shapes in and out of one utterance, parameters"
-    if family not in ROWS: raise ValueError(f"layers: no encoder family {family!r}; choose one of {tuple(ROWS)}")
+    if family not in FULL_ROWS: raise ValueError(f"layers: no encoder family {family!r}; choose one of {tuple(FULL_ROWS)}")
     rows = {p.scale: p for p in map(preset_of, ("smoke", "laptop", "paper"))}
     if scale not in rows: raise ValueError(f"layers: no scale {scale!r}; choose one of {tuple(rows)}")
     rows, seen = rows[scale].rows(), []
-    recipe = rows[ROWS[family]]
+    recipe = rows[FULL_ROWS[family]]
     model = build(recipe, 0, build(rows[recipe.teacher], 0).student).eval()
 
     def watch(part, name, m):
@@ -289,7 +289,7 @@ def layers(family: str = "ecapa", scale: str = "paper") -> pd.DataFrame:
         last = {"norm_embed": enc.norm_embed} if family == "resnet" else {}
         hooks += [watch(part, name, m) for name, m in {"stem": enc.stem, **inner, "pool": enc.pool, "norm": enc.norm, "fc": enc.fc, **last}.items()]
     for task, head in model.heads.items(): hooks += [watch(task, n, m) for n, m in zip(("linear", "norm", "leaky", "dropout", "score"), (*head.block, head.score))]
-    frames = torch.tensor([100 * SECONDS + 1])
+    frames = torch.tensor([100 * PROBE_SECONDS + 1])
     with torch.no_grad():
         out = model(torch.zeros(1, int(frames), 80), frames)
         model.adapter(out.k.pooled)
@@ -349,7 +349,7 @@ def figure3(family: str = "ecapa") -> Figure:
     for part, x, colour, view, name in (("teacher", 24, TEACHER, "$x_{normal}$", "K"), ("student", 89, STUDENT, "$x_{mixup}$", "X")):
         frozen = " (frozen)" if part == "teacher" else ""
         ax.text(x, 105.2, f"{part.capitalize()}{frozen}, {t.loc[(part, 'all'), 'params'] / 1e6:.1f} M weights", ha="center", va="center", fontsize=7.5, weight="bold")
-        ax.text(x, 99, f"{view}: {times((100 * SECONDS + 1, 80))} (frames × bands)", ha="center", va="center", fontsize=7.5)
+        ax.text(x, 99, f"{view}: {times((100 * PROBE_SECONDS + 1, 80))} (frames × bands)", ha="center", va="center", fontsize=7.5)
         arrow(ax, (x, 97), (x, at[0] + high / 2))
         _column(ax, t, part, x, width, at, high, colour)
         box(ax, x, 9.5, 17, 6.4, f"{name}: {times(t.loc[(part, 'fc'), 'outs'])}", colour, 8)
@@ -379,24 +379,24 @@ def figure3(family: str = "ecapa") -> Figure:
 def graphs() -> dict:
     "Figure 4 as printed, and the graph that the code of row 6 (ECAPA, +MKD+CH) carries"
     from mkdcls.causal import graph_of, paper_graph  # page 14: only these two drawings need it
-    return {"paper": paper_graph(), "code": graph_of(preset_of("paper").rows()[ROWS["ecapa"]])}
+    return {"paper": paper_graph(), "code": graph_of(preset_of("paper").rows()[FULL_ROWS["ecapa"]])}
 
 
 def figure4() -> Figure:
     "The graph of the paper beside the graph of the code"
-    from mkdcls.causal import _look, draw
-    fig = page(DOUBLE, 78, layout="constrained")
+    from mkdcls.causal import arrow_look, figure_graph
+    fig = blank_page(DOUBLE, 78, layout="constrained")
     for ax, (name, graph), title in zip(fig.subplots(1, 2), graphs().items(), ("a   As the paper draws it", "b   As the code of row 6 carries it")):
-        draw(graph, ax=ax)
+        figure_graph(graph, ax=ax)
         letter(ax, title)
         if name == "code": ax.text(0, 0, "U: the utterance\nM: its mixed copy", transform=ax.transAxes, fontsize=7, va="bottom", linespacing=1.35)
     keys = {"as printed (a)": {"mechanism": ""}, "carries values at test and in training (b)": {"when": "forward"}, "exists in training only (b)": {"when": "training"}}
-    lines = [mpl.lines.Line2D([], [], ls=ls, color=colour, lw=1.2) for ls, colour in map(_look, keys.values())]
+    lines = [mpl.lines.Line2D([], [], ls=ls, color=colour, lw=1.2) for ls, colour in map(arrow_look, keys.values())]
     fig.legend(lines, list(keys), loc="outside lower center", ncols=3, frameon=False)
     return fig
 
 
-CLAIMS = {"X → Z ← K": (("X", "K", "Z"), "Z is X and K side by side.", "No sum over K is taken: what is\ncomputed is P(Y | X, k(x)), not P(Y | do(X))."),
+GRAPH_CLAIMS = {"X → Z ← K": (("X", "K", "Z"), "Z is X and K side by side.", "No sum over K is taken: what is\ncomputed is P(Y | X, k(x)), not P(Y | do(X))."),
           "Z → H → Y": (("Z", "H_agesup", "Y_agesup"), "Every answer comes by way of Z.", "By construction, with any weights:\nholding Z, X can change no answer."),
           "Y → H → Y": (("Y_agesub", "H_agesup", "Y_agesup"), "The decade informs the age group.",
                         "By losses alone: at test nothing\npasses from one answer to the other.")}
@@ -411,11 +411,11 @@ def part(graph, nodes):
 
 def poster_causal() -> Figure:
     "The three claims of the causal perspective: the arrows, the paper's words in short, what the code does"
-    from mkdcls.causal import draw
-    graph, fig = graphs()["paper"], page(DOUBLE, 62)
-    for i, ((name, (nodes, claim, here)), places) in enumerate(zip(CLAIMS.items(), FRAGMENTS)):
+    from mkdcls.causal import figure_graph
+    graph, fig = graphs()["paper"], blank_page(DOUBLE, 62)
+    for i, ((name, (nodes, claim, here)), places) in enumerate(zip(GRAPH_CLAIMS.items(), FRAGMENTS)):
         ax = fig.add_axes((i / 3 + .01, .44, .31, .43))
-        draw(part(graph, nodes), ax=ax, places=places)
+        figure_graph(part(graph, nodes), ax=ax, places=places)
         fig.text(i / 3 + .012, .93, f"{'abc'[i]}   {name}", fontsize=8)
         fig.text(i / 3 + .012, .36, claim, fontsize=7.5, weight="bold", va="top")
         fig.text(i / 3 + .012, .26, "Here:", fontsize=7.5, style="italic", va="top")
@@ -425,12 +425,12 @@ def poster_causal() -> Figure:
 
 # ---- the poster: what makes speech hard to classify
 
-KINDS = {"clean": "clean: studio", "reverb": "reverberation", "babble": "babble", "music": "music", "coloured": "coloured noise", "overlay": "a second voice"}
+NOISE_NAMES = {"clean": "clean: studio", "reverb": "reverberation", "babble": "babble", "music": "music", "coloured": "coloured noise", "overlay": "a second voice"}
 
 
 class Noisy(NamedTuple):
     "One utterance in every kind of noise"
-    manifest: pd.DataFrame  # a row a kind, in the order of `KINDS`; nothing differs but the line and its noise
+    manifest: pd.DataFrame  # a row a kind, in the order of `NOISE_NAMES`; nothing differs but the line and its noise
     clean: np.ndarray  # `[6, N]` the voice before the line, six times the same
     speech: np.ndarray  # `[6, N]` what the line makes of the voices
     noise: np.ndarray  # `[6, N]`
@@ -441,7 +441,7 @@ class Noisy(NamedTuple):
 def noisy(snr: float = 8.) -> Noisy:
     "One utterance over the telephone at `snr` dB in each kind of noise; the room and the second voice have a quiet line"
     row = corpus().query("duration > 2 and duration < 2.2 and true_agesub == '40s' and true_gender == 'female'").iloc[0]
-    kind = list(KINDS)
+    kind = list(NOISE_NAMES)
     m = pd.concat([row.to_frame().T.infer_objects()] * len(kind), ignore_index=True)
     m = m.assign(noise_kind=[k if k in ("reverb", "babble", "music") else "coloured" for k in kind], codec="mu-law", noise_slope=1.5, rt60=.6, overlay_db=3.,
                  snr_telephone=[30. if k in ("reverb", "overlay") else snr for k in kind], snr_studio=40.)
@@ -452,9 +452,9 @@ def noisy(snr: float = 8.) -> Noisy:
 
 def poster_noise() -> Figure:
     "One utterance, clean and in five kinds of noise, as log-Mel pictures"
-    o, fig = noisy(), page(DOUBLE, 78, layout="constrained")
+    o, fig = noisy(), blank_page(DOUBLE, 78, layout="constrained")
     axes = fig.subplots(2, 3, sharex=True, sharey=True)
-    for i, (ax, (kind, text)) in enumerate(zip(axes.flat, KINDS.items())):
+    for i, (ax, (kind, text)) in enumerate(zip(axes.flat, NOISE_NAMES.items())):
         mel_picture(ax, log_mel(o.wave[i]))
         snr, below = o.manifest["snr_telephone"][i], o.manifest["overlay_db"][i]
         more = {"clean": "", "overlay": f", {below:.0f} dB below", "reverb": f", {1000 * o.manifest['rt60'][i]:.0f} ms"}.get(kind, f", {snr:.0f} dB SNR")
@@ -473,23 +473,23 @@ def ageing(speakers: int = 12_000) -> tuple[pd.DataFrame, pd.DataFrame]:
     return people[["age"]].assign(pause_share=latents(people)["pause_share"], agesub=[AGESUB[i] for i in (people["age"] // 10 - 2).astype(int)]), p
 
 
-LINES = {"20s": ("-", "o"), "30s": ((0, (5, 1.2)), "s"), "40s": ((0, (1.2, 1)), "^"), "50s": ((0, (5, 1, 1, 1)), "D"), "60s+": ((0, (3, 1, 1, 1, 1, 1)), "v")}
+LINE_STYLES = {"20s": ("-", "o"), "30s": ((0, (5, 1.2)), "s"), "40s": ((0, (1.2, 1)), "^"), "50s": ((0, (5, 1, 1, 1)), "D"), "60s+": ((0, (3, 1, 1, 1, 1, 1)), "v")}
 TINTS = ("#0173b2", "#b86f00", "#02795a", "#b0307f", "#404040")
 
 
 def poster_ages() -> Figure:
     "How little a decade can be heard: one latent by decade, and what Bayes' rule makes of all of them"
     people, p = ageing()
-    fig = page(DOUBLE, 66, layout="constrained")
+    fig = blank_page(DOUBLE, 66, layout="constrained")
     left, right = fig.subplots(1, 2, width_ratios=(1, 1.6))
     for i, name in enumerate(AGESUB):
         low, q1, mid, q3, high = 100 * np.percentile(people.loc[people["agesub"] == name, "pause_share"], (5, 25, 50, 75, 95))
         left.plot((low, high), (i, i), color=TINTS[i], lw=1.2)
         left.plot((q1, q3), (i, i), color=TINTS[i], lw=5, solid_capstyle="butt")
-        left.plot(mid, i, LINES[name][1], color="white", mec=TINTS[i], ms=5)
+        left.plot(mid, i, LINE_STYLES[name][1], color="white", mec=TINTS[i], ms=5)
     left.set(yticks=range(5), yticklabels=AGESUB, xlabel="share of pauses in the speech (%)", ylim=(-.6, 4.6))
     letter(left, "a   One audible trait, by decade")
-    for tint, (name, (ls, marker)) in zip(TINTS, LINES.items()):
+    for tint, (name, (ls, marker)) in zip(TINTS, LINE_STYLES.items()):
         right.plot(p.index, 100 * p[name], ls=ls, marker=marker, markevery=3, ms=4, mec="white", mew=.4, color=tint, label=name)
     for edge in range(30, 70, 10): right.axvline(edge, color="0.75", lw=.6, zorder=0)
     right.set(xlabel="true age (years)", ylabel="mean posterior (%)", xlim=(20, 70), ylim=(0, None))
@@ -518,7 +518,7 @@ def expected_sources(name: str = "LTV") -> dict[str, float]:
 def poster_labels() -> Figure:
     "Label noise of the telephone stand-in: who is written down as what, and why"
     share, source = mislabelled()
-    fig = page(DOUBLE, 66, layout="constrained")
+    fig = blank_page(DOUBLE, 66, layout="constrained")
     left, right = fig.subplots(1, 2, width_ratios=(1.15, 1))
     left.imshow(share, cmap=BLUES, norm=mpl.colors.PowerNorm(.5, 0, 200), aspect="auto")
     for i in range(5):
@@ -561,7 +561,7 @@ def mixed() -> Mixed:
 def poster_mixup() -> Figure:
     "Eq. 1 in four pictures"
     o, s = mixed(), MixupSettings()
-    fig = page(DOUBLE, 46, layout="constrained")
+    fig = blank_page(DOUBLE, 46, layout="constrained")
     axes = fig.subplots(1, 4, sharex=True, sharey=True)
     titles = ("a   $x_{normal}$", "b   $x_{specaug}$", f"c   mean of b over {10 * s.window} ms", f"d   $x_{{mixup}}$ = {s.lam} a + {1 - s.lam:.1f} c")
     low, high = np.percentile(o.normal, (1, 99.8))
@@ -585,10 +585,10 @@ def growing() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 def poster_dependency() -> Figure:
     "The punishment grows with the confidence in contradicting answers; agreeing answers go free, wrong ones too"
     p, curves = growing()
-    fig = page(SINGLE, 66, layout="constrained")
+    fig = blank_page(SINGLE, 66, layout="constrained")
     ax = fig.subplots()
     pairs = ("50s and 60+", "50s and 20-30", "30s and 40-50", "40s and 40-50")
-    for (name, y), tint, (ls, marker), pair in zip(curves.items(), TINTS, LINES.values(), pairs):
+    for (name, y), tint, (ls, marker), pair in zip(curves.items(), TINTS, LINE_STYLES.values(), pairs):
         ax.plot(100 * p, y, ls=ls, marker=marker, markevery=(4, 11), ms=4, mec="white", mew=.4, color=tint, label=f"{name}: {pair}")
     ax.set(xlabel="probability each head gives its answer (%)", ylabel=r"$\mathcal{L}_{dep}$, Eq. 5 corrected (nats)", ylim=(-1, None))
     ax.legend(loc="upper left", frameon=False, title="truth: 30s", title_fontsize=7, alignment="left", borderpad=.1, handlelength=2.6)
@@ -597,7 +597,7 @@ def poster_dependency() -> Figure:
 
 def poster_method() -> Figure:
     "The method in one picture, as README.md shows it (results/picture.py)"
-    return picture.method()
+    return picture.figure_method()
 
 
 # ---- the poster: results
@@ -620,7 +620,7 @@ def poster_results(folder: Path | None = None) -> Figure:
     "The gains of a results folder beside the paper's, with the protocol's word for each"
     table, marked = recorded(folder or report.default_folder("standin-laptop"))
     first, n = table.iloc[0], int(table["n_seeds"].min())
-    fig = page(DOUBLE, 100, layout="constrained")
+    fig = blank_page(DOUBLE, 100, layout="constrained")
     axes = fig.subplots(1, 2, sharey=True)
     for ax, task in zip(axes, ("agesup", "gender")):
         part = table[table["task"] == task].reset_index(drop=True)
@@ -673,7 +673,7 @@ def drawn(name: str, **how) -> Figure:
 def leave(fig: Figure, folder: Path, name: str):
     "SVG and PNG under <folder>/figures, the same bytes every time; the PNG with 220 dots per inch, for print"
     if name not in DRAWINGS: raise ValueError(f"no figure {name!r}; choose one of {', '.join(DRAWINGS)}")
-    with mpl.rc_context(STYLE): figures.save(fig, folder, name, png(fig, 220, 52))
+    with mpl.rc_context(STYLE): figures.save_figure(fig, folder, name, png(fig, 220, 52))
 
 
 def png(fig: Figure, dpi: int, levels: int) -> bytes:
@@ -685,7 +685,7 @@ def png(fig: Figure, dpi: int, levels: int) -> bytes:
     return out.getvalue()
 
 
-def shown(fig: Figure):
+def as_image(fig: Figure):
     "For a notebook: the picture as a small PNG"
     from IPython.display import Image as Shown
     return Shown(png(fig, 84, 8))

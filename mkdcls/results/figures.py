@@ -21,7 +21,7 @@ COLOURS = sns.color_palette("colorblind")
 TERMS = {"total": "-", "gender": "--", "agesup": ":", "agesub": "-.", "dist": (0, (1, 1)), "dep": (0, (5, 1))}
 
 
-def save(fig, folder: Path, name: str, png: bytes | None = None):
+def save_figure(fig, folder: Path, name: str, png: bytes | None = None):
     "One figure as SVG and PNG without dates in them; `png` in place of the usual 110 dots per inch"
     folder = writable(Path(folder) / "figures")
     fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -37,7 +37,7 @@ def _name(row, first):
     return f"{row}: {r['encoder'].split('-')[0]} {r['method']}" + (" mse" if r["kd_loss"] == "mse" else "")
 
 
-def curves(folder: Path):
+def figure_curves(folder: Path):
     "Every term of Eq. 3 by epoch, a panel a row (mean over seeds)"
     runs, _ = read(folder)
     data = pd.read_csv(Path(folder) / "curves.csv", dtype={"row": str})
@@ -57,11 +57,11 @@ def curves(folder: Path):
         handles = {t: plt.Line2D([], [], ls=s, color=c, lw=1.4) for (t, s), c in zip(TERMS.items(), COLOURS)}
         spare = axes.flat[len(rows)] if len(rows) < axes.size else axes.flat[-1]
         spare.legend(handles.values(), handles.keys(), loc="center", frameon=False)
-        save(fig, folder, "curves")
+        save_figure(fig, folder, "curves")
     return fig
 
 
-def forest(folder: Path, contrasts: pd.DataFrame):
+def figure_gains(folder: Path, contrasts: pd.DataFrame):
     "Gain over base with its interval, and the paper's gain; ±1 point shaded"
     table = contrasts[contrasts["scope"] == "pooled"]
     with mpl.rc_context(STYLE):
@@ -79,11 +79,11 @@ def forest(folder: Path, contrasts: pd.DataFrame):
                 ax.annotate(block, (1, where.min() - .75), xycoords=("axes fraction", "data"), ha="right", fontsize=7, color="0.35")
         axes[0].invert_yaxis()
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
-        save(fig, folder, "gains")
+        save_figure(fig, folder, "gains")
     return fig
 
 
-def confusions(folder: Path, task: str = "agesup"):
+def figure_confusions(folder: Path, task: str = "agesup"):
     "Share of each label's utterances that got each answer, a panel a row (all seeds)"
     runs, lines = read(folder)
     rows = [r for r in table1_rows() if (runs["row"] == r).any() and (task != "agesub" or "CH" in runs.loc[runs["row"] == r, "method"].iloc[0])]
@@ -101,14 +101,14 @@ def confusions(folder: Path, task: str = "agesup"):
         for ax in axes.flat[len(rows):]: ax.axis("off")
         for ax in axes[:, 0]: ax.set_ylabel("label")
         fig.supxlabel("answer (% of the label's test utterances)", fontsize=8)
-        save(fig, folder, f"confusion_{task}")
+        save_figure(fig, folder, f"confusion_{task}")
     return fig
 
 
 def all_figures(folder: Path, contrasts: pd.DataFrame) -> str:
     "Draw and save everything; returns the caption"
     runs, _ = read(folder)
-    for fig in (curves(folder), forest(folder, contrasts) if len(contrasts) else None, confusions(folder, "agesup"),
-                confusions(folder, "agesub") if runs["method"].str.contains("CH").any() else None):
+    for fig in (figure_curves(folder), figure_gains(folder, contrasts) if len(contrasts) else None, figure_confusions(folder, "agesup"),
+                figure_confusions(folder, "agesub") if runs["method"].str.contains("CH").any() else None):
         if fig is not None: plt.close(fig)
     return about(runs)

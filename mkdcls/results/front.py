@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.store import ROOT
+from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
-RESULTS = ROOT / "paper" / "results"
+RESULTS = PROJECT / "paper" / "results"
 LABELS = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
-ARITHMETIC = ROOT / "paper" / "arithmetic.csv"  # the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
+ARITHMETIC = PROJECT / "paper" / "arithmetic.csv"  # the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
 ARITHMETIC_COLUMNS = ["arithmetic", "row", "encoder", "method", "agesup_f1", "agesup_f1_as_trained", "gender_f1"]
 CORES = 2  # of the machine that minutes are told for
 WORDS_A_MINUTE, LINES_A_MINUTE = 180, 12  # reading speed assumed for prose and for code that is followed line by line
@@ -37,14 +37,14 @@ def span(gain: float, low: float, high: float) -> str: return f"{gain:+z.1f} [{l
 
 # ---- Table 1
 
-def gains(folder: Path) -> pd.DataFrame:
+def read_gains(folder: Path) -> pd.DataFrame:
     "Agesup gains on the pooled test set, by row"
     return _read(folder / "gains.csv").query("task == 'agesup' and scope == 'pooled'").set_index("row")
 
 
 def primary(found: dict[str, Path]) -> pd.DataFrame:
     "The protocol's primary contrasts: the paper's gain, ours on each corpus, and the verdict in words"
-    lines, every = {}, {who: gains(f) for who, f in found.items()}
+    lines, every = {}, {who: read_gains(f) for who, f in found.items()}
     for who, g in every.items():
         for row, c in g[g["primary"]].iterrows():
             line = lines.setdefault(row, {"+MKD+CH against base": c["block"], "paper": f"{c['paper_gain']:+.1f}"})
@@ -57,14 +57,14 @@ def primary(found: dict[str, Path]) -> pd.DataFrame:
     return pd.DataFrame(list(lines.values())).fillna("")
 
 
-def table1(who: str, folder: Path) -> pd.DataFrame:
+def table1_beside(who: str, folder: Path) -> pd.DataFrame:
     "Table 1 beside the paper's: F1 with its interval, and the gain in agesup over the base of the block"
-    marks, gain = report.marks(folder), gains(folder)
+    marks, gain = report.marks(folder), read_gains(folder)
     out = []
     for _, r in _read(folder / "table1.csv").iterrows():
         line = {"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": r["method"] + (f" ({r['kd_loss']})" if isinstance(r["kd_loss"], str) else "")}
         for task in ("gender", "agesup"):
-            line |= {f"{task} F1, paper": f"{r[f'paper_{task}_f1']:.2f}", f"{task} F1, {who}": report._cell(r, task) + marks.get((r["row"], task), "")}
+            line |= {f"{task} F1, paper": f"{r[f'paper_{task}_f1']:.2f}", f"{task} F1, {who}": report.f1_cell(r, task) + marks.get((r["row"], task), "")}
         g = gain.loc[r["row"]] if r["row"] in gain.index else None
         ours = "" if g is None else report.gain_cell(dict(g) | {"row": r["row"]}, marks)
         if g is not None and ours != "†" and pd.notna(g["as_trained"]): ours += f"; as trained {g['as_trained']:+z.1f}"
@@ -80,7 +80,7 @@ def shown_table1(who: str, folder: Path) -> str:
     about = (f"{report.about(report.read(folder)[0])} Runs of one thread go two at a time: "
              f"on two cores the {rows} minutes come to {cores}. More in [table1.md]({here}/table1.md), precision and recall in [table1.csv]({here}/table1.csv), "
              f"pictures and the halves of Z in the executed [notebook]({here}/table1.ipynb).")
-    return "\n\n".join(p for p in (report._markdown(table1(who, folder)).strip(), foot, about) if p)
+    return "\n\n".join(p for p in (report.as_markdown(table1_beside(who, folder)).strip(), foot, about) if p)
 
 
 # ---- what no learning scores
@@ -102,7 +102,7 @@ def floors(folder: Path, draws: int = 200) -> pd.DataFrame:
 
 def shown_floors(found: dict[str, Path]) -> str:
     "The same for every corpus"
-    return report._markdown(pd.concat([floors(f).assign(corpus=who) for who, f in found.items()])[
+    return report.as_markdown(pd.concat([floors(f).assign(corpus=who) for who, f in found.items()])[
         ["corpus", "tested on", "an even draw", "one answer for all", "base's answers permuted"]])
 
 
@@ -126,7 +126,7 @@ def cautions(found: dict[str, Path]) -> str:
     "What has to be known before the primary contrasts are read"
     out = []
     if "stand-in" in found:
-        g = gains(found["stand-in"])
+        g = read_gains(found["stand-in"])
         low, high = sorted(100 * coverage(b, w) for b, w in ((1, 0), (0, 1)))
         plain = ", ".join(f"{v:+z.1f}" for v in g.loc[g["primary"], "as_trained"])
         out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, depending on how much trainings differ from "
@@ -149,7 +149,7 @@ def remarks(found: dict[str, Path]) -> str:
     if "stand-in" in found:
         folder = found["stand-in"]
         runs, lines = report.read(folder)
-        f1, g = runs.groupby("row").mean(numeric_only=True), gains(folder)
+        f1, g = runs.groupby("row").mean(numeric_only=True), read_gains(folder)
         mkd = g[g["as_trained"].notna()]
         clears = list(mkd.index[mkd["low"] > MARGIN])
         assert (mkd["as_trained"] < -MARGIN).all() and (mkd["high"] > -MARGIN).all() and len(clears) == 1
@@ -175,7 +175,7 @@ def remarks(found: dict[str, Path]) -> str:
     if "real speech" in found:
         folder = found["real speech"]
         runs, lines = report.read(folder)
-        t, g = _read(folder / "table1.csv").set_index("row"), gains(folder)
+        t, g = _read(folder / "table1.csv").set_index("row"), read_gains(folder)
         noisy = lines[(lines["corpus"] != "Speech Accent Archive") & (lines["y_agesup"] == 2)]
         old, met = noisy[noisy["row"] == "3"], noisy[noisy["row"].isin(BLOCK_ROWS)]
         most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
@@ -241,7 +241,7 @@ def larger(found: dict[str, Path]) -> str:
              ("both verification sheets on real speech", "`make table SHEET=seo_kim CORPUS=real REAL=<folder>`",
               "the same recordings; IMU&Elevoc's Task 1 cannot be run there, for want of fixed phrases"),
              ("Table 1 or the verification sheets on a corpus of your own", "[own_data](own_data.ipynb)", "your recordings")]
-    return report._markdown(pd.DataFrame([{"to get": g, "command": c, "needs": n} for g, c, n in lines]))
+    return report.as_markdown(pd.DataFrame([{"to get": g, "command": c, "needs": n} for g, c, n in lines]))
 
 
 # ---- pages
@@ -250,10 +250,10 @@ TOUR = "00_tour"
 FOLDERS = ("method", "verification")
 
 
-def pages(folder: str) -> list[Path]: return sorted((ROOT / "nbs" / folder).glob("[0-9]*.ipynb"))
+def pages(folder: str) -> list[Path]: return sorted((PROJECT / "nbs" / folder).glob("[0-9]*.ipynb"))
 
 
-def page(name: str) -> Path:
+def page_path(name: str) -> Path:
     "A page by its name"
     return next(p for folder in FOLDERS for p in pages(folder) if p.stem == name)
 
@@ -263,7 +263,7 @@ def title(path: Path) -> str:
     return next(m[1] for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "markdown" and (m := re.match(r"# (.+)", "".join(c["source"]))))
 
 
-def link(path: Path) -> str: return f"[{path.stem}]({path.relative_to(ROOT / 'nbs').as_posix()})"
+def link(path: Path) -> str: return f"[{path.stem}]({path.relative_to(PROJECT / 'nbs').as_posix()})"
 
 
 def contents() -> str:
@@ -271,7 +271,7 @@ def contents() -> str:
     lines = []
     for folder in FOLDERS:
         for p in pages(folder): lines.append({"page": link(p), "about": title(p), "minutes to read": reading_minutes(p)})
-    return report._markdown(pd.DataFrame(lines))
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 def sheets(found: dict[str, Path]) -> str:
@@ -283,8 +283,8 @@ def sheets(found: dict[str, Path]) -> str:
         how = "make table1" if s.name == "table1" else f"make table SHEET={s.name}"
         spent = "not recorded" if first is None else str(first)
         lines.append({"sheet": s.title, "asks": s.asks, "results": done or "not run", "command": f"`{how}`", "minutes, one seed": spent,
-                      "defined on": ", ".join(link(page(p)) for p in s.pages)})
-    return report._markdown(pd.DataFrame(lines))
+                      "defined on": ", ".join(link(page_path(p)) for p in s.pages)})
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 def commands(found: dict[str, Path]) -> str:
@@ -293,14 +293,14 @@ def commands(found: dict[str, Path]) -> str:
         m = next((m for f in found.values() if (m := minutes(name, f))), None)
         return "not recorded" if m is None else f"{m}"
     p, n = PRESETS["smoke"], len(PRESETS["smoke"].rows())
-    tour = ROOT / "nbs" / f"{TOUR}.ipynb"
+    tour = PROJECT / "nbs" / f"{TOUR}.ipynb"
     lines = [("make lab", "opens the tour: see and hear the method work", f"{reading_minutes(tour)} to read"),
              ("make table1 PRESET=smoke", f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about "
               f"{-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
              ("make table1 OUT=mine", "Table 1 on synthetic speech, one seed", spent("table1")),
              ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed", spent("ablations")),
              ("make table SHEET=seo_kim OUT=mine", "the first of the two earlier papers, one seed", spent("seo_kim"))]
-    return report._markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m} for c, w, m in lines]))
+    return report.as_markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m} for c, w, m in lines]))
 
 
 METHOD = ("03_fbank", "12_evaluation")  # first and last page of the method proper
@@ -310,19 +310,19 @@ HOUR = ("08_dependency_loss", "10_objective")  # one idea of the paper, and the 
 def where_to_go() -> str:
     "What to read in five minutes, an hour, a day, and with data of one's own; times are counted from the pages"
     method = [p for p in pages("method") if METHOD[0] <= p.stem <= METHOD[1]]
-    tour, hour = ROOT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page(p)) for p in HOUR]
+    tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60: raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
     lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); [words and symbols](glossary.ipynb)"),
              (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
-             ("an hour", f"one idea of the paper, {link(page(HOUR[0]))} (Eq. 5, {hour[0]} minutes), and the sum of losses that it enters, "
-              f"{link(page(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
-             ("a day", f"the method, {link(page(METHOD[0]))} to {link(page(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
+             ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 5, {hour[0]} minutes), and the sum of losses that it enters, "
+              f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
+             ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their "
               f"numbers: speech with known causes "
-                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 15: {link(page('13c_arrows'))}, {link(page('14_causal'))}, "
-                      f"{link(page('14a_x_and_k'))} and others), the two earlier papers ([20](verification/20_speakers.ipynb) to 29)"),
+                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 15: {link(page_path('13c_arrows'))}, {link(page_path('14_causal'))}, "
+                      f"{link(page_path('14a_x_and_k'))} and others), the two earlier papers ([20](verification/20_speakers.ipynb) to 29)"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
-    return report._markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
+    return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
 
 
 EQUATIONS = (("1", "mixes the student's input", "04_mixup", "mixup"), ("2", "distillation", "06_distillation", "distillation_loss"),
@@ -337,9 +337,9 @@ def module_of(path: Path) -> str:
 
 def equations() -> str:
     "Where each equation of the paper is explained and computed, and where its table is made"
-    lines = [{"of the paper": f"Eq. {n}, {what}", "page": link(page(p)), "code": f"[{(m := module_of(page(p)))}](../{m}), `{f}`"} for n, what, p, f in EQUATIONS]
+    lines = [{"of the paper": f"Eq. {n}, {what}", "page": link(page_path(p)), "code": f"[{(m := module_of(page_path(p)))}](../{m}), `{f}`"} for n, what, p, f in EQUATIONS]
     lines.append({"of the paper": "Table 1", "page": "[table1](results/table1.ipynb)", "code": "[mkdcls/results/](../mkdcls/results/), from `runner.py` to `report.py`"})
-    return report._markdown(pd.DataFrame(lines))
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 # ---- the same seed on another machine
@@ -377,4 +377,4 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
             f"were trained with the same seed on two machines, the one of the committed sheet and another under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
             f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors "
             f"round alike; deterministic algorithms fix the result on one machine only. "
-            f"`make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
+            f"`make portable SHEET=table1` repeats the measurement.\n\n{report.as_markdown(pd.DataFrame(lines))}")

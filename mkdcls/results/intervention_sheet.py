@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 
 from mkdcls.ablations import ablation_rows
-from mkdcls.causal import cka, permuted
-from mkdcls.counterfactuals import Heard, Interval, intervene, mean_interval, movement, network_hears, oracle_hears, per_speaker, shuffled, teacher_hears
+from mkdcls.causal import cka, permute_pairs
+from mkdcls.counterfactuals import Response, Interval, render_intervened, mean_interval, movement, network_hears, oracle_hears, per_speaker, shuffled, teacher_hears
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.engine.features import Features
-from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.intake.features import features_of, placed
 from mkdcls.results.runner import Runner
 from mkdcls.engine.store import digest, writable, write_text
@@ -32,18 +32,18 @@ from mkdcls.standin import STANDINS, choose_channel
 FILE, RUNS = "interventions.csv", "interventions-runs.csv"
 ROWS, BOTH = ("3", "4a", "5", "6"), ("bd", "pr")  # the four methods; the two interventions (ablations)
 RHO_ROWS = (*ROWS, *BOTH)
-NAMES = {"3": "base", "4a": "+MKD", "5": "+CH", "6": "+MKD+CH", "bd": "back-door", "pr": "prototypes",  # both on +MKD+CH
+ROW_NAMES = {"3": "base", "4a": "+MKD", "5": "+CH", "6": "+MKD+CH", "bd": "back-door", "pr": "prototypes",  # both on +MKD+CH
          "oracle": "oracle (voice only)", "chance": "chance"}
 MARKS = dict(zip(RHO_ROWS, "os^DPX"))
 COLOUR = dict(zip(RHO_ROWS, (COLOURS[7], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[4], COLOURS[3])))
-ASKED = ("gender", "agesup")
+ASKED_TASKS = ("gender", "agesup")
 WORLDS = {"natural": {}, "age 25": dict(age=25), "age 45": dict(age=45), "age 65": dict(age=65), "other gender": dict(gender="other"),
           "studio": dict(channel="studio"), "telephone": dict(channel="telephone"), "overlay off": dict(overlay=False), "overlay on": dict(overlay=True)}
-PAIRS = {"channel": ("telephone", "studio"), "overlay": ("overlay off", "overlay on"), "age 25 to 65": ("age 25", "age 65"), "age 25 to 45": ("age 25", "age 45"),
+INTERVENTIONS = {"channel": ("telephone", "studio"), "overlay": ("overlay off", "overlay on"), "age 25 to 65": ("age 25", "age 65"), "age 25 to 45": ("age 25", "age 45"),
          "age 45 to 65": ("age 45", "age 65"), "gender": ("natural", "other gender")}
 DEALT, PAIRED = 199, ("X and K: own pairs", "X and K: dealt anew", "X and K: dealt anew within gender and decade")
 IDLE = ("channel", "overlay")  # should move nothing
-MEASURES = tuple(f"{m}_{t}" for t in ASKED for m in ("tv", "move", "changed")) + ("z", "z_student", "z_teacher")
+MEASURES = tuple(f"{m}_{t}" for t in ASKED_TASKS for m in ("tv", "move", "changed")) + ("z", "z_student", "z_teacher")
 COLUMNS = ["sheet", "row", "method", "under", "train_rho", "test_rho", "adjacent", "overlay_label", "wrong_labels", "scope", "task", "measure", "against",
            "value", "low", "high", "should", "n_seeds", "n_speakers", "corpus", "preset", "protocol"]
 
@@ -62,7 +62,7 @@ class Size:
 SIZES = {"smoke": Size(12, (0., .8), (-.8, 0., .8), (.4,), (), 200), "laptop": Size(200), "gpu": Size(1000)}
 
 
-class Sheet:
+class InterventionRunners:
     """The runners of all settings of one preset.
 
     `trained` and `predictions` may be given for tests; by default they are those of finished runs.
@@ -120,7 +120,7 @@ class Sheet:
             for seed, row in ((s, r) for s in range(seeds if knobs != Knobs() else self.heard_seeds(seeds)) for r in rows):
                 if (rec := self.runner(knobs).record(row, seed)) is None: continue
                 where = rec["provenance"]
-                lines.append(dict(rho=knobs.rho, adjacent=knobs.adjacent, overlay_label=knobs.overlay_label, row=row, method=NAMES[row], seed=seed, key=rec["key"],
+                lines.append(dict(rho=knobs.rho, adjacent=knobs.adjacent, overlay_label=knobs.overlay_label, row=row, method=ROW_NAMES[row], seed=seed, key=rec["key"],
                                   data=rec["identity"]["data"], corpus="standin", preset=rec["preset"], protocol=rec["identity"]["protocol"], commit=where["commit"],
                                   device=where["device"], finished=where["finished"], train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1),
                                   **{k: round(v, 4) for k, v in rec["metrics"].items() if k.endswith(("agesup_f1", "gender_f1"))}))
@@ -139,35 +139,35 @@ def rendered(m: pd.DataFrame, worlds: dict, device: torch.device, progress=None)
 
     They are known by what the manifests say and by the code that renders: settings that sound the same share them.
     """
-    every = pd.concat([intervene(m, **do) for do in worlds.values()], ignore_index=True)
+    every = pd.concat([render_intervened(m, **do) for do in worlds.values()], ignore_index=True)
     told = every[sorted(every.columns.difference(["split"]))]
     rows = sha256("|".join(told).encode() + pd.util.hash_pandas_object(told, index=False).to_numpy().tobytes()).hexdigest()
     f = features_of(every, digest(dict(kind="counterfactual", rows=rows, code=code_hashes("mkdcls.standin", "mkdcls.fbank"))), progress=progress)
     return placed(f, device), {w: torch.arange(i * len(m), (i + 1) * len(m)) for i, w in enumerate(worlds)}
 
 
-def hear(model, f: Features, at: dict[str, torch.Tensor], kept: dict) -> dict[str, Heard]:
+def hear(model, f: Features, at: dict[str, torch.Tensor], kept: dict) -> dict[str, Response]:
     "A model's answers in each world; a teacher's features of a world are computed once and kept in `kept`, for all rows that have this teacher"
     teacher = model.teacher and sha256(b"".join(v.detach().cpu().numpy().tobytes() for v in model.teacher.state_dict().values())).hexdigest()
     for world, rows in at.items():
         if teacher and (teacher, world) not in kept: kept[teacher, world] = teacher_hears(model, f, rows)
-    return {world: network_hears(model, f, rows, ASKED, kept.get((teacher, world))) for world, rows in at.items()}
+    return {world: network_hears(model, f, rows, ASKED_TASKS, kept.get((teacher, world))) for world, rows in at.items()}
 
 
 @dataclass(frozen=True)
 class Listened:
     "One seed: who was heard in which world, and what everybody made of it"
     m: pd.DataFrame
-    heard: dict[str, dict[str, Heard]]  # row, or 'oracle' → world → answers
+    heard: dict[str, dict[str, Response]]  # row, or 'oracle' → world → answers
 
 
-def listen(sheet: Sheet, seeds: int) -> list[Listened]:
+def listen(sheet: InterventionRunners, seeds: int) -> list[Listened]:
     "Each test utterance rendered once in each world and heard once by each row, for all seeds that are recorded"
     runner, out = sheet.runner(), []
     for seed in range(sheet.heard_seeds(seeds)):
         m = _test(runner, seed).iloc[:sheet.size.utterances]
         f, at = rendered(m, WORLDS, runner.device, partial(sheet.progress, f"seed {seed}: speech of {len(WORLDS)} worlds"))
-        heard, kept = {"oracle": {w: oracle_hears(intervene(m, **do), ASKED) for w, do in WORLDS.items()}}, {}
+        heard, kept = {"oracle": {w: oracle_hears(render_intervened(m, **do), ASKED_TASKS) for w, do in WORLDS.items()}}, {}
         for i, row in enumerate(ROWS):
             heard[row] = hear(runner.trained(row, seed), f, at, kept)
             sheet.progress(f"seed {seed}: rows listen", i + 1, len(ROWS))
@@ -177,7 +177,7 @@ def listen(sheet: Sheet, seeds: int) -> list[Listened]:
 
 # ---- tables
 
-def _about(sheet: Sheet, n_seeds: int, n_speakers: int) -> dict:
+def _about(sheet: InterventionRunners, n_seeds: int, n_speakers: int) -> dict:
     return dict(n_seeds=n_seeds, n_speakers=n_speakers, corpus="standin", preset=sheet.preset.name, protocol=PROTOCOL)
 
 
@@ -188,30 +188,30 @@ def _table(lines: list[dict]) -> pd.DataFrame:
     return table
 
 
-def effects(sheet: Sheet, listened: list[Listened]) -> pd.DataFrame:
+def effects(sheet: InterventionRunners, listened: list[Listened]) -> pd.DataFrame:
     "How far answers and Z move, against how far they should; differences to that and to base, on the same draws"
     rows, seeds = ("oracle", *ROWS), []
     for one in listened:
         cells = []
-        for a, b in PAIRS.values():
+        for a, b in INTERVENTIONS.values():
             each = [movement(one.heard[r][a], one.heard[r][b], None if r == "oracle" else one.heard[r]["natural"]) for r in rows]
             cells.append([[e.get(k, np.full(len(one.m), np.nan)) for k in MEASURES] for e in each])
         seeds.append(per_speaker(np.moveaxis(np.array(cells, float), 3, 0), one.m["speaker"]))  # [S, pairs, rows, measures]
-    idle = np.array([p in IDLE for p in PAIRS])[:, None]
+    idle = np.array([p in IDLE for p in INTERVENTIONS])[:, None]
     def three(v):
         should = np.where(idle, 0., v[:, :, 0])  # nan for Z under do(age), do(gender)
         return np.stack([v, v - should[:, :, None], v - v[:, :, [1]]], 1)
     got, about = mean_interval([three(v) for v in seeds], sheet.size.draws), _about(sheet, len(listened), sum(map(len, seeds)))
     lines = []
     for i, against in enumerate(("", "should", "base")):
-        for p, under in enumerate(PAIRS):
+        for p, under in enumerate(INTERVENTIONS):
             for r, row in enumerate(rows):
                 for k, measure in enumerate(MEASURES):
                     value, low, high = (v[i, p, r, k] for v in got)
                     if np.isnan(value) or (against and row == "oracle") or (against == "base" and row == "3"): continue
                     should = 0. if under in IDLE else got.value[0, p, 0, k]
                     name, _, task = measure.partition("_") if not measure.startswith("z") else (measure, "", "")
-                    lines.append(dict(sheet="effects", row=row, method=NAMES[row], under=under, task=task, measure=name, against=against, value=value, low=low, high=high,
+                    lines.append(dict(sheet="effects", row=row, method=ROW_NAMES[row], under=under, task=task, measure=name, against=against, value=value, low=low, high=high,
                                       should=np.nan if against else should, **about))
     return _table(lines)
 
@@ -245,7 +245,7 @@ def _differences(point, sims, pairs: dict) -> dict:
     return {name: (point[i] - point[j], *np.percentile(sims[:, i] - sims[:, j], [2.5, 97.5], axis=0)) for name, (i, j) in pairs.items()}
 
 
-def knob_rho(sheet: Sheet, seeds: int) -> pd.DataFrame:
+def knob_rho(sheet: InterventionRunners, seeds: int) -> pd.DataFrame:
     """Scores on true labels when tested at every ρ, for each ρ in training.
 
     Every test utterance is rendered over both lines; a ρ in the test only says which of the two is heard.
@@ -256,23 +256,23 @@ def knob_rho(sheet: Sheet, seeds: int) -> pd.DataFrame:
         runner = sheet.runner(Knobs(rho=size.rhos[0]))
         m = _test(runner, seed)
         f, at = rendered(m, {c: WORLDS[c] for c in ("studio", "telephone")}, runner.device, partial(sheet.progress, f"seed {seed}: speech over both lines"))
-        y = {t: truth(m, t) for t in ASKED}
+        y = {t: truth(m, t) for t in ASKED_TASKS}
         studio = {r: choose_channel("by_age", r, m["age"], m["e_channel"]) == "studio" for r in size.tested}
-        oracle = {t: posterior(m, t).argmax(1) for t in ASKED}
-        methods, moves, kept = {("oracle", t): _cm(y[t], oracle[t], m["speaker"], t) for t in ASKED}, [], {}
+        oracle = {t: posterior(m, t).argmax(1) for t in ASKED_TASKS}
+        methods, moves, kept = {("oracle", t): _cm(y[t], oracle[t], m["speaker"], t) for t in ASKED_TASKS}, [], {}
         for i, (rho, row) in enumerate(cells):
             both = hear(sheet.runner(Knobs(rho=rho)).trained(row, seed), f, at, kept)
             sheet.progress(f"seed {seed}: rows listen over both lines", i + 1, len(cells))
             moved = movement(both["telephone"], both["studio"])
             moves.append([moved["tv_agesup"], moved["move_agesup"]])
-            for t in ASKED:
+            for t in ASKED_TASKS:
                 a, b = (both[c].p[t].argmax(1) for c in ("studio", "telephone"))
                 for r in size.tested: methods[rho, row, r, t] = _cm(y[t], np.where(studio[r], a, b), m["speaker"], t)
         both_lines.append(per_speaker(np.moveaxis(np.array(moves), 2, 0), m["speaker"]))
         cms.append(methods)
         n += m["speaker"].nunique()
     about, lines = _about(sheet, seeds, n), []
-    for t in ASKED:
+    for t in ASKED_TASKS:
         keys = [k for k in cms[0] if k[-1] == t]
         at = {k: i for i, k in enumerate(keys)}
         point, sims = _scored([[c[k] for k in keys] for c in cms], size.draws)
@@ -280,7 +280,7 @@ def knob_rho(sheet: Sheet, seeds: int) -> pd.DataFrame:
         def add(values, measures=SCORES, t=t, **head):
             for j, measure in enumerate(measures):
                 got = dict(zip(("value", "low", "high"), (v[j] for v in values)))
-                lines.append(dict(sheet="rho", method=NAMES[head["row"]], task=t, measure=measure, **got, **head, **about))
+                lines.append(dict(sheet="rho", method=ROW_NAMES[head["row"]], task=t, measure=measure, **got, **head, **about))
         add((point[0], low[0], high[0]), row="oracle")
         add((_chance(y[t], t),) * 3, row="chance")
         for rho, row in cells:
@@ -297,12 +297,12 @@ def knob_rho(sheet: Sheet, seeds: int) -> pd.DataFrame:
     got = mean_interval(both_lines, size.draws)
     for i, (rho, row) in enumerate(cells):
         for j, measure in enumerate(("tv", "move")):
-            lines.append(dict(sheet="rho", row=row, method=NAMES[row], under="channel", train_rho=rho, task="agesup", measure=measure, should=0.,
+            lines.append(dict(sheet="rho", row=row, method=ROW_NAMES[row], under="channel", train_rho=rho, task="agesup", measure=measure, should=0.,
                               **dict(zip(("value", "low", "high"), (v[i, j] for v in got))), **about))
     return _table(lines)
 
 
-def knob_labels(sheet: Sheet, seeds: int) -> pd.DataFrame:
+def knob_labels(sheet: InterventionRunners, seeds: int) -> pd.DataFrame:
     """Scores on true labels against the share of wrong age groups in training, and what is lost from the smallest share to the largest.
 
     From the answers that the runs have kept. All settings have the same test speakers, so losses are paired.
@@ -319,7 +319,7 @@ def knob_labels(sheet: Sheet, seeds: int) -> pd.DataFrame:
                 tables = {row: runner.store.predictions(row, seed, runner.key(row, seed)[1]) for row in ROWS}
                 for scope in ("LTV", "pooled"):
                     parts = [p[p["corpus"] == scope] if scope == "LTV" else p for p in tables.values()]
-                    for t in ASKED:
+                    for t in ASKED_TASKS:
                         cms.setdefault((scope, t), {}).setdefault(seed, []).extend(_cm(p[f"true_{t}"].to_numpy(int), p[t].to_numpy(int), p["speaker"], t) for p in parts)
                         y[scope, t] = parts[0][f"true_{t}"].to_numpy(int)
                     n[scope, seed] = parts[0]["speaker"].nunique()
@@ -332,7 +332,7 @@ def knob_labels(sheet: Sheet, seeds: int) -> pd.DataFrame:
             def add(values, where, row, against="", measures=SCORES, about=about):
                 for j, measure in enumerate(measures):
                     value, a, b = (v[j] for v in values)
-                    lines.append(about | where | dict(row=row, method=NAMES[row], measure=measure, against=against, value=value, low=a, high=b))
+                    lines.append(about | where | dict(row=row, method=ROW_NAMES[row], measure=measure, against=against, value=value, low=a, high=b))
             where = [dict(adjacent=ltv.label_noise if k.adjacent is None else k.adjacent, overlay_label=ltv.overlay_label if k.overlay_label is None else k.overlay_label,
                           wrong_labels=w) for k, w in zip(settings, share)]
             for k in range(len(settings)):
@@ -364,33 +364,33 @@ def _heads(model, x, k, device) -> dict[str, np.ndarray]:
     return {t: v.argmax(-1).cpu().numpy() for t, v in model.heads(z)[1].items()}
 
 
-def permuted_k(sheet: Sheet, seeds: int, times: int = 20) -> pd.DataFrame:
+def permuted_k(sheet: InterventionRunners, seeds: int, times: int = 20) -> pd.DataFrame:
     """Scores when the heads get another utterance's K: of the same gender and age group, or of anybody; for all seeds that are recorded.
 
     And how alike X and K are: linear CKA of an utterance's own pair, and of pairs dealt anew, freely and within gender and decade.
     """
-    runner, rows, cms, n, seeds = sheet.runner(), ("4a", "6"), {t: [] for t in ASKED}, 0, sheet.heard_seeds(seeds)
+    runner, rows, cms, n, seeds = sheet.runner(), ("4a", "6"), {t: [] for t in ASKED_TASKS}, 0, sheet.heard_seeds(seeds)
     kinds, alike = ("own", "same class", "anybody"), {row: [] for row in rows}
     for seed in range(seeds):
         corpus = runner.data(runner.rows["3"].role, seed)
         m = corpus.manifest
         at = np.flatnonzero(((m["split"] == "test") & (m["corpus"] == "LTV")).to_numpy())
-        m, y, speakers = m.iloc[at], {t: truth(m.iloc[at], t) for t in ASKED}, m.iloc[at]["speaker"]
+        m, y, speakers = m.iloc[at], {t: truth(m.iloc[at], t) for t in ASKED_TASKS}, m.iloc[at]["speaker"]
         groups = {"same class": y["gender"] * 10 + y["agesup"], "anybody": np.zeros(len(m), int)}
-        methods = {t: [] for t in ASKED}
+        methods = {t: [] for t in ASKED_TASKS}
         for row in rows:
             model = runner.trained(row, seed)
-            h = network_hears(model, corpus.features, torch.from_numpy(at), ASKED)
+            h = network_hears(model, corpus.features, torch.from_numpy(at), ASKED_TASKS)
             within = (m["gender"].astype(str) + m["agesub"].astype(str)).to_numpy()
-            alike[row].append((np.full(DEALT, cka(h.x, h.k)), permuted(h.x, h.k, draws=DEALT, seed=seed), permuted(h.x, h.k, within, DEALT, seed)))
+            alike[row].append((np.full(DEALT, cka(h.x, h.k)), permute_pairs(h.x, h.k, draws=DEALT, seed=seed), permute_pairs(h.x, h.k, within, DEALT, seed)))
             for kind in kinds:
                 rng = np.random.default_rng([seed, kinds.index(kind)])
                 some = [_heads(model, h.x, h.k if kind == "own" else h.k[others(groups[kind], rng)], runner.device) for _ in range(1 if kind == "own" else times)]
-                for t in ASKED: methods[t].append(np.mean([_cm(y[t], s[t], speakers, t) for s in some], 0))
-        for t in ASKED: cms[t].append(methods[t])
+                for t in ASKED_TASKS: methods[t].append(np.mean([_cm(y[t], s[t], speakers, t) for s in some], 0))
+        for t in ASKED_TASKS: cms[t].append(methods[t])
         n += m["speaker"].nunique()
     lines, about = [], _about(sheet, seeds, n)
-    for t in ASKED:
+    for t in ASKED_TASKS:
         point, sims = _scored(cms[t], sheet.size.draws)
         low, high = np.percentile(sims, [2.5, 97.5], axis=0)
         for i, row in enumerate(rows):
@@ -398,23 +398,23 @@ def permuted_k(sheet: Sheet, seeds: int, times: int = 20) -> pd.DataFrame:
                 at, own = len(kinds) * i + k, len(kinds) * i
                 lost = _differences(point, sims, {0: (own, at)})[0]
                 for j, measure in enumerate(SCORES):
-                    head = dict(sheet="refuters", row=row, method=NAMES[row], under=f"K: {kind}", task=t, scope="LTV", **about)
+                    head = dict(sheet="refuters", row=row, method=ROW_NAMES[row], under=f"K: {kind}", task=t, scope="LTV", **about)
                     lines.append(head | dict(measure=measure, value=point[at, j], low=low[at, j], high=high[at, j]))
                     if k: lines.append(head | dict(measure=f"drop_{measure}", value=lost[0][j], low=lost[1][j], high=lost[2][j]))
     for row in rows:
         for name, v in zip(PAIRED, np.mean(alike[row], 0)):
-            lines.append(dict(sheet="refuters", row=row, method=NAMES[row], under=name, measure="cka", scope="LTV", **about,
+            lines.append(dict(sheet="refuters", row=row, method=ROW_NAMES[row], under=name, measure="cka", scope="LTV", **about,
                               **dict(zip(("value", "low", "high"), (v.mean(), *np.percentile(v, [2.5, 97.5]))))))
     return _table(lines)
 
 
-def refuters(sheet: Sheet, listened: list[Listened]) -> pd.DataFrame:
+def refuters(sheet: InterventionRunners, listened: list[Listened]) -> pd.DataFrame:
     "Placebo channel (exactly 0), lines named by a coin, ages with shuffled names"
     lines, about = [], _about(sheet, len(listened), sum(one.m["speaker"].nunique() for one in listened))
     ages, draws = ("age 25", "age 45", "age 65"), sheet.size.draws
     group = lambda h: h.p["agesup"] @ np.arange(TASKS["agesup"])
     for row in ("oracle", *ROWS):
-        head = dict(sheet="refuters", row=row, method=NAMES[row], **about)
+        head = dict(sheet="refuters", row=row, method=ROW_NAMES[row], **about)
         placebo = [movement(one.heard[row]["natural"], one.heard[row]["telephone"], None if row == "oracle" else one.heard[row]["natural"]) for one in listened]
         for measure in placebo[0]:
             most = max(np.abs(p[measure]).max() for p in placebo)
@@ -485,12 +485,12 @@ def figure_effects(table: pd.DataFrame, folder: Path | None = None):
                     for _, p in _pick(mine, row="oracle").iterrows(): ax.axvline(p.should, color="k", ls="--", lw=1, zorder=1)
                 if measure == "z" and under in IDLE: ax.axvline(0, color="k", ls="--", lw=1, zorder=1)
                 if j == 0: ax.set_title(title, loc="left")
-                ax.set(yticks=range(len(ROWS)), yticklabels=[NAMES[r] for r in ROWS], xlabel=label)
+                ax.set(yticks=range(len(ROWS)), yticklabels=[ROW_NAMES[r] for r in ROWS], xlabel=label)
                 ax.set_ylim(len(ROWS) - .4, -.6)
         keys = [plt.Line2D([], [], color="k", ls="--", lw=1)]
         keys += [plt.Line2D([], [], color="0.3", marker=m, ls="none", mfc=f) for m, f in (("o", "0.3"), ("^", "w"), ("v", "w"))]
         fig.legend(keys, ["how far it should (0, or the oracle's)", "Z", "student's half", "teacher's half"], loc="outside upper right", ncols=4, frameon=False)
-        if folder: save(fig, folder, "effects")
+        if folder: save_figure(fig, folder, "effects")
     return fig
 
 
@@ -508,7 +508,7 @@ def figure_rho(table: pd.DataFrame, folder: Path | None = None, measure: str = "
                 if ax is not first: ax.sharey(first); ax.tick_params(labelleft=False)  # noqa: E702
                 ax.axvline(rho, color="0.85", lw=5, zorder=0)
             for name, style in (("oracle", "--"), ("chance", ":")):
-                top.axhline(_pick(data, row=name)["value"].iloc[0], color="k", ls=style, lw=1.2, label=NAMES[name])
+                top.axhline(_pick(data, row=name)["value"].iloc[0], color="k", ls=style, lw=1.2, label=ROW_NAMES[name])
             low.axhline(0, color=COLOUR["3"], lw=1.5, zorder=1)
             for ax, lines in ((top, data), (low, gains)):
                 for i, row in enumerate(RHO_ROWS):
@@ -516,7 +516,7 @@ def figure_rho(table: pd.DataFrame, folder: Path | None = None, measure: str = "
                     x, faint = p["test_rho"] + (.014 if ax is top else .022) * (i - 2.5), row in BOTH
                     ax.vlines(x, p["low"], p["high"], color=COLOUR[row], lw=.9, alpha=.55)
                     style = dict(ls=(0, (3, 1.2)) if faint else "-", mfc="w" if faint else COLOUR[row])
-                    ax.plot(x, p["value"], MARKS[row], color=COLOUR[row], lw=1.5, ms=5 if ax is top else 4, label=NAMES[row] + " (on +MKD+CH)" * faint, **style)
+                    ax.plot(x, p["value"], MARKS[row], color=COLOUR[row], lw=1.5, ms=5 if ax is top else 4, label=ROW_NAMES[row] + " (on +MKD+CH)" * faint, **style)
                 ax.set(xticks=[-.8, -.4, 0, .4, .8])
             top.set(title=f"trained at ρ = {rho:g}")
             low.set(xlabel="ρ in the test")
@@ -530,12 +530,12 @@ def figure_rho(table: pd.DataFrame, folder: Path | None = None, measure: str = "
                 for _, p in _pick(part, row=row).iterrows():
                     _whiskers(ax, [p.value], [i], [p.low], [p.high], marker=MARKS[row], color=COLOUR[row], mfc="w" if row in BOTH else COLOUR[row])
             ax.axvline(0, color="k", lw=.8)
-            ax.set(yticks=range(len(rows)), yticklabels=[NAMES[r] for r in rows], xlabel=words)
+            ax.set(yticks=range(len(rows)), yticklabels=[ROW_NAMES[r] for r in rows], xlabel=words)
             ax.set_ylim(len(rows) - .4, -.6)
         axes[0, -1].set_title(f"trained at ρ = {rhos[-1]:g}")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles[2:] + handles[:2], labels[2:] + labels[:2], loc="outside upper center", ncols=4, frameon=False)
-        if folder: save(fig, folder, "rho")
+        if folder: save_figure(fig, folder, "rho")
     return fig
 
 
@@ -548,18 +548,18 @@ def figure_labels(table: pd.DataFrame, folder: Path | None = None, scope: str = 
         fig, axes = plt.subplots(1, len(kinds), figsize=(3.6 * len(kinds) + .4, 3.2), sharey=True, layout="constrained", squeeze=False)
         for ax, kind in zip(axes[0], kinds):
             part = _pick(data, under=kind)
-            ax.axhline(_pick(part, row="chance")["value"].mean(), color="k", ls=":", lw=1.2, label=NAMES["chance"])
+            ax.axhline(_pick(part, row="chance")["value"].mean(), color="k", ls=":", lw=1.2, label=ROW_NAMES["chance"])
             wide = part["wrong_labels"].max() - part["wrong_labels"].min()
             for i, row in enumerate(ROWS):
                 p = _pick(part, row=row).sort_values("wrong_labels")
                 x = p["wrong_labels"] + .012 * wide * (i - 1.5)
                 ax.vlines(x, p["low"], p["high"], color=COLOUR[row], lw=1, alpha=.6)
-                ax.plot(x, p["value"], MARKS[row] + "-", color=COLOUR[row], lw=1.5, ms=5, label=NAMES[row])
+                ax.plot(x, p["value"], MARKS[row] + "-", color=COLOUR[row], lw=1.5, ms=5, label=ROW_NAMES[row])
             ax.set(title=titles[kind], xlabel="wrong age groups in training (%)")
         axes[0, 0].set_ylabel(f"agesup {'macro F1' if measure == 'f1' else measure}, true labels (%)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside upper center", ncols=5, frameon=False)
-        if folder: save(fig, folder, "label_noise")
+        if folder: save_figure(fig, folder, "label_noise")
     return fig
 
 
@@ -580,12 +580,12 @@ def figure_refuters(table: pd.DataFrame, folder: Path | None = None):
                     for _, p in _pick(part, row=row, under=name).iterrows():
                         colour = COLOUR.get(row, "k")
                         _whiskers(ax, [p.value], [i + step], [p.low], [p.high], marker=MARKS.get(row, "*"), color=colour, mfc=fill or colour)
-            ax.set(yticks=range(len(rows)), yticklabels=["oracle" if r == "oracle" else NAMES[r] for r in rows], xlabel=label, title=title)
+            ax.set(yticks=range(len(rows)), yticklabels=["oracle" if r == "oracle" else ROW_NAMES[r] for r in rows], xlabel=label, title=title)
             ax.set_ylim(len(rows) - .4, -.6)
             keys = [plt.Line2D([], [], color="0.3", marker="o", ls="none", mfc=f) for f in ("0.3", "w")]
             ax.legend(keys, [n.split(", ")[-1].removeprefix("K: ") for n in names], loc="upper center", bbox_to_anchor=(.5, -.24), ncols=2, frameon=False,
                       fontsize=7, handletextpad=.2)
-        if folder: save(fig, folder, "refuters")
+        if folder: save_figure(fig, folder, "refuters")
     return fig
 
 
@@ -727,10 +727,10 @@ def shown_effects(table: pd.DataFrame, measures: tuple = ("tv", "move", "changed
     "The effects as a reader wants them: a line for each intervention and measure, a column for each listener"
     t = _pick(table, sheet="effects", against="")
     t = t[t["measure"].isin(measures) | t["measure"].str.startswith("z")]
-    order = {(u, k, m): i for i, (u, k, m) in enumerate((u, k, m) for u in PAIRS for k in ("agesup", "gender", "") for m in (*measures, "z", "z_student", "z_teacher"))}
+    order = {(u, k, m): i for i, (u, k, m) in enumerate((u, k, m) for u in INTERVENTIONS for k in ("agesup", "gender", "") for m in (*measures, "z", "z_student", "z_teacher"))}
     cells = {}
     for p in t.itertuples(): cells.setdefault((p.under, p.task, p.measure), {})[p.row] = _cell(p)
-    lines = [dict(intervention=u, answer=k or "Z", measure=m, should="0" if u in IDLE else c.get("oracle", "not known"), **{NAMES[r]: c.get(r, "") for r in ROWS})
+    lines = [dict(intervention=u, answer=k or "Z", measure=m, should="0" if u in IDLE else c.get("oracle", "not known"), **{ROW_NAMES[r]: c.get(r, "") for r in ROWS})
              for (u, k, m), c in sorted(cells.items(), key=lambda kv: order[kv[0]])
              if (u, k, m) != ("gender", "gender", "move")]  # half go one way, half the other: about 0
     return pd.DataFrame(lines)

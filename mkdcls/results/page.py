@@ -6,7 +6,7 @@ from types import ModuleType
 
 from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
-from mkdcls.results.sheets import Plan, plans, sheet_of
+from mkdcls.results.sheets import RunPlan, plans, sheet_of
 
 PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out")
 PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
@@ -22,18 +22,18 @@ class Opened:
         self.runner, self.jobs = self.parts[0]
         self.folder = Path(out or default_folder(self.runner.name))
 
-    def plan(self, seeds: int) -> Plan:
+    def plan(self, seeds: int) -> RunPlan:
         "The plan for so many seeds, of what is known now: the ablations choose their further rows by their first"
         preset, corpus, real, device = self._asked
         return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars)
 
-    def run(self, parts: Plan | None = None):
+    def run(self, parts: RunPlan | None = None):
         "Everything that is missing"
         for runner, jobs in self.parts if parts is None else parts: runner.run_all(jobs)
         self.bars.close()
         assert not any(runner.missing(jobs) for runner, jobs in (self.parts if parts is None else parts))
 
-    def publish(self, parts: Plan | None = None):
+    def publish(self, parts: RunPlan | None = None):
         "Records into the folder, then the tables made from them"
         self.sheet.publish(self.parts if parts is None else parts, self.folder)
         return self.sheet.tables(self.folder)

@@ -22,7 +22,7 @@ def box(ax, x, y, w, h, text, colour=PLAIN, size=None, **style):
     ax.text(x, y, text, ha="center", va="center", fontsize=size, linespacing=1.35)
 
 
-def arrow(ax, start, end, loss=False):
+def flow_arrow(ax, start, end, loss=False):
     "Solid for data, dashed for what only training has; the head is solid either way"
     colour, way = LOSS[0] if loss else "0.2", np.subtract(end, start) / np.hypot(*np.subtract(end, start))
     neck = end - 1.2 * way
@@ -56,7 +56,7 @@ def views(ax):
     for x, y, cells in zip((29.5, 10.5, 29.5), (58, 28, 28), spectrograms()):
         ax.imshow(cells, extent=(x - 7, x + 7, y - 5.5, y + 5.5), origin="lower", cmap="magma", vmin=0, vmax=1.05, aspect="auto", interpolation="nearest")
         ax.add_patch(FancyBboxPatch((x - 7, y - 5.5), 14, 11, boxstyle="square,pad=0", fc="none", ec="0.3", lw=1))
-    arrow(ax, (15.5, 58), (22, 58)); arrow(ax, (29.5, 52), (29.5, 34.1)); arrow(ax, (24, 52), (12, 34.1)); arrow(ax, (18, 28), (22, 28))
+    flow_arrow(ax, (15.5, 58), (22, 58)); flow_arrow(ax, (29.5, 52), (29.5, 34.1)); flow_arrow(ax, (24, 52), (12, 34.1)); flow_arrow(ax, (18, 28), (22, 28))
     ax.text(29.5, 65.8, "$x_{normal}$: log-Mel", ha="center", va="center")
     ax.text(9.8, 45, "SpecAugment,\nrunning mean", ha="center", va="center", fontsize=8, linespacing=1.35)
     ax.text(30.8, 42.5, "keep 0.7\n$\\bf{Eq. 1}$", ha="left", va="center", fontsize=8, linespacing=1.6)
@@ -68,15 +68,15 @@ def views(ax):
 def networks(ax):
     "Stage two: Eq. 2 and Z"
     panel(ax, 41, 90, "2  one teaches, one learns")
-    arrow(ax, (37, 58), (43, 58)); arrow(ax, (37, 28), (43, 28))
+    flow_arrow(ax, (37, 58), (43, 58)); flow_arrow(ax, (37, 28), (43, 28))
     box(ax, 51.5, 58, 17, 13, "Teacher\nfrozen, trained\non clean speech", TEACHER, 8.2)
     box(ax, 51.5, 28, 17, 13, "Student\nhalf the size\n(ours), learns", STUDENT, 8.2)
-    arrow(ax, (51.5, 51), (51.5, 46.6), True); arrow(ax, (51.5, 35), (51.5, 39.6), True)
+    flow_arrow(ax, (51.5, 51), (51.5, 46.6), True); flow_arrow(ax, (51.5, 35), (51.5, 39.6), True)
     box(ax, 51.5, 43.1, 17, 6, r"$\mathcal{L}_{dist}$   Eq. 2", LOSS)
     ax.text(61.2, 43.1, "pooled features\nside by side,\nteacher's through\na frozen Conv1d", ha="left", va="center", fontsize=7.6, linespacing=1.3, color="0.2")
-    arrow(ax, (60.5, 58), (66, 58)); arrow(ax, (60.5, 28), (66, 28))
+    flow_arrow(ax, (60.5, 58), (66, 58)); flow_arrow(ax, (60.5, 28), (66, 28))
     box(ax, 69.2, 58, 6, 6, "K", TEACHER, 11); box(ax, 69.2, 28, 6, 6, "X", STUDENT, 11)
-    arrow(ax, (72.5, 58), (79.4, 58)); arrow(ax, (72.5, 28), (79.4, 28))
+    flow_arrow(ax, (72.5, 58), (79.4, 58)); flow_arrow(ax, (72.5, 28), (79.4, 28))
     for y, colour in ((54.75, TEACHER), (31.25, STUDENT)):
         ax.add_patch(FancyBboxPatch((79.7, y - 11.75), 7, 23.5, boxstyle="square,pad=0", fc=colour[1], ec=colour[0], lw=1.3))
     box(ax, 83.2, 43, 4.6, 5, "Z", size=11)
@@ -89,12 +89,12 @@ def heads(ax):
     losses = {"gender": r"$\mathcal{L}_{CE}$", "agesup": r"$\mathcal{L}_{asl}$   Eq. 4", "agesub": r"$\mathcal{L}_{asl}$   Eq. 4"}
     classes = {"gender": "female, male", "agesup": "20-30, 40-50, 60+", "agesub": "20s, 30s, ... 60s+"}
     for (task, loss), y in zip(losses.items(), (60, 45, 25)):
-        arrow(ax, (86.9, y), (94.2, y)); arrow(ax, (102.6, y), (107.3, y))
+        flow_arrow(ax, (86.9, y), (94.2, y)); flow_arrow(ax, (102.6, y), (107.3, y))
         box(ax, 98.4, y, 8, 6.4, f"$H_{{{task}}}$", HEAD, 8)
         box(ax, 117.5, y, 20, 8, f"$Y_{{{task}}}$\n{classes[task]}", HEAD, 8)
-        arrow(ax, (127.7, y), (132.2, y), True)
+        flow_arrow(ax, (127.7, y), (132.2, y), True)
         box(ax, 140, y, 15, 6, loss, LOSS)
-    arrow(ax, (117.5, 35), (117.5, 40.8), True); arrow(ax, (117.5, 35), (117.5, 29.2), True)
+    flow_arrow(ax, (117.5, 35), (117.5, 40.8), True); flow_arrow(ax, (117.5, 35), (117.5, 29.2), True)
     ax.plot([117.5, 132.2], [35, 35], color=LOSS[0], lw=1.2, ls=(0, (3, 1.6)))
     box(ax, 140, 35, 15, 6, r"$\mathcal{L}_{dep}$   Eq. 5", LOSS)
     ax.text(120.6, 14.6, "a decade outside its age group is pushed harder", ha="center", va="center", fontsize=8, style="italic")
@@ -105,11 +105,11 @@ def total(ax):
     terms = (r"0.25\,\mathcal{L}_{dist}", r"\mathcal{L}_{CE}(gender)", r"\mathcal{L}_{asl}(agesup)", r"\mathcal{L}_{asl}(agesub)", r"\mathcal{L}_{dep}")
     ax.text(1.5, 5.2, rf"$\mathcal{{L}}_{{total}} \;=\; {' + '.join(terms)}$      Eq. 3", va="center", fontsize=9.5, color=LOSS[0])
     for x, word, loss in ((113, "data", False), (127, "training only", True)):
-        arrow(ax, (x, 5.2), (x + 6, 5.2), loss)
+        flow_arrow(ax, (x, 5.2), (x + 6, 5.2), loss)
         ax.text(x + 7, 5.2, word, va="center", fontsize=8)
 
 
-def method() -> Figure:
+def figure_method() -> Figure:
     "Student, teacher, mixup, Z, heads and losses, with the numbers of their equations"
     with mpl.rc_context(STYLE):
         fig = Figure(figsize=SIZE, dpi=96)
@@ -120,7 +120,7 @@ def method() -> Figure:
     return fig
 
 
-def save(fig: Figure, folder: Path, name: str = "method"):
+def save_method(fig: Figure, folder: Path, name: str = "method"):
     "SVG, and a PNG of twice the pixels in 128 colours, without dates or versions in them"
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context(STYLE):

@@ -16,7 +16,8 @@ from nbconvert import MarkdownExporter
 from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
+from mkdcls.engine.needs import ROOT
+
 PAGES = {"README.md": "nbs/index.ipynb", "paper/results/README.md": "nbs/all_results.ipynb"}  # text → its page
 LIMITS = {"README.md": 10_000}  # bytes: the front page is read in five minutes
 FENCE = re.compile(r"^ {0,3}(```|~~~)")
@@ -73,7 +74,7 @@ def relink(
     return "\n".join(lines)
 
 
-def render(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
+def render_page(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
     "The notebook as markdown that will lie at `text`, from the outputs it holds"
     config = Config()
     config.NbConvertBase.display_data_priority = ["text/markdown", "text/html", "text/plain"]
@@ -97,10 +98,10 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
         page, readme = root / source, root / name
         nb = nbformat.read(page, 4)
         fresh = execute(nb, page.parent)
-        text = render(fresh, name)
+        text = render_page(fresh, name)
         if (size := len(text.encode())) > LIMITS.get(name, size): raise ValueError(f"{name} would have {size:,} bytes, more than {LIMITS[name]:,}: shorten {source}")
         if args.check:
-            stale += [f for f, kept in ((name, readme.read_text("utf-8") if readme.exists() else ""), (source, render(nb, name))) if kept != text]
+            stale += [f for f, kept in ((name, readme.read_text("utf-8") if readme.exists() else ""), (source, render_page(nb, name))) if kept != text]
             continue
         from nbdev.clean import nbdev_clean
         nbformat.write(fresh, page)

@@ -7,28 +7,28 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.store import ROOT, writable, write_table, write_text
+from mkdcls.engine.store import PROJECT, writable, write_table, write_text
 from mkdcls.evaluation import Contrast, bootstrap, confusion, contrast, holm, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.results.runner import Runner
 from mkdcls.runs import preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
-PARTS = ("p", "r", "f1")
+SCORE_COLUMNS = ("p", "r", "f1")
 BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE": ("7", "8", "9", "10"), "ECAPA-TDNN, call centre": ("11", "12", "13")}
 ENCODER = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet"}
 IDENTITY = ["row", "encoder", "dataset", "method", "kd_loss", "corpus", "preset", "protocol", "n_seeds"]
-LINES, RECORDS = "predictions.parquet", "runs.csv"
+ANSWERS, RECORDS = "predictions.parquet", "runs.csv"
 
 
 def published() -> pd.DataFrame:
     "Table 1 as the paper prints it, by row"
-    return pd.read_csv(ROOT / "paper" / "published" / "table1.csv", dtype={"row": str}).set_index("row")
+    return pd.read_csv(PROJECT / "paper" / "published" / "table1.csv", dtype={"row": str}).set_index("row")
 
 
 def default_folder(corpus_name: str) -> Path:
     "Where a sheet's results are left"
-    return ROOT / "paper" / "results" / corpus_name
+    return PROJECT / "paper" / "results" / corpus_name
 
 
 def _lines(table: pd.DataFrame, row: str, seed: int) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
     for c in lines.columns[lines.columns.str.contains("_logit")]: lines[c] = lines[c].astype("float32").round(3)
     for c in lines.columns:
         if lines[c].dtype == "float64": lines[c] = lines[c].astype("Int8")
-    write_table(folder / LINES, lines)
+    write_table(folder / ANSWERS, lines)
     for name, table in ((RECORDS, pd.DataFrame(flat)), ("curves.csv", pd.concat(curves, ignore_index=True).round(5))):
         write_text(folder / name, table.to_csv(index=False))
     return folder
@@ -70,11 +70,11 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Records and answers as they were published"
     folder = Path(folder)
-    for name in (RECORDS, LINES):
+    for name in (RECORDS, ANSWERS):
         if not (folder / name).exists(): raise FileNotFoundError(f"no {name} in {folder}: publish the runs first (make table1)")
     runs = pd.read_csv(folder / RECORDS, dtype={"row": str, "kd_loss": str, "protocol": str}, keep_default_na=True)
     runs["kd_loss"] = runs["kd_loss"].fillna("")
-    return runs, pd.read_parquet(folder / LINES)
+    return runs, pd.read_parquet(folder / ANSWERS)
 
 
 def _matrices(lines: pd.DataFrame, task: str) -> np.ndarray:
@@ -113,13 +113,13 @@ def table1(folder: Path) -> pd.DataFrame:
         entry = {k: first[k] for k in IDENTITY if k != "n_seeds"} | {"n_seeds": len(mine)}
         for task in TASKS:
             found = _replicates(runs, lines, [row], task)[0] if task in _tasks(first) else None
-            for i, part in enumerate(PARTS):
+            for i, part in enumerate(SCORE_COLUMNS):
                 entry[f"{task}_{part}"] = round(found[0][0, i], 2) if found else None
                 entry[f"{task}_{part}_ci95"] = json.dumps([round(v, 2) for v in np.percentile(found[1][:, 0, i], [2.5, 97.5])]) if found else None
         mean = lambda name, mine=mine: round(mine[name].mean(), 2) if name in mine and mine[name].notna().any() else None
         entry |= {f"as_trained_{t}_f1": mean(f"as_trained_{t}_f1") for t in TASKS} | {f"ltv_{t}_f1": mean(f"LTV_{t}_f1") for t in TASKS}
         entry |= {"conflict_rate": mean("conflict_rate"), "params": int(first["params"]), "train_s": round(mine["train_s"].mean(), 1)}
-        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in PARTS}
+        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in SCORE_COLUMNS}
         out.append(entry)
     return pd.DataFrame(out)
 
@@ -171,13 +171,16 @@ def about(runs: pd.DataFrame, folds: bool = True) -> str:
             f"{' and '.join(runs['device'].unique())}, {minutes} summed over rows.{smoke}")
 
 
-def _cell(row, task):
+def f1_cell(row, task: str) -> str:
+    "F1 of a task with its interval; empty where the row has no such head"
     if pd.isna(row[f"{task}_f1"]): return ""
     low, high = json.loads(row[f"{task}_f1_ci95"])
     return f"{row[f'{task}_f1']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _number(v, f=".1f"): return "" if v is None or pd.isna(v) else format(v, f)
+def as_number(v, f: str = ".1f") -> str:
+    "A number as a table shows it; empty where there is none"
+    return "" if v is None or pd.isna(v) else format(v, f)
 
 
 def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) -> set[str]:
@@ -209,16 +212,17 @@ def footnotes(marked: dict) -> str: return "".join(text for mark, text in (("†
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-    cell = lambda r, task: _cell(r, task) + marked.get((r["row"], task), "")
+    cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": cell(r, "gender"),
-                          "paper": _number(r["paper_gender_f1"], ".2f"),
-                          "agesup F1 [95 %]": cell(r, "agesup"), "paper ": _number(r["paper_agesup_f1"], ".2f"),
-                          "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
-                          "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
+                          "paper": as_number(r["paper_gender_f1"], ".2f"),
+                          "agesup F1 [95 %]": cell(r, "agesup"), "paper ": as_number(r["paper_agesup_f1"], ".2f"),
+                          "agesup as trained": as_number(r["as_trained_agesup_f1"]), "agesup LTV only": as_number(r["ltv_agesup_f1"]), "agesub F1": as_number(r["agesub_f1"]),
+                          "conflicts %": as_number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": as_number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def as_markdown(table: pd.DataFrame) -> str:
+    "A table in markdown, every cell as it stands"
     cells = [list(map(str, table.columns))] + [["---"] * table.shape[1]] + table.astype(str).values.tolist()
     return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
 
@@ -234,7 +238,7 @@ def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
     task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
     return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+z.2f}",
-                          "gain [95 %]": gain_cell(g, marked), "as trained": _number(g["as_trained"], "+z.1f"), "status": g["status"]} for _, g in table.iterrows()])
+                          "gain [95 %]": gain_cell(g, marked), "as trained": as_number(g["as_trained"], "+z.1f"), "status": g["status"]} for _, g in table.iterrows()])
 
 
 NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
@@ -249,10 +253,10 @@ tree differed from it.
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
     runs, marked = read(folder)[0], marks(folder)
-    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains over the base of each block\n\n"
+    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains over the base of each block\n\n"
             "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing. \"As trained\": the gain of a row with MKD "
             "without re-estimating its BatchNorm statistics; base never has that done.\n\n"
-            f"{_markdown(shown_gains(contrasts, marked))}")
+            f"{as_markdown(shown_gains(contrasts, marked))}")
 
 
 def latex(folder: Path, table: pd.DataFrame) -> str:
@@ -278,7 +282,7 @@ def write(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table, contrasts
 
 
-def check(folder: Path) -> list[str]:
+def check_folder(folder: Path) -> list[str]:
     "What in a folder does not follow from its own records; empty where all agrees"
     folder, wrong = Path(folder), []
     runs, lines = read(folder)

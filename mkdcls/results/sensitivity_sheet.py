@@ -8,7 +8,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.report import held_against, published, read
 from mkdcls.engine.store import write_text
 from mkdcls.evaluation import MARGIN, status
@@ -18,7 +18,7 @@ from mkdcls.runs import preset_of
 def spread_of(knobs) -> float: return json.loads(knobs).get("spread", 1.) if isinstance(knobs, str) else 1.
 
 
-def contrast(folder: Path) -> pd.DataFrame:
+def spread_contrasts(folder: Path) -> pd.DataFrame:
     "+MKD+CH against base, agesup macro F1, at each spread"
     runs, lines = read(folder)
     at = lambda t: (t["knobs"] if "knobs" in t else pd.Series(None, index=t.index, dtype=object)).map(spread_of, na_action=None)
@@ -36,7 +36,7 @@ def contrast(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def figure(table: pd.DataFrame, folder: Path):
+def figure_spreads(table: pd.DataFrame, folder: Path):
     "Gain against spread, and the scores it is made of"
     with mpl.rc_context(STYLE):
         fig, (left, right) = plt.subplots(1, 2, figsize=(6.2, 2.5), layout="constrained")
@@ -48,12 +48,12 @@ def figure(table: pd.DataFrame, folder: Path):
             right.plot(table["spread"], table[column], marker + "-", color=colour, label=name)
         right.set(xlabel="spread of the judged variables (× s)", ylabel="agesup macro F1 (%)", xticks=table["spread"])
         for ax in (left, right): ax.legend(frameon=False, fontsize=7)
-        save(fig, folder, "sensitivity")
+        save_figure(fig, folder, "sensitivity")
     return fig
 
 
 def write(folder: Path) -> pd.DataFrame:
     "sensitivity.csv from the records in <folder>/sensitivity"
-    table = contrast(Path(folder) / "sensitivity")
+    table = spread_contrasts(Path(folder) / "sensitivity")
     write_text(Path(folder) / "sensitivity.csv", table.to_csv(index=False))
     return table

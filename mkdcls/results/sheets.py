@@ -15,7 +15,7 @@ if TYPE_CHECKING: from mkdcls.results.runner import Runner  # everything heavy i
 SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
 
 Jobs = list[tuple[str, int]]
-Plan = "list[tuple[Runner, Jobs]]"
+RunPlan = "list[tuple[Runner, Jobs]]"
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Sheet:
     name: str  # of its page nbs/results/<name>.ipynb and of SHEET=<name>
     title: str
     asks: str  # one line, for `make help` and the page of all results
-    plan: Callable[[Wanted], Plan]  # runners and what each has to do; the first runner names the results folder
+    plan: Callable[[Wanted], RunPlan]  # runners and what each has to do; the first runner names the results folder
     pages: tuple[str, ...]  # the pages that define what is measured here
-    publish: Callable[[Plan, Path], object] | None = None  # finished runs → records in the folder; None: its page measures trained networks itself
+    publish: Callable[[RunPlan, Path], object] | None = None  # finished runs → records in the folder; None: its page measures trained networks itself
     tables: Callable[[Path], object] | None = None  # records in the folder → csv and md, without any network
     runs: str = ""  # its records inside the folder, with the time that each run took
     files: tuple[str, ...] = ()  # its tables inside the folder
@@ -53,37 +53,37 @@ class Sheet:
     after: str = ""  # said before it starts: what comes after the runs
 
 
-def _rows_of_table1(w: Wanted) -> Plan: return [(t := w.runner(), w.each(t.rows))]
+def _rows_of_table1(w: Wanted) -> RunPlan: return [(t := w.runner(), w.each(t.rows))]
 
 
-def _ablations(w: Wanted) -> Plan:
+def _ablations(w: Wanted) -> RunPlan:
     from mkdcls.runs import preset_of
     from mkdcls.verification.bridge import sheet_rows
     a = w.runner(rows=sheet_rows(preset_of(w.preset), w.corpus))
     return [(a, [*w.each(a.rows, 1), *((r, s) for s in range(1, w.seeds) for r in chosen_rows(a))])]
 
 
-def _interventions(w: Wanted) -> Plan:
-    from mkdcls.results.intervention_sheet import Sheet as Asked
+def _interventions(w: Wanted) -> RunPlan:
+    from mkdcls.results.intervention_sheet import InterventionRunners as Asked
     asked = Asked(w.preset, w.corpus, w.real, w.device, **w.callbacks)
     return [(asked.runner(knobs), w.each(rows)) for knobs, rows in asked.plan().items()]
 
 
-def _attributions(w: Wanted) -> Plan:
+def _attributions(w: Wanted) -> RunPlan:
     from mkdcls.results.attribution_sheet import ROWS
     return [(w.runner(), w.each(ROWS))]
 
 
-def _sensitivity(w: Wanted) -> Plan:
+def _sensitivity(w: Wanted) -> RunPlan:
     from mkdcls.runs import Knobs
     jobs = w.each(SPREAD_ROWS, min(w.seeds, SPREAD_SEEDS))
     return [(w.runner(), jobs), *((w.runner(knobs=Knobs(spread=f)), jobs) for f in SPREADS)]
 
 
-def _no_runs(w: Wanted) -> Plan: return [(w.runner(), [])]
+def _no_runs(w: Wanted) -> RunPlan: return [(w.runner(), [])]
 
 
-def _verification(name: str, w: Wanted) -> Plan:
+def _verification(name: str, w: Wanted) -> RunPlan:
     from mkdcls.results.speaker_runner import SpeakerRunner
     v = SpeakerRunner(w.preset, w.corpus, w.real, w.device, **w.callbacks)
     return [(v, w.each(v.preset.rows(w.corpus, name)))]
@@ -93,18 +93,18 @@ def chosen_rows(runner: Runner) -> list[str]:
     "Rows of the ablation sheet that get more seeds; none before the screening is done"
     import pandas as pd
     from mkdcls.ablations import chosen
-    from mkdcls.verification.bridge import ASKED
+    from mkdcls.verification.bridge import ALL_QUESTIONS
     f1 = {r: rec["metrics"]["agesup_f1"] for r in runner.rows if (rec := runner.record(r, 0))}
     if set(runner.rows) - set(f1): return []
-    return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in ASKED for r in q.rows if {r, q.against} <= set(f1)], columns=["question", "row", "gain"]))
+    return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in ALL_QUESTIONS for r in q.rows if {r, q.against} <= set(f1)], columns=["question", "row", "gain"]))
 
 
-def _publish(inside: str, parts: Plan, folder: Path):
+def _publish(inside: str, parts: RunPlan, folder: Path):
     from mkdcls.results import report
     return report.publish(parts, Path(folder) / inside)
 
 
-def _publish_trials(name: str, parts: Plan, folder: Path):
+def _publish_trials(name: str, parts: RunPlan, folder: Path):
     from mkdcls.results import verification_sheets
     (runner, plan), = parts
     verification_sheets.publish(runner, name, plan, Path(folder))
@@ -156,7 +156,7 @@ def sheet_of(name: str) -> Sheet:
     return SHEETS[name]
 
 
-def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
+def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
     s, seeds = sheet_of(sheet), count(seeds, "SEEDS", SEEDS)

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from mkdcls.results.figures import COLOURS, STYLE, save
-from mkdcls.results.report import _markdown, _number, about
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
+from mkdcls.results.report import as_markdown, as_number, about
 from mkdcls.results.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, contrast, holm, prf, status
@@ -165,9 +165,9 @@ def shown(lines: pd.DataFrame, sheet: str) -> dict[str, str]:
         for _, t in part.iterrows():
             r = ours.loc[t["row"]] if t["row"] in ours.index else None
             rows.append({"system": t["system"], "row": t["row"] if r is not None else "quoted", "EER %, ours [95 %]": "" if r is None else cell(r, "eer", 1),
-                         "EER %, paper": _number(t["eer"], ".2f"), "minDCF, ours [95 %]": "" if r is None else cell(r, "min_dcf", 2),
-                         "minDCF, paper": _number(t["min_dcf"], ".4f"), "parameters here": "" if r is None or pd.isna(r["params"]) else f"{int(r['params']):,}"})
-        out[f"Table {n}" + (f", Task {task}" if sheet == "imu_elevoc" else "")] = _markdown(pd.DataFrame(rows))
+                         "EER %, paper": as_number(t["eer"], ".2f"), "minDCF, ours [95 %]": "" if r is None else cell(r, "min_dcf", 2),
+                         "minDCF, paper": as_number(t["min_dcf"], ".4f"), "parameters here": "" if r is None or pd.isna(r["params"]) else f"{int(r['params']):,}"})
+        out[f"Table {n}" + (f", Task {task}" if sheet == "imu_elevoc" else "")] = as_markdown(pd.DataFrame(rows))
     return out
 
 
@@ -184,13 +184,13 @@ def asked(trials: pd.DataFrame, sheet: str) -> str:
     return "; ".join(told) + "." + secret
 
 
-def measured(runs: pd.DataFrame, trials: pd.DataFrame, sheet: str) -> str:
+def describe_runs(runs: pd.DataFrame, trials: pd.DataFrame, sheet: str) -> str:
     "What the numbers are, and of how much"
     real = " Common Voice's people are divided anew by each seed; most recorded their clips at one sitting, and part of what is recognised may be that."
     return f"{about(runs, folds=False)} {asked(trials, sheet)}" + real * (runs["corpus"].iloc[0] == "real")
 
 
-def heard(trials: pd.DataFrame) -> pd.DataFrame:
+def phrase_floors(trials: pd.DataFrame) -> pd.DataFrame:
     """Task 1, row by row, mean over seeds: EER; its floor, the share of trials to be accepted that the phrase network vetoes; EER of what it does not veto, the right
     phrase asked for (TC against IC), which is about the voice alone"""
     td, out = trials[trials["role"] == "TD"], []
@@ -205,7 +205,7 @@ def heard(trials: pd.DataFrame) -> pd.DataFrame:
 
 def shown_heard(voice: pd.DataFrame) -> str:
     "The same as a reader wants it"
-    return _markdown(pd.DataFrame({c: voice[c] if c == "system" else [_number(v, ".1f") for v in voice[c]] for c in voice}))
+    return as_markdown(pd.DataFrame({c: voice[c] if c == "system" else [as_number(v, ".1f") for v in voice[c]] for c in voice}))
 
 
 def by_seed(trials: pd.DataFrame) -> str:
@@ -214,16 +214,16 @@ def by_seed(trials: pd.DataFrame) -> str:
     each = {(r, seed): eer(t[r].to_numpy(float), t["target"].to_numpy()) for (role, seed), t in trials.groupby(["role", "seed"], observed=True, sort=False)
             for r in rows if t[r].notna().all()}
     seeds = sorted(set(trials["seed"]))
-    return _markdown(pd.DataFrame([{"system": r, **{f"seed {k}": f"{each[r, k]:.1f}" for k in seeds}} for r in rows if (r, seeds[0]) in each]))
+    return as_markdown(pd.DataFrame([{"system": r, **{f"seed {k}": f"{each[r, k]:.1f}" for k in seeds}} for r in rows if (r, seeds[0]) in each]))
 
 
 def shown_claims(claims: pd.DataFrame) -> str:
     "The claims as a reader wants them"
-    return _markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * bool(c["coin"]),
+    return as_markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * bool(c["coin"]),
                                     "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
-                                    "paper": _number(c["paper_eer_gain"], "+z.2f"),
+                                    "paper": as_number(c["paper_eer_gain"], "+z.2f"),
                                     "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
-                                    "paper's": _number(c["paper_min_dcf_gain"], "+z.4f"),
+                                    "paper's": as_number(c["paper_min_dcf_gain"], "+z.4f"),
                                     "status": c["status"]} for _, c in claims.iterrows()])) + (
         "\n\n† In some seed one of the two is not told from a coin: the line speaks of this schedule, not of the network." if claims["coin"].any() else "")
 
@@ -234,26 +234,26 @@ correction over the sheet; most steps of the papers are smaller than that margin
 words are *better* and *worse*. Fewer than five seeds decide nothing. A minDCF of 1 is that of refusing everybody: near 1 it orders nothing, and the EER is what to read.
 A minimum over thresholds is biased downwards on resampled trials, so its intervals reach further down than up. A *coin*: the interval of one seed's EER reaches
 50 %.{own}"""
-OWN = {"seo_kim": " In Table 4 the paper quotes systems on other trunks; ours is the same encoding on the one trunk of Table 3.",
+SHEET_NOTES = {"seo_kim": " In Table 4 the paper quotes systems on other trunks; ours is the same encoding on the one trunk of Table 3.",
        "imu_elevoc": """ `-scratch`, `-head`: SE-Res2Net-50 trained on Task 1 alone, and with everything
 but pooling and embedding frozen after Task 2; every other network of Task 1 starts from Task 2 and is trained whole. `-mse`, `-cos`: one SE-Res2Net-50 that learnt
 from the average of the five (Task 1) or seven (Task 2). The paper's figures on the development set are in paper/published/imu_elevoc.csv."""}
-FLOOR = """A true trial whose phrase the phrase network mishears loses 4 and is lost for every system: no EER can lie much below that share, the *floor*.
+FLOOR_NOTE = """A true trial whose phrase the phrase network mishears loses 4 and is lost for every system: no EER can lie much below that share, the *floor*.
 Of the trials that it does not veto, those with the right phrase (TC against IC) ask for the voice alone."""
 def notes(sheet: str) -> str:
     "How the tables are to be read"
     costs = "C_miss {c_miss:g}, C_fa {c_fa:g}".format(**COSTS[sheet]) + (" (the paper does not state them)" if sheet == "seo_kim" else "")
-    return NOTES.format(costs=costs, own=OWN[sheet])
+    return NOTES.format(costs=costs, own=SHEET_NOTES[sheet])
 
 
 def markdown(runs: pd.DataFrame, trials: pd.DataFrame, lines: pd.DataFrame, claims: pd.DataFrame, sheet: str) -> str:
     "<sheet>.md"
     name = {"seo_kim": "Seo & Kim 2020, Tables 3 and 4", "imu_elevoc": "IMU&Elevoc 2021, Tables 1 to 3"}[sheet]
-    told = heard(trials)
-    voice = f"## Task 1: the phrase and the voice\n\n{FLOOR}\n\n{shown_heard(told)}\n\n" if len(told) else ""
+    told = phrase_floors(trials)
+    voice = f"## Task 1: the phrase and the voice\n\n{FLOOR_NOTE}\n\n{shown_heard(told)}\n\n" if len(told) else ""
     parts = "\n\n".join(f"## {head}\n\n{part}" for head, part in shown(lines, sheet).items())
     by = f"## EER, seed by seed\n\n{by_seed(trials)}\n\n"
-    return f"# {name}\n\n{measured(runs, trials, sheet)}\n\n{notes(sheet)}\n\n{parts}\n\n{by}{voice}## What is said to help\n\n{shown_claims(claims)}\n"
+    return f"# {name}\n\n{describe_runs(runs, trials, sheet)}\n\n{notes(sheet)}\n\n{parts}\n\n{by}{voice}## What is said to help\n\n{shown_claims(claims)}\n"
 
 
 def write(folder: Path, sheet: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -288,7 +288,7 @@ def probes(runner: SpeakerRunner, plan: list[tuple[str, int]], folder: Path, she
     return table
 
 
-def figure(lines: pd.DataFrame, folder: Path, sheet: str):
+def figure_eer(lines: pd.DataFrame, folder: Path, sheet: str):
     "EER of each system with its interval, and what the paper prints"
     roles = list(dict.fromkeys(lines["role"]))
     with mpl.rc_context(STYLE):
@@ -303,11 +303,11 @@ def figure(lines: pd.DataFrame, folder: Path, sheet: str):
             left.set(xlim=(0, None), title=f"ours{'' if sheet == 'seo_kim' else f', Task {TASK[role]}'}"); right.set(xlim=(0, None), title="paper")
             for ax in (left, right): ax.set_ylim(-.6, len(part) - .4); ax.grid(axis="x", color="0.9")
         for ax in axes.flat: ax.set_xlabel("EER (%)")
-        save(fig, folder, sheet)
+        save_figure(fig, folder, sheet)
     return fig
 
 
-def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
+def figure_det(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
     "DET curves of some systems, seed 0"
     _, trials = read(folder, sheet)
     trials = trials[trials["seed"] == trials["seed"].min()]
@@ -317,7 +317,7 @@ def det_figure(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
             part = trials[trials["role"] == role]
             det_plot(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()}, low=.01)
             if len(chosen) > 1: ax.set_title(f"Task {TASK[role]}")
-        save(fig, folder, f"{sheet}-det")
+        save_figure(fig, folder, f"{sheet}-det")
     return fig
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MASKS', 'VAD_RATES', 'ROOMS', 'AUGMENTATIONS', 'SNRS', 'FRONTS', 'melbank', 'mfcc', 'instance_norm', 'sliding_norm',
-           'cut', 'spec_augment', 'enhance', 'speech_frames', 'voice_activity', 'shoebox', 'rooms', 'reverberate_rooms',
-           'add_noise', 'background', 'draws', 'augmented', 'front_end']
+           'cut', 'spec_augment_to_mean', 'enhance', 'speech_frames', 'voice_activity', 'shoebox', 'rooms',
+           'reverberate_rooms', 'add_noise', 'background', 'draws', 'augmented', 'front_end']
 
 # %% ../../nbs/verification/21_frontend.ipynb #c419c8a7
 import importlib
@@ -114,7 +114,7 @@ def cut(
 # %% ../../nbs/verification/21_frontend.ipynb #4b060a6f
 MASKS = mixup.SpecAugmentSettings(freq_masks=2, freq_width=15, time_masks=2, time_width=99, time_share=.2, warp=0)
 
-def spec_augment(
+def spec_augment_to_mean(
     x:Tensor, # `[B, T, F]` features, normalised or not
     generator:torch.Generator|None=None, # CPU generator; None: torch's global one
     n_frames:Tensor|None=None, # `[B]` int64, valid frames; None: all, as in a crop
