@@ -26,16 +26,16 @@ CAUSES = ('age', 'gender', 'channel', 'overlay')
 def _allowed(n, age, gender, channel, overlay): # ValueError for a cause outside the generator's range
     for cause, v in zip(CAUSES, (age, gender, channel, overlay)):
         if v is not None and np.ndim(v) and len(v) != n:
-            raise ValueError(f"intervene: {len(v)} values of {cause} for {n} rows; give one value, or one per row")
+            raise ValueError(f"render_intervened: {len(v)} values of {cause} for {n} rows; give one value, or one per row")
     each = lambda v: set(np.atleast_1d(np.asarray(v, object)))
     if age is not None:
         a = np.asarray(age, float)
         if not ((a >= AGES[0]) & (a <= AGES[1])).all():
-            raise ValueError(f"intervene: age={age}; the generator knows ages from {AGES[0]:g} to {AGES[1]:g} years")
+            raise ValueError(f"render_intervened: age={age}; the generator knows ages from {AGES[0]:g} to {AGES[1]:g} years")
     known = dict(gender=(gender, (*GENDERS, 'other')), channel=(channel, CHANNELS), overlay=(overlay, (True, False)))
     for cause, (value, words) in known.items():
         if value is not None and (wrong := each(value) - set(words)):
-            raise ValueError(f"intervene: {cause}={sorted(map(str, wrong))}; choose from {words}")
+            raise ValueError(f"render_intervened: {cause}={sorted(map(str, wrong))}; choose from {words}")
 
 # %% ../nbs/method/14c_counterfactuals.ipynb #c6bfb826
 def render_intervened(
@@ -48,7 +48,7 @@ def render_intervened(
     "The recordings there would have been"
     missing = [c for c in ('age', 'female', 'line', 'e_channel', 'overlaid', *EXOGENOUS) if c not in m]
     if missing:
-        raise ValueError(f"intervene: no columns {missing[:4]}; causes are known for the synthetic stand-in only "
+        raise ValueError(f"render_intervened: no columns {missing[:4]}; causes are known for the synthetic stand-in only "
                          f"(standin.draw_manifest)")
     _allowed(len(m), age, gender, channel, overlay)
     out = m.copy()
@@ -145,7 +145,7 @@ def mean_distance(
 )->float:
     "Mean Euclidean distance between two different rows"
     if len(z) < 2:
-        raise ValueError(f"spread: {len(z)} recording; give at least 2, the distance is between different ones")
+        raise ValueError(f"mean_distance: {len(z)} recording; give at least 2, the distance is between different ones")
     return float(pdist(np.asarray(z, float)).mean())
 
 def movement(

@@ -334,10 +334,10 @@ def write_score(
     "Write the score: from causes and a seed to the tracks that are to sound"
     lat, words, duration = check_latents(latents), content(seed, phrase), np.asarray(duration, float)
     if len(lat) != len(words.onset) or len(lat) != len(duration):
-        raise ValueError(f"score: {len(lat)} latents, {len(duration)} durations, {len(words.onset)} seeds; give one of each per utterance")
+        raise ValueError(f"write_score: {len(lat)} latents, {len(duration)} durations, {len(words.onset)} seeds; give one of each per utterance")
     free = words.length == S_MAX
     if not ((duration > 0) & (duration <= MAX_S))[free].all():
-        raise ValueError(f"score: durations must lie in (0, {MAX_S:g}] s, got {duration.min()} to {duration.max()}")
+        raise ValueError(f"write_score: durations must lie in (0, {MAX_S:g}] s, got {duration.min()} to {duration.max()}")
     time = timing(words, lat.rate_syl_s.to_numpy(), lat.pause_share.to_numpy(), duration)
     n = np.maximum(np.round(time.duration*SR).astype(int), 1)
     T = control_frames(n.max())

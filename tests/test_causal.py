@@ -336,12 +336,12 @@ def test_renamed_keeps_the_shape():
 def test_pictures_do_not_say_that_printed_arrows_carry_values():
     "Figure 4 has no code behind it; its two arrows from Y_agesub exist in training only once there is code"
     import matplotlib.pyplot as plt
-    from mkdcls.causal import arrow_look, draw_pair
+    from mkdcls.causal import arrow_look, figure_pair
     printed, code = paper_graph(), graph_of(SIX)
     assert {arrow_look(about) for *_, about in printed.edges(data=True)} == {('-', '.45')}
     assert all(arrow_look(about)[1] != '.45' for *_, about in code.edges(data=True))
     for graph, said in ((printed, 'printed in the paper'), (code, 'carries values')):
-        fig = draw_pair(graph)
+        fig = figure_pair(graph)
         key = [t.get_text() for t in fig.legends[0].get_texts()]
         plt.close(fig)
         assert any(said in t for t in key) and ('carries values' in ' '.join(key)) == (graph is code)

@@ -31,7 +31,7 @@ def figures():
     done = {}
     def get(name):
         if name not in done:
-            fig = diagrams.drawn(name)
+            fig = diagrams.figure_by_name(name)
             with mpl.rc_context(diagrams.STYLE): (canvas := FigureCanvasAgg(fig)).draw()
             done[name] = fig, canvas.get_renderer()
         return done[name]
@@ -268,7 +268,7 @@ def test_the_three_claims_are_arrows_of_the_paper(figures):
 # ---- bad input
 
 def test_unknown_figure_lists_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1, figure2"): diagrams.drawn("figure5")
+    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1, figure2"): diagrams.figure_by_name("figure5")
     with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1"): diagrams.leave(diagrams.blank_page(SINGLE, 20), tmp_path, "figure5")
     with pytest.raises(ValueError, match="no agesub '35'; choose one of .*'30s'"): diagrams.punishment("35")
     with pytest.raises(ValueError, match="no encoder family 'lstm'; choose one of"): diagrams.layers("lstm")
@@ -290,5 +290,5 @@ def test_nothing_is_left_behind():
     torch.manual_seed(5); np.random.seed(5)
     before = torch.get_rng_state().clone(), np.random.get_state()[1].copy(), plt.get_fignums()
     diagrams.layers.cache_clear()
-    for name in ("figure3", "poster_mixup", "poster_dependency"): diagrams.drawn(name)
+    for name in ("figure3", "poster_mixup", "poster_dependency"): diagrams.figure_by_name(name)
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all() and plt.get_fignums() == before[2]

@@ -623,10 +623,10 @@ def test_a_sheet_with_some_rows(tmp_path):
     folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20).plan(1), tmp_path)
     table, contrasts = report.write(folder)
     assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check_folder(folder) == []
-    assert "1 seed" in figures.all_figures(folder, contrasts)
+    assert "1 seed" in figures.save_figures(folder, contrasts)
     empty = report.publish(Invented(("1", "2"), seeds=1, speakers=20).plan(1), tmp_path / "teachers")
     assert report.write(empty)[1].empty and report.check_folder(empty) == []
-    figures.all_figures(empty, report.gains(empty))
+    figures.save_figures(empty, report.gains(empty))
 
 
 def test_a_block_whose_base_closes_too_little_is_marked(published, monkeypatch):
@@ -737,7 +737,7 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30).plan(2), tmp_path / "sheet")
     contrasts = report.gains(folder)
     first, second = (shutil.copytree(folder, tmp_path / n) for n in "ab")
-    captions = {figures.all_figures(f, contrasts) for f in (first, second)}
+    captions = {figures.save_figures(f, contrasts) for f in (first, second)}
     names = {f"{n}.{e}" for n in ("curves", "gains", "confusion_agesup", "confusion_agesub") for e in ("svg", "png")}
     assert {f.name for f in (first / "figures").iterdir()} == names and len(captions) == 1
     for n in names:

@@ -34,7 +34,7 @@ from mkdcls.engine.store import differences, digest, home, writable, write_table
 from mkdcls.validation import NOTES, cross_check, cross_details, inspect_audio, is_fault, report_text
 
 CHUNK = 256  # utterances; what a stop may cost each worker
-SAMPLE = 16  # files read before the work, to tell what it will take
+SAMPLE_FILES = 16  # files read before the work, to tell what it will take
 SPARE = 1.1  # of the estimated room must be free
 RATE, BYTES, SECONDS = 8000, 2, (1.0, 20.0)
 CHANGED, DAMAGED = "samples differ from the checksum", "prepared file is damaged"
@@ -187,7 +187,7 @@ def _seconds(rows: pd.DataFrame, heard: pd.DataFrame) -> float:
 
 def _needs(rows: pd.DataFrame, workers: int) -> tuple[float, float]:
     "Bytes on disk and seconds of work, from a few files spread over the whole"
-    sample = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, SAMPLE).astype(int))]
+    sample = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, SAMPLE_FILES).astype(int))]
     took, heard = [], []
     for i in range(len(sample)):
         began = time.perf_counter()

@@ -23,7 +23,7 @@ from mkdcls.verification.frontend import enhance as gate
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SpeakerRecipe:
     "What is done to every wave, in this order: enhanced, cut to speech, augmented in the copies, made into features"
     front: str = "mel64-sliding"
     enhance: bool = False
@@ -37,7 +37,7 @@ class Recipe:
             raise ValueError(f"speaker_features: copies is {self.copies!r}; give 0 for none, or how many augmented copies of each row")
 
 
-def _clean(waves: Tensor, n: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
+def _clean(waves: Tensor, n: Tensor, recipe: SpeakerRecipe) -> tuple[Tensor, Tensor]:
     "Enhanced and cut to speech, one utterance at a time: both libraries take one wave"
     if not (recipe.enhance or recipe.vad): return waves, n
     kept = [w[:k] for w, k in zip(waves.numpy(), n.tolist())]
@@ -49,7 +49,7 @@ def _clean(waves: Tensor, n: Tensor, recipe: Recipe) -> tuple[Tensor, Tensor]:
     return out, n
 
 
-def _chunk(recipe: Recipe, noises: pd.DataFrame | None, rows: pd.DataFrame, path: Path):
+def _chunk(recipe: SpeakerRecipe, noises: pd.DataFrame | None, rows: pd.DataFrame, path: Path):
     "One chunk: its rows plain, then each copy of them; a wave is rendered or read once for all"
     torch.set_num_threads(1)
     values, lengths = [[] for _ in range(recipe.copies + 1)], [[] for _ in range(recipe.copies + 1)]
@@ -63,7 +63,7 @@ def _chunk(recipe: Recipe, noises: pd.DataFrame | None, rows: pd.DataFrame, path
     prepare._keep(sum(values, []), sum(lengths, []), path)
 
 
-def folder_of(fingerprint: str, recipe: Recipe, noises: pd.DataFrame | None = None) -> Path:
+def folder_of(fingerprint: str, recipe: SpeakerRecipe, noises: pd.DataFrame | None = None) -> Path:
     "Where the features of a manifest under a recipe are kept"
     listed = None if noises is None else digest(noises[["kind", "path", "duration"]].to_dict("list"))
     return home() / "features" / digest(dict(speakers=fingerprint, recipe=recipe, noises=listed, code=code_hashes("mkdcls.verification.frontend")))
@@ -82,7 +82,7 @@ def speaker_features(manifest: pd.DataFrame,  # project columns: `utterance`, `d
                      say=print,  # `say(text)` is told what is made again and why
                      ) -> Features:  # N·(1 + copies) rows: row i plain, row k·N + i its k-th copy
     "Features of every utterance, from the cache where it is there; a killed call goes on with the chunks that are missing"
-    recipe = Recipe(front, enhance, vad, copies, seed)
+    recipe = SpeakerRecipe(front, enhance, vad, copies, seed)
     if not len(manifest): raise ValueError("speaker_features: the manifest has no rows; filter less, or draw some speakers")
     if missing := [c for c in ("utterance", "duration") if c not in manifest]: raise ValueError(f"speaker_features: the manifest has no column {missing}")
     if manifest["utterance"].duplicated().any():

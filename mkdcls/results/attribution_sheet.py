@@ -207,7 +207,7 @@ TITLES = {"infidelity": "infidelity\n(0 best, 1 worthless)", "sensitivity": "sen
 MARKS = {"3": ("o", 0), "6": ("D", 1), "7": ("s", 2), "10": ("^", 3)}
 
 
-def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
+def figure_examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
     "One utterance: the picture, and four attributions below it for gender and agesup, by the full rows of both encoders"
     size = SIZES[runner.preset.name]
     what = heard(runner, seed, size)
@@ -282,7 +282,7 @@ def figure_measures(table: pd.DataFrame, runner, folder: Path):
     return fig
 
 
-def groups_figure(groups: pd.DataFrame, runner, folder: Path):
+def figure_groups(groups: pd.DataFrame, runner, folder: Path):
     "Share of the six groups in an answer, KernelSHAP beside integrated gradients"
     tasks, names = [t for t in CAUSE if (groups["task"] == t).any()], [*GROUPS, PAUSES]
     kinds = ("kernel_shap", "integrated_gradients")

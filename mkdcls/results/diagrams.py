@@ -409,7 +409,7 @@ def part(graph, nodes):
     return type(graph)((a, b, data) for a, b, data in graph.edges(data=True) if {a, b} <= set(nodes))
 
 
-def poster_causal() -> Figure:
+def figure_poster_causal() -> Figure:
     "The three claims of the causal perspective: the arrows, the paper's words in short, what the code does"
     from mkdcls.causal import figure_graph
     graph, fig = graphs()["paper"], blank_page(DOUBLE, 62)
@@ -450,7 +450,7 @@ def noisy(snr: float = 8.) -> Noisy:
     return Noisy(m, s.clean[:, :n], s.speech[:, :n], s.noise[:, :n], s.wave[:, :n])
 
 
-def poster_noise() -> Figure:
+def figure_poster_noise() -> Figure:
     "One utterance, clean and in five kinds of noise, as log-Mel pictures"
     o, fig = noisy(), blank_page(DOUBLE, 78, layout="constrained")
     axes = fig.subplots(2, 3, sharex=True, sharey=True)
@@ -477,7 +477,7 @@ LINE_STYLES = {"20s": ("-", "o"), "30s": ((0, (5, 1.2)), "s"), "40s": ((0, (1.2,
 TINTS = ("#0173b2", "#b86f00", "#02795a", "#b0307f", "#404040")
 
 
-def poster_ages() -> Figure:
+def figure_poster_ages() -> Figure:
     "How little a decade can be heard: one latent by decade, and what Bayes' rule makes of all of them"
     people, p = ageing()
     fig = blank_page(DOUBLE, 66, layout="constrained")
@@ -515,7 +515,7 @@ def expected_sources(name: str = "LTV") -> dict[str, float]:
     return {"own": 100 * (1 - over) * (1 - s.label_noise), "adjacent": 100 * (1 - over) * s.label_noise, "overlay": 100 * over}
 
 
-def poster_labels() -> Figure:
+def figure_poster_labels() -> Figure:
     "Label noise of the telephone stand-in: who is written down as what, and why"
     share, source = mislabelled()
     fig = blank_page(DOUBLE, 66, layout="constrained")
@@ -558,7 +558,7 @@ def mixed() -> Mixed:
     return Mixed(*(v[0].numpy() for v in (x, copy, smooth, mixup(x, n, settings.lam, settings.window, specaug=settings.specaug, draws=draws))))
 
 
-def poster_mixup() -> Figure:
+def figure_poster_mixup() -> Figure:
     "Eq. 1 in four pictures"
     o, s = mixed(), MixupSettings()
     fig = blank_page(DOUBLE, 46, layout="constrained")
@@ -582,7 +582,7 @@ def growing() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     return p, {name: maps[:, i, k] for name, (i, k) in where.items()}
 
 
-def poster_dependency() -> Figure:
+def figure_poster_dependency() -> Figure:
     "The punishment grows with the confidence in contradicting answers; agreeing answers go free, wrong ones too"
     p, curves = growing()
     fig = blank_page(SINGLE, 66, layout="constrained")
@@ -595,7 +595,7 @@ def poster_dependency() -> Figure:
     return fig
 
 
-def poster_method() -> Figure:
+def figure_poster_method() -> Figure:
     "The method in one picture, as README.md shows it (results/picture.py)"
     return picture.figure_method()
 
@@ -616,7 +616,7 @@ def recorded(folder: Path) -> tuple[pd.DataFrame, dict]:
 WHAT = {"standin": "synthetic stand-in speech", "real": "a little real speech (Speech Accent Archive, Common Voice)"}
 
 
-def poster_results(folder: Path | None = None) -> Figure:
+def figure_poster_results(folder: Path | None = None) -> Figure:
     "The gains of a results folder beside the paper's, with the protocol's word for each"
     table, marked = recorded(folder or report.default_folder("standin-laptop"))
     first, n = table.iloc[0], int(table["n_seeds"].min())
@@ -655,12 +655,12 @@ def poster_results(folder: Path | None = None) -> Figure:
 # ---- all of them
 
 DRAWINGS = {"figure1": figure1, "figure2": figure2, "figure3": figure3, "figure3_resnet": partial(figure3, "resnet"), "figure4": figure4,
-            "poster_noise": poster_noise, "poster_ages": poster_ages, "poster_labels": poster_labels, "poster_method": poster_method,
-            "poster_mixup": poster_mixup, "poster_dependency": poster_dependency,
-            "poster_causal": poster_causal, "poster_results": poster_results}
+            "poster_noise": figure_poster_noise, "poster_ages": figure_poster_ages, "poster_labels": figure_poster_labels, "poster_method": figure_poster_method,
+            "poster_mixup": figure_poster_mixup, "poster_dependency": figure_poster_dependency,
+            "poster_causal": figure_poster_causal, "poster_results": figure_poster_results}
 
 
-def drawn(name: str, **how) -> Figure:
+def figure_by_name(name: str, **how) -> Figure:
     "A figure by name; `folder` is for poster_results"
     if name not in DRAWINGS: raise ValueError(f"no figure {name!r}; choose one of {', '.join(DRAWINGS)}")
     with mpl.rc_context(STYLE):

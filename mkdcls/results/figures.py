@@ -105,7 +105,7 @@ def figure_confusions(folder: Path, task: str = "agesup"):
     return fig
 
 
-def all_figures(folder: Path, contrasts: pd.DataFrame) -> str:
+def save_figures(folder: Path, contrasts: pd.DataFrame) -> str:
     "Draw and save everything; returns the caption"
     runs, _ = read(folder)
     for fig in (figure_curves(folder), figure_gains(folder, contrasts) if len(contrasts) else None, figure_confusions(folder, "agesup"),

@@ -19,7 +19,7 @@ from mkdcls.results.speaker_runner import SpeakerRunner, measures
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, confusion, contrast, holm, prf, status
 from mkdcls.labels import CLASSES, TASKS, to_index
-from mkdcls.verification.scores import alignment, bootstrap_trials, det, det_plot, eer, fuse_embeddings, fuse_scores, over_seeds
+from mkdcls.verification.scores import alignment, bootstrap_trials, det, figure_det_curves, eer, fuse_embeddings, fuse_scores, over_seeds
 from mkdcls.verification.systems import BEST, COSTS, FUSIONS, printed, speaker_preset_of
 
 DRAWS = 2000  # an uncorrected p can be as small as 1/1000, which survives Holm's correction over twenty contrasts
@@ -315,7 +315,7 @@ def figure_det(folder: Path, sheet: str, chosen: dict[str, tuple[str, ...]]):
         fig, axes = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 5.6), layout="constrained", squeeze=False)
         for ax, (role, rows) in zip(axes[0], chosen.items()):
             part = trials[trials["role"] == role]
-            det_plot(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()}, low=.01)
+            figure_det_curves(ax, {r.split("-", 1)[1]: det(part[r].to_numpy(float), part["target"].to_numpy()) for r in rows if r in part and part[r].notna().all()}, low=.01)
             if len(chosen) > 1: ax.set_title(f"Task {TASK[role]}")
         save_figure(fig, folder, f"{sheet}-det")
     return fig

@@ -123,7 +123,7 @@ def spec_augment_to_mean(
     "Stripes over time and frequency, drawn for each utterance"
     if settings.warp:
         raise ValueError(
-            f"spec_augment: warp is {settings.warp}; the paper masks only, set warp=0 (mkdcls.mixup.spec_augment warps)"
+            f"spec_augment_to_mean: warp is {settings.warp}; the paper masks only, set warp=0 (mkdcls.mixup.spec_augment warps)"
         )
     n_frames = _frames(x, n_frames, 'spec_augment')
     valid = mixup.frame_mask(n_frames, x.shape[1])
