@@ -56,6 +56,11 @@ def generated() -> list[Path]:
     return [p for p in listed() if p.suffix == ".py" and p.parts[0] == "mkdcls" and p.parts[1] not in WRITTEN and p.name not in ("__init__.py", "_modidx.py")]
 
 
+def modules() -> list[Path]:
+    "Every module of the package, generated or written by hand, but for those that only mark a folder"
+    return [p for p in listed() if p.suffix == ".py" and p.parts[0] == "mkdcls" and p.name not in ("__init__.py", "_modidx.py")]
+
+
 @pytest.fixture
 def copy(tmp_path):
     "The checkout as it stands, without anything ignored"
@@ -299,6 +304,102 @@ def test_import_is_light():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "[]", f"import mkdcls.model also imports {done.stdout.strip()}"
+
+
+# ---- names
+
+# A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.
+DOUBLES = {
+    "main": ("engine.equivalence engine.needs engine.portable results.arithmetic results.cli results.readme", "what `python -m` calls"),
+    "publish": ("results.report results.verification_sheets", "a sheet's contract: finished runs → records in a folder"),
+    "read": ("results.report results.verification_sheets results.intervention_sheet", "a sheet's contract: records from a folder"),
+    "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet "
+              "results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
+    "markdown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: the text of <sheet>.md"),
+    "shown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: its table as a reader wants it"),
+    "NOTES": ("results.report results.verification_sheets results.ablation_sheet validation",
+              "the notes below a sheet's table; of a validation: reasons that only make a note"),
+    "COLUMNS": ("adapters results.arithmetic results.attribution_sheet results.intervention_sheet", "the columns of the module's one table"),
+    "IDENTITY": ("results.report results.attribution_sheet", "the columns that tell a line of the sheet's table from all others"),
+    "ROWS": ("results.arithmetic results.attribution_sheet results.intervention_sheet", "the rows of Table 1 that the module looks at"),
+    "MEASURES": ("results.attribution_sheet results.intervention_sheet", "what the sheet measures"),
+    "Size": ("results.attribution_sheet results.intervention_sheet", "how much the sheet measures, declared before any result"),
+    "SIZES": ("results.attribution_sheet results.intervention_sheet", "`Size` by preset"),
+    "MARKS": ("results.attribution_sheet results.intervention_sheet", "the marks of rows in the sheet's figures"),
+    "STYLE": ("results.diagrams results.figures results.picture", "matplotlib's settings for the module's drawings"),
+    "build": ("runs verification.bridge verification.systems", "a runner's contract: the untrained model of a row"),
+    "identity": ("runs verification.bridge verification.systems", "a runner's contract: what makes a run this run"),
+    "PRESETS": ("runs verification.systems", "a runner's contract: preset by name"),
+    "KINDS": ("dependency distillation mixup", "the forms that the page's function computes"),
+    "WIDTHS": ("encoders verification.imu_networks verification.phrases verification.seo_kim", "the page's network at each scale"),
+    "METHODS": ("attribution results.attribution_sheet", "attribution methods: all that are entered; those that the sheet asks"),
+    "PARTS": ("adapters attribution", "parts of AI-Hub's corpus; parts of a network. Both words are the field's"),
+    "CHUNK": ("intake.corpora intake.features", "utterances that a worker takes at a time"),
+    "RATE": ("intake.corpora standin", "8 kHz: preparing corpora does not need the generator"),
+}
+
+
+def public_names(path: Path) -> set[str]:
+    "Functions, classes and constants that a module defines at its top level"
+    found = set()
+    for node in ast.parse((ROOT / path).read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef): found.add(node.name)
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        found |= {n.id for t in targets for n in ast.walk(t) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return {n for n in found if not n.startswith("_")}
+
+
+def test_a_name_means_one_thing():
+    "No public name is defined in two modules, but for those listed with a reason; and the list names nothing that is gone"
+    where = {}
+    for path in modules():
+        for name in public_names(path): where.setdefault(name, set()).add(".".join(path.with_suffix("").parts[1:]))
+    doubles = {name: at for name, at in where.items() if len(at) > 1}
+    told = {name: set(at.split()) for name, (at, _) in DOUBLES.items()}
+    new = {name: sorted(at) for name, at in doubles.items() if not at <= told.get(name, set())}
+    assert not new, f"one name, several things: rename, share, or list it with a reason: {new}"
+    gone = {name: sorted(at - doubles.get(name, set())) for name, at in told.items() if at - doubles.get(name, set())}
+    assert not gone, f"listed as doubles, but no longer: {gone}"
+
+
+TUPLES = {"_replace", "_fields", "_asdict"}  # public in spite of their underscore: of NamedTuple
+
+
+def private_uses(code: str, where: Path) -> list[str]:
+    "Private names of other modules of mkdcls that a piece of code imports or reaches for"
+    tree, ours, found = ast.parse(code), set(), []
+    private = lambda name: name.startswith("_") and not name.startswith("__") and name not in TUPLES
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import): ours |= {n.asname or "mkdcls" for n in node.names if n.name.split(".")[0] == "mkdcls"}
+        if isinstance(node, ast.ImportFrom) and (node.level or node.module.split(".")[0] == "mkdcls"):
+            found += [n.name for n in node.names if private(n.name)]
+            base = [*where.parts[1:-node.level], *(node.module or "").split(".")] if node.level else node.module.split(".")[1:]
+            at = ROOT.joinpath("mkdcls", *filter(None, base))
+            ours |= {n.asname or n.name for n in node.names if (at / f"{n.name}.py").exists() or (at / n.name).is_dir()}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr) and ast.unparse(node.value).split(".")[0] in ours:
+            found.append(ast.unparse(node))
+    return found
+
+
+def plain_code(cell: dict) -> str: return re.sub(r"^(\s*)[%!].*$", r"\1pass", source(cell), flags=re.M)
+
+
+def test_private_names_stay_at_home():
+    "What begins with an underscore is used in its own module alone; tests may reach in"
+    codes = [(path, (ROOT / path).read_text("utf-8")) for path in modules()]
+    codes += [(path, plain_code(c)) for path in notebooks() for c in load(path)["cells"] if c["cell_type"] == "code" and not source(c).startswith("%%")]
+    found = {}
+    for path, code in codes:
+        if used := private_uses(code, path): found.setdefault(str(path), set()).update(used)
+    assert not found, f"private names that cross a module: make them public, with a docstring, or move them: {found}"
+
+
+@pytest.mark.parametrize("code,found", [
+    ("from mkdcls.corpora import _x, y", ["_x"]), ("from mkdcls.results import report\nreport._x(1)", ["report._x"]),
+    ("import mkdcls.voice as v\nv._x", ["v._x"]), ("from . import labels as l\nl._x", ["l._x"]), ("from .labels import Age\nAge._x", []),
+    ("from mkdcls import __version__", []), ("import os\nos._exit", [])])
+def test_private_is_seen(code, found): assert private_uses(code, Path("mkdcls/x.py")) == found
 
 
 # ---- nothing of one machine, no package registry
