@@ -239,7 +239,7 @@ def melody(
 
 # %% ../nbs/method/01b_voice.ipynb #97689a7b
 VOICE_COLUMNS = ('f0_st f0_sd_st declination_st formant_scale f1_age_scale bandwidth_scale f4_scale jitter_pct shimmer_pct hnr_db tilt_db_oct '
-           'rate_syl_s pause_share tremor_st habit1 habit2').split() + [f'offset_{v}_f{k}' for v in VOWELS for k in (1, 2, 3)]
+                 'rate_syl_s pause_share tremor_st habit1 habit2').split() + [f'offset_{v}_f{k}' for v in VOWELS for k in (1, 2, 3)]
 
 def check_latents(
     latents:pd.DataFrame, # `[B]` rows

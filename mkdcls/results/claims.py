@@ -274,10 +274,10 @@ def papers(results: dict[str, Path]) -> pd.DataFrame:
 
 
 SPEAKER_PAIRS = (("seo_kim", "Seo & Kim: plain means of the last layer, the whole proposal", ("sk-GAP", "sk-MLA-SAP-FR-DLN")),
-         ("imu_elevoc", "IMU&Elevoc, Task 2: ECAPA-TDNN, SE-Res2Net-50", ("ti-ECAPA-TDNN", "ti-SE-Res2Net-50")),
-         ("imu_elevoc", "IMU&Elevoc, Task 2: averaged scores, averaged embeddings, one network that learnt from the average by cosine",
-          ("ti-scores", "ti-embeddings", "ti-SE-Res2Net-50-cos")),
-         ("imu_elevoc", "IMU&Elevoc, Task 1: SE-Res2Net-50 from scratch, from Task 2", ("td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50")))
+                 ("imu_elevoc", "IMU&Elevoc, Task 2: ECAPA-TDNN, SE-Res2Net-50", ("ti-ECAPA-TDNN", "ti-SE-Res2Net-50")),
+                 ("imu_elevoc", "IMU&Elevoc, Task 2: averaged scores, averaged embeddings, one network that learnt from the average by cosine",
+                  ("ti-scores", "ti-embeddings", "ti-SE-Res2Net-50-cos")),
+                 ("imu_elevoc", "IMU&Elevoc, Task 1: SE-Res2Net-50 from scratch, from Task 2", ("td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50")))
 
 
 def verification_in_short(results: dict[str, Path]) -> pd.DataFrame:

@@ -397,9 +397,9 @@ def figure4() -> Figure:
 
 
 GRAPH_CLAIMS = {"X → Z ← K": (("X", "K", "Z"), "Z is X and K side by side.", "No sum over K is taken: what is\ncomputed is P(Y | X, k(x)), not P(Y | do(X))."),
-          "Z → H → Y": (("Z", "H_agesup", "Y_agesup"), "Every answer comes by way of Z.", "By construction, with any weights:\nholding Z, X can change no answer."),
-          "Y → H → Y": (("Y_agesub", "H_agesup", "Y_agesup"), "The decade informs the age group.",
-                        "By losses alone: at test nothing\npasses from one answer to the other.")}
+                "Z → H → Y": (("Z", "H_agesup", "Y_agesup"), "Every answer comes by way of Z.", "By construction, with any weights:\nholding Z, X can change no answer."),
+                "Y → H → Y": (("Y_agesub", "H_agesup", "Y_agesup"), "The decade informs the age group.",
+                              "By losses alone: at test nothing\npasses from one answer to the other.")}
 FRAGMENTS = ({"X": (0, 1), "K": (0, -1), "Z": (2, 0)}, {"Z": (0, 0), "H_agesup": (1.6, 0), "Y_agesup": (3.2, 0)},
              {"Y_agesub": (0, -1), "H_agesup": (0, 1), "Y_agesup": (2, 1)})
 

@@ -33,14 +33,14 @@ FILE, RUNS = "interventions.csv", "interventions-runs.csv"
 ROWS, BOTH = ("3", "4a", "5", "6"), ("bd", "pr")  # the four methods; the two interventions (ablations)
 RHO_ROWS = (*ROWS, *BOTH)
 ROW_NAMES = {"3": "base", "4a": "+MKD", "5": "+CH", "6": "+MKD+CH", "bd": "back-door", "pr": "prototypes",  # both on +MKD+CH
-         "oracle": "oracle (voice only)", "chance": "chance"}
+             "oracle": "oracle (voice only)", "chance": "chance"}
 MARKS = dict(zip(RHO_ROWS, "os^DPX"))
 COLOUR = dict(zip(RHO_ROWS, (COLOURS[7], COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[4], COLOURS[3])))
 ASKED_TASKS = ("gender", "agesup")
 WORLDS = {"natural": {}, "age 25": dict(age=25), "age 45": dict(age=45), "age 65": dict(age=65), "other gender": dict(gender="other"),
           "studio": dict(channel="studio"), "telephone": dict(channel="telephone"), "overlay off": dict(overlay=False), "overlay on": dict(overlay=True)}
 INTERVENTIONS = {"channel": ("telephone", "studio"), "overlay": ("overlay off", "overlay on"), "age 25 to 65": ("age 25", "age 65"), "age 25 to 45": ("age 25", "age 45"),
-         "age 45 to 65": ("age 45", "age 65"), "gender": ("natural", "other gender")}
+                 "age 45 to 65": ("age 45", "age 65"), "gender": ("natural", "other gender")}
 DEALT, PAIRED = 199, ("X and K: own pairs", "X and K: dealt anew", "X and K: dealt anew within gender and decade")
 IDLE = ("channel", "overlay")  # should move nothing
 MEASURES = tuple(f"{m}_{t}" for t in ASKED_TASKS for m in ("tv", "move", "changed")) + ("z", "z_student", "z_teacher")

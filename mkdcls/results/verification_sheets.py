@@ -220,11 +220,11 @@ def by_seed(trials: pd.DataFrame) -> str:
 def shown_claims(claims: pd.DataFrame) -> str:
     "The claims as a reader wants them"
     return as_markdown(pd.DataFrame([{"said to help": c["claim"] + " †" * bool(c["coin"]),
-                                    "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
-                                    "paper": as_number(c["paper_eer_gain"], "+z.2f"),
-                                    "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
-                                    "paper's": as_number(c["paper_min_dcf_gain"], "+z.4f"),
-                                    "status": c["status"]} for _, c in claims.iterrows()])) + (
+                                      "EER points saved [95 %]": f"{c['eer_gain']:+z.1f} [{c['low']:+z.1f}, {c['high']:+z.1f}]",
+                                      "paper": as_number(c["paper_eer_gain"], "+z.2f"),
+                                      "minDCF saved [95 %]": f"{c['min_dcf_gain']:+z.3f} [{c['min_dcf_low']:+z.3f}, {c['min_dcf_high']:+z.3f}]",
+                                      "paper's": as_number(c["paper_min_dcf_gain"], "+z.4f"),
+                                      "status": c["status"]} for _, c in claims.iterrows()])) + (
         "\n\n† In some seed one of the two is not told from a coin: the line speaks of this schedule, not of the network." if claims["coin"].any() else "")
 
 
@@ -235,7 +235,7 @@ words are *better* and *worse*. Fewer than five seeds decide nothing. A minDCF o
 A minimum over thresholds is biased downwards on resampled trials, so its intervals reach further down than up. A *coin*: the interval of one seed's EER reaches
 50 %.{own}"""
 SHEET_NOTES = {"seo_kim": " In Table 4 the paper quotes systems on other trunks; ours is the same encoding on the one trunk of Table 3.",
-       "imu_elevoc": """ `-scratch`, `-head`: SE-Res2Net-50 trained on Task 1 alone, and with everything
+               "imu_elevoc": """ `-scratch`, `-head`: SE-Res2Net-50 trained on Task 1 alone, and with everything
 but pooling and embedding frozen after Task 2; every other network of Task 1 starts from Task 2 and is trained whole. `-mse`, `-cos`: one SE-Res2Net-50 that learnt
 from the average of the five (Task 1) or seven (Task 2). The paper's figures on the development set are in paper/published/imu_elevoc.csv."""}
 FLOOR_NOTE = """A true trial whose phrase the phrase network mishears loses 4 and is lost for every system: no EER can lie much below that share, the *floor*.
