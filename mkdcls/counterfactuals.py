@@ -26,12 +26,14 @@ CAUSES = ('age', 'gender', 'channel', 'overlay')
 def _allowed(n, age, gender, channel, overlay): # ValueError for a cause outside the generator's range
     for cause, v in zip(CAUSES, (age, gender, channel, overlay)):
         if v is not None and np.ndim(v) and len(v) != n:
-            raise ValueError(f"render_intervened: {len(v)} values of {cause} for {n} rows; give one value, or one per row")
+            raise ValueError(f"render_intervened: {len(v)} values of {cause} for {n} rows; "
+                             "give one value, or one per row")
     each = lambda v: set(np.atleast_1d(np.asarray(v, object)))
     if age is not None:
         a = np.asarray(age, float)
         if not ((a >= AGES[0]) & (a <= AGES[1])).all():
-            raise ValueError(f"render_intervened: age={age}; the generator knows ages from {AGES[0]:g} to {AGES[1]:g} years")
+            raise ValueError(f"render_intervened: age={age}; the generator knows ages from "
+                             f"{AGES[0]:g} to {AGES[1]:g} years")
     known = dict(gender=(gender, (*GENDERS, 'other')), channel=(channel, CHANNELS), overlay=(overlay, (True, False)))
     for cause, (value, words) in known.items():
         if value is not None and (wrong := each(value) - set(words)):
@@ -48,7 +50,8 @@ def render_intervened(
     "The recordings there would have been"
     missing = [c for c in ('age', 'female', 'line', 'e_channel', 'overlaid', *EXOGENOUS) if c not in m]
     if missing:
-        raise ValueError(f"render_intervened: no columns {missing[:4]}; causes are known for the synthetic stand-in only "
+        raise ValueError(f"render_intervened: no columns {missing[:4]}; "
+                         "causes are known for the synthetic stand-in only "
                          f"(standin.draw_manifest)")
     _allowed(len(m), age, gender, channel, overlay)
     out = m.copy()

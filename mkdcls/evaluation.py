@@ -117,7 +117,8 @@ def bootstrap(
     for j, methods in enumerate(seeds):
         size, k = methods[0].shape[:2]
         slots = np.argwhere(chosen == j)[:, 0]
-        counts = rng.multinomial(size, np.full(size, 1/size), len(slots)).astype(float) # exact, and a product of floats is fast
+        # exact, and a product of floats is fast
+        counts = rng.multinomial(size, np.full(size, 1/size), len(slots)).astype(float)
         for m, cms in enumerate(methods):
             values = metric((counts @ cms.reshape(size, -1)).reshape(-1, k, k)) / n
             if out is None: out = np.zeros((draws, len(methods)) + values.shape[1:])

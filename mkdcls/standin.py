@@ -56,14 +56,19 @@ class StandIn:
     rho:float=0. # ρ = corr(age, tendency to the studio), only with channel='by_age'
 
     def __post_init__(self):
-        if self.channel not in LINES: raise ValueError(f"StandIn {self.name!r}: unknown channel {self.channel!r}; expected one of {LINES}")
+        if self.channel not in LINES:
+            raise ValueError(f"StandIn {self.name!r}: unknown channel {self.channel!r}; expected one of {LINES}")
         if len(self.decades) != len(self.weights) or not self.decades:
-            raise ValueError(f"StandIn {self.name!r}: {len(self.decades)} decades and {len(self.weights)} weights; give one weight per decade")
-        if not -1 <= self.rho <= 1: raise ValueError(f"StandIn {self.name!r}: rho = {self.rho} is no correlation; give a value in [-1, 1]")
+            raise ValueError(f"StandIn {self.name!r}: {len(self.decades)} decades and {len(self.weights)} weights; "
+                             "give one weight per decade")
+        if not -1 <= self.rho <= 1:
+            raise ValueError(f"StandIn {self.name!r}: rho = {self.rho} is no correlation; give a value in [-1, 1]")
         if self.rho and self.channel != 'by_age':
-            raise ValueError(f"StandIn {self.name!r}: rho = {self.rho} has no effect on channel {self.channel!r}; set channel='by_age'")
+            raise ValueError(f"StandIn {self.name!r}: rho = {self.rho} has no effect on channel {self.channel!r}; "
+                             "set channel='by_age'")
         for field in ('label_noise', 'overlay_label', 'p_overlay'):
-            if not 0 <= getattr(self, field) <= 1: raise ValueError(f"StandIn {self.name!r}: {field} = {getattr(self, field)} is no share in [0, 1]")
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"StandIn {self.name!r}: {field} = {getattr(self, field)} is no share in [0, 1]")
 
 # %% ../nbs/method/01c_standin.ipynb #58f9cba4
 _ADULT,_EVEN = (20, 30, 40, 50, 60), (1, 1, 1, 1, 1)
@@ -78,7 +83,8 @@ def stand_in(
 )->StandIn: # the same, or the one found
     "Look up one of the four stand-ins"
     if isinstance(spec, StandIn): return spec
-    if spec not in STANDINS: raise ValueError(f"unknown stand-in {spec!r}; expected one of {tuple(STANDINS)} or a StandIn of your own")
+    if spec not in STANDINS:
+        raise ValueError(f"unknown stand-in {spec!r}; expected one of {tuple(STANDINS)} or a StandIn of your own")
     return STANDINS[spec]
 
 # %% ../nbs/method/01c_standin.ipynb #405e6710
@@ -105,11 +111,13 @@ def observe(
     if not (years >= 20).all(): raise ValueError(f"observe: age {years.min():.0f} has no class; give 20 years or more")
     own,other = (np.clip(np.asarray(a) // 10 - 2, 0, len(AGESUB) - 1).astype(int) for a in (years, m.ov_age))
     is_f = np.asarray(m.female if female is None else np.broadcast_to(female, len(m)), bool)
-    take = np.asarray(m.overlaid if overlay is None else np.broadcast_to(overlay, len(m)), bool) & (m.e_take < m.overlay_label).to_numpy()
+    take = np.asarray(m.overlaid if overlay is None else np.broadcast_to(overlay, len(m)),
+                      bool) & (m.e_take < m.overlay_label).to_numpy()
     flip = (m.e_flip < m.label_noise).to_numpy()
     step = np.select([own == 0, own == len(AGESUB)-1, m.e_side < .5], [1, -1, -1], 1)
     sub = np.where(take, other, own + flip * step)
-    names = lambda f,s,p: {f'{p}gender':np.where(f, *GENDERS), f'{p}agesub':np.take(AGESUB, s), f'{p}agesup':np.take(AGESUP, np.take(PARENT, s))}
+    names = lambda f,s,p: {f'{p}gender':np.where(f, *GENDERS), f'{p}agesub':np.take(AGESUB, s),
+                           f'{p}agesup':np.take(AGESUP, np.take(PARENT, s))}
     seen = names(np.where(take, np.asarray(m.ov_female, bool), is_f), sub, '')
     source = np.select([take, flip], ['overlay', 'adjacent'], 'own')
     return pd.DataFrame(seen | {'label_source':source} | names(is_f, own, 'true_'), index=m.index)
@@ -165,7 +173,8 @@ def draw_second_voice(
 )->dict: # columns `[n]`
     "Is there a second voice, what does it say, and how far does it lie below the first?"
     e = generator(spec, seed, 'overlay').random(n)
-    return {'e_overlay':e, 'overlaid':e < spec.p_overlay, 'overlay_db':6 * generator(spec, seed, 'overlay level').random(n),
+    return {'e_overlay':e, 'overlaid':e < spec.p_overlay,
+            'overlay_db':6 * generator(spec, seed, 'overlay level').random(n),
             'ov_seed':generator(spec, seed, 'second voice').integers(2**31, size=n)}
 
 # %% ../nbs/method/01c_standin.ipynb #0cb87937
@@ -208,8 +217,10 @@ def draw_annotator(
     e = {f'e_{k}':generator(spec, seed, k).random(n) for k in ('take', 'flip', 'side')}
     return e | {'label_noise':spec.label_noise, 'overlay_label':spec.overlay_label}
 
-DRAWN = ('e_duration', 'e_channel', 'e_snr', 'e_overlay', 'e_take', 'e_flip', 'e_side', 'line', 'rho', 'label_noise', 'overlay_label',
-         'duration', 'phrase', 'seed', 'ov_seed', 'noise_seed', 'codec', 'noise_kind', 'noise_slope', 'rt60', 'snr_telephone', 'snr_studio',
+DRAWN = ('e_duration', 'e_channel', 'e_snr', 'e_overlay', 'e_take', 'e_flip', 'e_side', 'line', 'rho', 'label_noise',
+         'overlay_label',
+         'duration', 'phrase', 'seed', 'ov_seed', 'noise_seed', 'codec', 'noise_kind', 'noise_slope', 'rt60',
+         'snr_telephone', 'snr_studio',
          'overlaid', 'overlay_db') # what the mechanisms draw, in the order of the manifest's columns
 
 # %% ../nbs/method/01c_standin.ipynb #9f6add09
@@ -284,7 +295,8 @@ def rirs(
 )->np.ndarray: # `[B, L]` float32, energy 1
     "Synthetic room impulse responses: a direct sound and exponentially decaying noise"
     L = int(length * RATE)
-    tail = _white(rngs, np.full(len(rt60), L), L) * 10 ** (-3 * np.arange(L, dtype=np.float32) / RATE / np.asarray(rt60, np.float32)[:, None])
+    tail = _white(rngs, np.full(len(rt60), L), L) * 10 ** (-3 * np.arange(L, dtype=np.float32) / RATE
+                                                           / np.asarray(rt60, np.float32)[:, None])
     tail[:, 0] = 0
     tail *= np.sqrt(10 ** (-drr_db/10) / np.square(tail).sum(1, keepdims=True))
     tail[:, 0] = 1
@@ -308,7 +320,8 @@ def coloured(
     "Coloured noise: white noise times f^(-β/2) above 50 Hz"
     N,size = int(n.max()),_size(int(n.max()))
     f = np.maximum(fft.rfftfreq(size, 1/RATE), 50.)
-    out = fft.irfft(fft.rfft(_white(rngs, np.full(len(n), size), size)) * (f / 1000) ** (-np.asarray(slope)[:, None] / 2), size)[:, :N]
+    out = fft.irfft(fft.rfft(_white(rngs, np.full(len(n), size), size))
+                    * (f / 1000) ** (-np.asarray(slope)[:, None] / 2), size)[:, :N]
     return (out * (np.arange(N) < n[:, None])).astype(np.float32)
 
 # %% ../nbs/method/01c_standin.ipynb #959fb9fb
@@ -329,7 +342,8 @@ def babble(
     out = np.zeros((len(n), len(t)), np.float32)
     for row,r,k in zip(out, rngs, n):
         who = r.choice(len(B), r.integers(4, 7), replace=False)
-        for v,start in zip(who, r.integers(B.shape[1], size=len(who))): row[:k] += np.take(B[v], t[:k] + start, mode='wrap')
+        for v,start in zip(who, r.integers(B.shape[1], size=len(who))):
+            row[:k] += np.take(B[v], t[:k] + start, mode='wrap')
     return out
 
 # %% ../nbs/method/01c_standin.ipynb #08e54b48
@@ -358,7 +372,8 @@ def _noise(kinds, slopes, seeds, n):
     for kind in sorted(set(groups)):
         at = np.flatnonzero(groups == kind)
         rngs = [np.random.default_rng([int(s), 0]) for s in seeds[at]]
-        made = coloured(slopes[at], rngs, n[at]) if kind == 'coloured' else {'babble':babble, 'music':music}[kind](rngs, n[at])
+        made = coloured(slopes[at], rngs, n[at]) if kind == 'coloured' else {'babble':babble,
+                                                                             'music':music}[kind](rngs, n[at])
         out[at, :made.shape[1]] = made
     return out
 
@@ -418,14 +433,16 @@ def _telephone(m, clean, second, n):
         speech[room] = reverberate(speech[room], h) * valid[room]
     wave = speech + noise
     wave = np.clip(wave * (CODEC_RMS / np.sqrt(_power(wave, n)))[:, None].astype(np.float32), -1, 1)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool: coded = list(pool.map(lambda w,k,c: apply_codec(w[:k], c), wave, n, m.codec))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        coded = list(pool.map(lambda w,k,c: apply_codec(w[:k], c), wave, n, m.codec))
     for row,k,c in zip(wave, n, coded): row[:k] = c
     return speech, noise, wave
 
 # %% ../nbs/method/01c_standin.ipynb #5fe21aec
 def _studio(m, clean, second, n):
     "Flat, with a little white noise"
-    noise = at_snr(_white([np.random.default_rng([int(s), 2]) for s in m.noise_seed], n, clean.shape[1]), clean, n, m.snr_studio)
+    noise = at_snr(_white([np.random.default_rng([int(s), 2]) for s in m.noise_seed], n, clean.shape[1]), clean, n,
+                   m.snr_studio)
     speech = clean + second
     wave = speech + noise
     return speech, noise, np.clip(wave * (CODEC_RMS / np.sqrt(_power(wave, n)))[:, None].astype(np.float32), -1, 1)
@@ -442,7 +459,8 @@ def stages(
     if not len(m): raise ValueError("stages: the manifest has no rows; draw_manifest makes some")
     line = choose_channel(m.line, m.rho, m.age if age is None else np.broadcast_to(age, len(m)), m.e_channel)
     line = line if channel is None else np.broadcast_to(np.asarray(channel, object), len(m))
-    if wrong := sorted(set(line) - set(CHANNELS)): raise ValueError(f"stages: unknown channel {wrong}; expected {CHANNELS}")
+    if wrong := sorted(set(line) - set(CHANNELS)):
+        raise ValueError(f"stages: unknown channel {wrong}; expected {CHANNELS}")
     clean,n = clean_voice(m, age, female)
     second = _second(m, np.asarray(m.overlaid if overlay is None else np.broadcast_to(overlay, len(m)), bool), clean, n)
     speech,noise,wave = (np.zeros_like(clean) for _ in range(3))
@@ -485,5 +503,6 @@ def stream(
         waiting = deque()
         for at in jobs:
             waiting.append((at, pool.submit(_render_job, m.iloc[at], intervention)))
-            if len(waiting) > 2 * workers: yield (done := waiting.popleft())[0], *map(torch.from_numpy, done[1].result())
+            if len(waiting) > 2 * workers:
+                yield (done := waiting.popleft())[0], *map(torch.from_numpy, done[1].result())
         while waiting: yield (done := waiting.popleft())[0], *map(torch.from_numpy, done[1].result())

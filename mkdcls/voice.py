@@ -71,8 +71,10 @@ def tract(
 
 # %% ../nbs/method/01b_voice.ipynb #5a9b6538
 FORMANTS = pd.DataFrame({   # adult male reference, Hz
-    'i':  (300, 2250, 2950, 3550), 'e': (460, 1900, 2600, 3500), 'ae': (560, 1750, 2500, 3500), 'a':  (740, 1250, 2550, 3500),
-    'eo': (590,  980, 2600, 3450), 'o': (420,  780, 2550, 3400), 'u':  (340,  830, 2400, 3400), 'eu': (370, 1350, 2400, 3450),
+    'i':  (300, 2250, 2950, 3550), 'e': (460, 1900, 2600, 3500), 'ae': (560, 1750, 2500, 3500),
+    'a':  (740, 1250, 2550, 3500),
+    'eo': (590,  980, 2600, 3450), 'o': (420,  780, 2550, 3400), 'u':  (340,  830, 2400, 3400),
+    'eu': (370, 1350, 2400, 3450),
 }, index=['F1', 'F2', 'F3', 'F4'], dtype=float).T
 BANDWIDTHS = (70., 90., 130., 200.)   # Hz, F1-F4 of a vowel
 
@@ -88,7 +90,8 @@ def tilt(
 # %% ../nbs/method/01b_voice.ipynb #3a76f432
 CONSONANT_NOISES = ('none', 'p', 't', 'k', 's', 'sh')
 def _band(lo, hi, soft=250.): return torch.sigmoid((FREQS - lo)/soft)*torch.sigmoid((hi - FREQS)/soft)
-NOISE_BANDS = torch.stack([0*FREQS, _band(200, 1200), _band(2400, 4200), _band(1200, 2400), _band(2900, 5000), _band(1900, 3500)])
+NOISE_BANDS = torch.stack([0*FREQS, _band(200, 1200), _band(2400, 4200), _band(1200, 2400), _band(2900, 5000),
+                           _band(1900, 3500)])
 NOISE_BANDS = NOISE_BANDS / NOISE_BANDS.square().mean(1, keepdim=True).sqrt().clamp(min=1e-9)
 
 # %% ../nbs/method/01b_voice.ipynb #1ad5b7be
@@ -115,8 +118,10 @@ CONSONANTS = pd.DataFrame({
 CODAS = ('', 'm', 'n', 'ng', 'l', 'k')
 
 # %% ../nbs/method/01b_voice.ipynb #2a9f9632
-PHRASES = ('a neong ha se yo', 'gam sa ham ni da', 'yeo bo se yo', 'o neul nal si | cham cho a yo', 'su go ha seo seo yo',
-           'na eun | mul eul ma si go', 'du si e man na yo', 'hak ko e | ka go i seo yo', 'bo heom sang dam | hae deu lil kae yo',
+PHRASES = ('a neong ha se yo', 'gam sa ham ni da', 'yeo bo se yo', 'o neul nal si | cham cho a yo',
+           'su go ha seo seo yo',
+           'na eun | mul eul ma si go', 'du si e man na yo', 'hak ko e | ka go i seo yo',
+           'bo heom sang dam | hae deu lil kae yo',
            'son nim eul | bu leu gek sum ni da')
 _ALL = list(CONSONANTS.index)
 
@@ -128,7 +133,8 @@ def parse_phrase(
     for word in text.split():
         if word == '|': group += 1; continue
         m = re.fullmatch(r'(ch|[ptkbdgshmnlyw]?)(ae|eo|eu|[ieaou])(ng|[mnlk]?)', word)
-        if not m: raise ValueError(f"parse_phrase: {word!r} is no CV(C) syllable; onsets and codas are listed in CONSONANTS")
+        if not m:
+            raise ValueError(f"parse_phrase: {word!r} is no CV(C) syllable; onsets and codas are listed in CONSONANTS")
         rows.append((_ALL.index(m[1]), VOWELS.index(m[2]), _ALL.index(m[3]), group))
     return tuple(np.array(rows).T)
 
@@ -145,7 +151,8 @@ class Content(NamedTuple):
     length:np.ndarray  # int `[B]`: syllables of a fixed phrase, or S_MAX
 
 # %% ../nbs/method/01b_voice.ipynb #dd5820ee
-_P_ONSET = pd.Series({'':.10, 'p':.04, 't':.04, 'k':.06, 'b':.06, 'd':.08, 'g':.10, 'ch':.07, 's':.09, 'h':.06, 'm':.07, 'n':.09, 'l':.07, 'y':.04, 'w':.03})
+_P_ONSET = pd.Series({'':.10, 'p':.04, 't':.04, 'k':.06, 'b':.06, 'd':.08, 'g':.10, 'ch':.07, 's':.09, 'h':.06, 'm':.07,
+                      'n':.09, 'l':.07, 'y':.04, 'w':.03})
 _P_VOWEL = np.array([.17, .09, .08, .22, .12, .11, .10, .11])
 _P_CODA = pd.Series({'':.66, 'm':.05, 'n':.12, 'ng':.06, 'l':.07, 'k':.04})
 def _pick(u, p, values): return np.asarray(values)[np.searchsorted(np.cumsum(p)[:-1], u, side='right')]
@@ -161,12 +168,14 @@ def content(
     phrase = np.full(len(seed), -1) if phrase is None else np.asarray(phrase)
     if (seed < 0).any(): raise ValueError("content: a seed is negative; give 0 or more")
     if ((phrase < -1) | (phrase >= len(PHRASES))).any():
-        raise ValueError(f"content: unknown phrase in {sorted(set(phrase.tolist()))[:8]}; give -1 or 0..{len(PHRASES) - 1}")
+        raise ValueError(f"content: unknown phrase in {sorted(set(phrase.tolist()))[:8]}; "
+                         f"give -1 or 0..{len(PHRASES) - 1}")
     rngs = [np.random.default_rng([int(s), 0]) for s in seed]
     u = np.stack([r.random((S_MAX, 4)) for r in rngs])
     noise, extra = np.stack([r.standard_normal((S_MAX, 4)) for r in rngs]), np.stack([r.random(4) for r in rngs])
     idx = lambda names: [_ALL.index(o) for o in names]
-    onset, vowel, coda = _pick(u[..., 0], _P_ONSET, idx(_P_ONSET.index)), _pick(u[..., 1], _P_VOWEL, range(8)), _pick(u[..., 2], _P_CODA, idx(_P_CODA.index))
+    onset, vowel, coda = (_pick(u[..., 0], _P_ONSET, idx(_P_ONSET.index)), _pick(u[..., 1], _P_VOWEL, range(8)),
+                          _pick(u[..., 2], _P_CODA, idx(_P_CODA.index)))
     y, w = idx('yw')
     onset = np.where(((onset == y) & np.isin(vowel, (0, 7))) | ((onset == w) & np.isin(vowel, (5, 6, 7))), 0, onset)
     ends = np.cumsum(3 + (u[..., 3]*5).astype(int), 1)      # phrases of 3 to 7 syllables
@@ -213,7 +222,8 @@ def timing(
     lead, pause = each*edge[:, 0], each[:, None]*weight
     ends = np.minimum(ends, budget[:, None, None])
     before = lead[:, None] + np.cumsum(pause, 1) - pause
-    return Timing(np.concatenate([ends + before[..., None], (ends[..., 3] + before + pause)[..., None]], -1), lead, duration, spoken)
+    return Timing(np.concatenate([ends + before[..., None], (ends[..., 3] + before + pause)[..., None]], -1), lead,
+                  duration, spoken)
 
 # %% ../nbs/method/01b_voice.ipynb #33357ba0
 def melody(
@@ -238,15 +248,19 @@ def melody(
     return np.clip(100*2**(st/12), 60, 450)
 
 # %% ../nbs/method/01b_voice.ipynb #97689a7b
-VOICE_COLUMNS = ('f0_st f0_sd_st declination_st formant_scale f1_age_scale bandwidth_scale f4_scale jitter_pct shimmer_pct hnr_db tilt_db_oct '
-                 'rate_syl_s pause_share tremor_st habit1 habit2').split() + [f'offset_{v}_f{k}' for v in VOWELS for k in (1, 2, 3)]
+VOICE_COLUMNS = (('f0_st f0_sd_st declination_st formant_scale f1_age_scale bandwidth_scale f4_scale jitter_pct '
+                  'shimmer_pct hnr_db tilt_db_oct '
+                 'rate_syl_s pause_share tremor_st habit1 habit2').split()
+                 + [f'offset_{v}_f{k}' for v in VOWELS for k in (1, 2, 3)])
 
 def check_latents(
     latents:pd.DataFrame, # `[B]` rows
 )->pd.DataFrame: # the columns the voice needs, as float
     "Refuse missing columns and values that are not numbers"
     missing = [o for o in VOICE_COLUMNS if o not in latents.columns]
-    if missing: raise ValueError(f"latents lack the columns {missing[:5]}{' ...' if len(missing) > 5 else ''}; make them with mkdcls.scm.latents")
+    if missing:
+        raise ValueError(f"latents lack the columns {missing[:5]}{' ...' if len(missing) > 5 else ''}; "
+                         "make them with mkdcls.scm.latents")
     out = latents[VOICE_COLUMNS].astype(float)
     bad = out.columns[~np.isfinite(out.to_numpy()).all(0)]
     if len(bad): raise ValueError(f"latents hold NaN or infinity in {list(bad[:5])}; every cause needs a value")
@@ -289,7 +303,8 @@ def slots(
         out[:, :, slot, 8:12] = C['widen'].to_numpy()[cons][..., None]
     out[:, :, 2, 0], out[:, :, 2, 4:8], out[:, :, 2, 8:12], out[:, :, 2, 12] = loud, own, 1, 1
     out[:, :, 4, 4:12] = out[:, :, 3, 4:12]
-    out[..., 4:8] = np.log(out[..., 4:8]); out[..., 8:12] *= np.array(BANDWIDTHS)*col('bandwidth_scale')[:, None, None, None]
+    out[..., 4:8] = np.log(out[..., 4:8])
+    out[..., 8:12] *= np.array(BANDWIDTHS)*col('bandwidth_scale')[:, None, None, None]
     return out
 
 # %% ../nbs/method/01b_voice.ipynb #51178a0d
@@ -322,7 +337,8 @@ def quality(
     lat:pd.DataFrame, # checked latents
 )->Tensor: # float32 `[B, 5]`, the constants of a voice in a `Plan`
     "Voice quality and size, constant over an utterance"
-    return torch.tensor(lat[['jitter_pct', 'shimmer_pct', 'hnr_db', 'tilt_db_oct', 'formant_scale']].to_numpy(), dtype=torch.float32)
+    return torch.tensor(lat[['jitter_pct', 'shimmer_pct', 'hnr_db', 'tilt_db_oct', 'formant_scale']].to_numpy(),
+                        dtype=torch.float32)
 
 # %% ../nbs/method/01b_voice.ipynb #aa9ebd20
 def write_score(
@@ -334,10 +350,12 @@ def write_score(
     "Write the score: from causes and a seed to the tracks that are to sound"
     lat, words, duration = check_latents(latents), content(seed, phrase), np.asarray(duration, float)
     if len(lat) != len(words.onset) or len(lat) != len(duration):
-        raise ValueError(f"write_score: {len(lat)} latents, {len(duration)} durations, {len(words.onset)} seeds; give one of each per utterance")
+        raise ValueError(f"write_score: {len(lat)} latents, {len(duration)} durations, {len(words.onset)} seeds; "
+                         "give one of each per utterance")
     free = words.length == S_MAX
     if not ((duration > 0) & (duration <= MAX_S))[free].all():
-        raise ValueError(f"write_score: durations must lie in (0, {MAX_S:g}] s, got {duration.min()} to {duration.max()}")
+        raise ValueError(f"write_score: durations must lie in (0, {MAX_S:g}] s, "
+                         f"got {duration.min()} to {duration.max()}")
     time = timing(words, lat.rate_syl_s.to_numpy(), lat.pause_share.to_numpy(), duration)
     n = np.maximum(np.round(time.duration*SR).astype(int), 1)
     T = control_frames(n.max())
@@ -345,7 +363,8 @@ def write_score(
     S = int(time.spoken.max()); B = len(lat); rows = np.arange(B)[:, None]
     ends = time.ends[:, :S].reshape(B, -1)
     at = torch.searchsorted(torch.tensor(ends), torch.tensor(np.broadcast_to(t, (B, T)).copy()), right=True).numpy()
-    over = (at >= ends.shape[1]) | (t < time.lead[:, None]) | (t >= time.duration[:, None]); at = np.minimum(at, 5*time.spoken[:, None] - 1)
+    over = (at >= ends.shape[1]) | (t < time.lead[:, None]) | (t >= time.duration[:, None])
+    at = np.minimum(at, 5*time.spoken[:, None] - 1)
     syl = at//5
     begin = np.concatenate([time.lead[:, None], time.ends[:, :S - 1, 4]], 1)[rows, syl]
     frac = np.clip((t - begin)/np.maximum(time.ends[rows, syl, 3] - begin, 1e-6), 0, 1)
@@ -355,7 +374,8 @@ def write_score(
     x = torch.tensor(x, dtype=torch.float32)
     amp, log_f = smooth(x[..., :3], 5), smooth(x[..., 4:8], 15)
     f0 = torch.tensor(melody(lat, words, syl, frac, t), dtype=torch.float32)
-    return Plan(torch.tensor(n), f0, amp[..., 0], amp[..., 1], amp[..., 2], x[..., 3].long(), log_f.exp(), smooth(x[..., 8:12], 7),
+    return Plan(torch.tensor(n), f0, amp[..., 0], amp[..., 1], amp[..., 2], x[..., 3].long(), log_f.exp(),
+                smooth(x[..., 8:12], 7),
                 torch.tensor(syl), torch.tensor(~over), x[..., 12] > 0,
                 quality(lat), np.asarray(seed), words, time)
 
@@ -370,7 +390,8 @@ def source(
     "Glottal pulses with F0, jitter and shimmer; both perturbations are drawn once per cycle"
     f0 = _upsample(plan.f0)
     cycles = int(f0.shape[1]/SR*460) + 2
-    eps = torch.tensor(np.stack([np.random.default_rng([int(s), 1]).standard_normal((cycles, 2), dtype=np.float32) for s in plan.seed]))
+    eps = torch.tensor(np.stack([np.random.default_rng([int(s), 1]).standard_normal((cycles, 2), dtype=np.float32)
+                                 for s in plan.seed]))
     sd = plan.quality[:, :2]/100*np.pi**.5/2                # mean |difference| of two normals is 2/√π of their SD
     even = torch.cumsum(f0/SR, 1, dtype=torch.float64)      # cycles, unperturbed
     wobble = torch.gather(eps[..., 0]*sd[:, :1], 1, even.long())
@@ -393,12 +414,14 @@ def sound(
     k, N = HOP//STEP, (plan.f0.shape[1] - 1)*STEP
     H = tract(plan.formants[:, ::k], plan.bandwidths[:, ::k])*higher_poles(plan.quality[:, 4])[:, None]
     H2, slope = H.real**2 + H.imag**2, tilt(plan.quality[:, 3])[:, None]
-    power = (H2*slope**2).sum(-1, keepdim=True)*(SR/NFFT)/(2*plan.f0[:, ::k, None])   # a harmonic every f0 Hz, each of power 1/2
+    # a harmonic every f0 Hz, each of power 1/2
+    power = (H2*slope**2).sum(-1, keepdim=True)*(SR/NFFT)/(2*plan.f0[:, ::k, None])
     voiced = _stft(source(plan))*(H*(slope/power.sqrt()))
     level = _rms2(voiced.real**2 + voiced.imag**2)/_HANN.square().sum()
     share = 10**(-plan.quality[:, 2, None, None]/10)                                  # noise power over harmonic power
     breath = (level*share + plan.breath[:, ::k, None]**2).sqrt()/_rms2(H2*_ASPIRATION**2).sqrt()
-    white = torch.tensor(np.stack([np.random.default_rng([int(s), 2]).standard_normal(N, dtype=np.float32) for s in plan.seed]))
+    white = torch.tensor(np.stack([np.random.default_rng([int(s), 2]).standard_normal(N, dtype=np.float32)
+                                   for s in plan.seed]))
     noise = _stft(white)*(H*(breath*_ASPIRATION) + plan.friction[:, ::k, None]*NOISE_BANDS[plan.band[:, ::k]])
     return torch.istft((voiced + noise).transpose(1, 2), NFFT, HOP, window=_HANN, length=N)
 
@@ -407,7 +430,8 @@ def _row(plan, b): # utterance b alone, cropped to its own length
     T = control_frames(int(plan.n_samples[b]))
     cut = lambda o: o[b:b + 1, :T].contiguous() if o.ndim > 1 else o[b:b + 1]
     tracks = {k:cut(getattr(plan, k)) for k in Plan._fields[1:11]}
-    return plan._replace(n_samples=plan.n_samples[b:b + 1], quality=plan.quality[b:b + 1], seed=plan.seed[b:b + 1], **tracks)
+    return plan._replace(n_samples=plan.n_samples[b:b + 1], quality=plan.quality[b:b + 1], seed=plan.seed[b:b + 1],
+                         **tracks)
 
 def play_score(
     plan:Plan,
@@ -449,5 +473,6 @@ def sustain(
     rate, start = [torch.tensor(words.extra[:, k:k + 1]) for k in (0, 1)]
     st = col('f0_st') + col('tremor_st')*torch.sin(2*torch.pi*((4 + 3*rate)*torch.arange(T)*STEP/SR + start))
     zero = torch.zeros(B, T)
-    return Plan(torch.full((B,), n), (100*2**(st/12)).float(), zero + 1, zero, zero, zero.long(), x[..., 4:8].exp(), x[..., 8:12],
+    return Plan(torch.full((B,), n), (100*2**(st/12)).float(), zero + 1, zero, zero, zero.long(), x[..., 4:8].exp(),
+                x[..., 8:12],
                 zero.long(), zero == 0, zero == 0, quality(lat), np.asarray(seed), words, None)

@@ -96,7 +96,8 @@ def test_the_oracle_equals_densities_multiplied_by_hand(m):
     np.testing.assert_allclose(got["tv_agesup"], abs(d).sum(1) / 2, atol=1e-9)
     np.testing.assert_allclose(got["move_agesup"], d @ np.arange(3), atol=1e-9)
     assert (got["changed_gender"] == 0).all()
-    for do in (dict(channel="studio"), dict(overlay=True)): assert all((v == 0).all() for v in movement(oracle_hears(m), oracle_hears(render_intervened(m, **do))).values())
+    for do in (dict(channel="studio"), dict(overlay=True)):
+        assert all((v == 0).all() for v in movement(oracle_hears(m), oracle_hears(render_intervened(m, **do))).values())
     np.testing.assert_allclose(posterior(a, "agesup"), by_hand(a), atol=1e-9)
 
 

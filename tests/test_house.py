@@ -228,6 +228,15 @@ def test_cells_are_short():
     assert not long, f"one idea a cell, 40 lines at most: {long}"
 
 
+def test_exported_lines_are_short():
+    "What a page exports, and what is written by hand, has at most 120 characters a line; ruff sees the latter only"
+    def wide(text): return [l for l in text.splitlines() if len(l) > 120]
+    long = {f"{p}: {c['id']}": w for p in notebooks() for c in load(p)["cells"]
+            if c["cell_type"] == "code" and re.match(r"#\|\s*export", source(c)) and (w := wide(source(c)))}
+    long |= {str(p): w for p in modules() if p.parts[1] in WRITTEN and (w := wide((ROOT / p).read_text("utf-8")))}
+    assert not long, f"split where an idea ends: {json.dumps(long, indent=1, ensure_ascii=False)}"
+
+
 def test_no_errors_stored():
     "No committed output is a traceback"
     bad = [str(p) for p in notebooks() for c in load(p)["cells"] for o in c.get("outputs", []) if o["output_type"] == "error"]

@@ -197,7 +197,8 @@ def test_words_figures_and_file(sheet, listened, rho, tmp_path):
     scores = dict(zip((*sheets.ROWS, "chance"), (60., 62, 61, 58, 33)))
     said = [(r, w, "f1", a, v) for r, v in scores.items() for w in (2., 9.) for a in ("", "base") if not (a and r in ("3", "chance"))]
     said += [(r, 9., "fall_f1", a, 0.) for r in sheets.ROWS for a in ("", "base") if r != "3" or not a]
-    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.ROW_NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup", measure=k, against=a,
+    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.ROW_NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup",
+                                measure=k, against=a,
                                 value=v, low=v - 1, high=v + 1, n_seeds=1) for r, w, k, a, v in said]).reindex(columns=sheets.COLUMNS)
     table = sheets.write(tmp_path, effects, rho, labels, refuters)
     back = sheets.read(tmp_path)

@@ -75,7 +75,8 @@ def test_the_same_bytes_from_two_processes(five):
 
 
 def test_a_folder_for_each_recipe(five):
-    recipes = [SpeakerRecipe(), SpeakerRecipe("mel64"), SpeakerRecipe("mfcc80"), SpeakerRecipe(vad=True), SpeakerRecipe(enhance=True), SpeakerRecipe(copies=1), SpeakerRecipe(copies=1, seed=1)]
+    recipes = [SpeakerRecipe(), SpeakerRecipe("mel64"), SpeakerRecipe("mfcc80"), SpeakerRecipe(vad=True), SpeakerRecipe(enhance=True),
+               SpeakerRecipe(copies=1), SpeakerRecipe(copies=1, seed=1)]
     assert len({folder_of(p, r) for r in recipes for p in "ab"}) == 14
 
 

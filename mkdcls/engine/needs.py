@@ -1,7 +1,8 @@
 """Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev]`, standard library only.
 
-`make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is settings.ini's;
-nothing is installed. A missing package is an error; a version outside its range is a warning, for the interpreter is used as it is.
+`make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is
+settings.ini's; nothing is installed. A missing package is an error; a version outside its range is a warning, for the
+interpreter is used as it is.
 """
 import configparser
 import importlib
@@ -17,7 +18,8 @@ REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requi
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
     "The one section of settings.ini"
     cfg = configparser.ConfigParser(interpolation=None)
-    if not cfg.read(path, encoding="utf-8"): raise ValueError(f"{path} is not there: run this from a checkout of mkdcls")
+    if not cfg.read(path, encoding="utf-8"):
+        raise ValueError(f"{path} is not there: run this from a checkout of mkdcls")
     return cfg["DEFAULT"]
 
 
@@ -52,16 +54,21 @@ def check_packages(part: str = "run") -> tuple[list[str], list[str]]:
 
 
 def main(part: str = "run") -> int:
-    if part not in REQUIREMENT_LISTS: print(f"mkdcls.engine.needs: {part!r} is none of {', '.join(REQUIREMENT_LISTS)}", file=sys.stderr); return 2
+    if part not in REQUIREMENT_LISTS:
+        print(f"mkdcls.engine.needs: {part!r} is none of {', '.join(REQUIREMENT_LISTS)}", file=sys.stderr); return 2
     least = tuple(int(n) for n in settings()["min_python"].split("."))
     if sys.version_info < least:
-        print(f"{sys.executable} is Python {sys.version.split()[0]}; mkdcls needs {'.'.join(map(str, least))} or newer.", file=sys.stderr)
+        print(f"{sys.executable} is Python {sys.version.split()[0]}; "
+              f"mkdcls needs {'.'.join(map(str, least))} or newer.", file=sys.stderr)
         return 1
     missing, outside = check_packages(part)
-    if outside: print(f"Note: {sys.executable} is used as it is, with versions never tried here: {', '.join(outside)}", file=sys.stderr)
+    if outside:
+        print(f"Note: {sys.executable} is used as it is, with versions never tried here: {', '.join(outside)}",
+              file=sys.stderr)
     if not missing: return 0
     print(f"{sys.executable} lacks: {', '.join(missing)}\n"
-          "PYTHON=<interpreter> is used as it is, nothing is installed into it. Install these there yourself (exact versions: "
+          "PYTHON=<interpreter> is used as it is, nothing is installed into it. "
+          "Install these there yourself (exact versions: "
           "constraints.txt), or leave PYTHON out: make then builds .venv.", file=sys.stderr)
     return 1
 

@@ -1,4 +1,5 @@
-"""How a results notebook begins: one call that refuses unknown parameters and says what will be run, where it goes, and what is missing."""
+"""How a results notebook begins: one call that refuses unknown parameters and says what will be run, where it goes,
+and what is missing."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +14,8 @@ PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare a
 
 
 class Opened:
-    "A sheet as its page works with it: `parts` is its plan, `runner` the first runner of it, `folder` where everything is left"
+    """A sheet as its page works with it: `parts` is its plan, `runner` the first runner of it, `folder` where
+    everything is left"""
 
     def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str):
         self.sheet, self.seeds, self.bars = sheet_of(name), seeds, Bars()
@@ -43,8 +45,10 @@ class Opened:
         return sorted(relative(f) for f in self.folder.rglob(pattern) if f.is_file() and not f.name.startswith("."))
 
     def _repr_markdown_(self) -> str:
-        todo, every = sum(len(r.missing(j)) for r, j in self.parts), sum(len({*j, *r.missing(j)}) for r, j in self.parts)
-        told = f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every else f"**{self.sheet.title}**: {self.sheet.asks}."
+        todo, every = (sum(len(r.missing(j)) for r, j in self.parts),
+                       sum(len({*j, *r.missing(j)}) for r, j in self.parts))
+        told = (f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every
+                else f"**{self.sheet.title}**: {self.sheet.asks}.")
         return told if self.runner.preset.evidence else f"{told}\n\n{PLUMBING}"
 
 
@@ -53,6 +57,7 @@ def open_sheet(
     names: dict,  # globals() of the page, right after its parameters: a name that nobody reads is an error there
 ) -> Opened:  # shown as what will be done
     "The first line of a results page"
-    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}  # papermill brings literals
+    # papermill brings literals
+    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}
     check_parameters(brought, PARAMETERS)
     return Opened(name, *(names[p] for p in PARAMETERS))

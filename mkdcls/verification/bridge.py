@@ -90,7 +90,8 @@ BRIDGE_QUESTIONS = (
 )
 
 # %% ../../nbs/verification/29_bridge.ipynb #1178e7f6
-ALL_QUESTIONS, ALL_IN_WORDS = (*ablations.QUESTIONS, *BRIDGE_QUESTIONS), ablations.IN_WORDS | BRIDGE_IN_WORDS # of the whole sheet
+# of the whole sheet
+ALL_QUESTIONS, ALL_IN_WORDS = (*ablations.QUESTIONS, *BRIDGE_QUESTIONS), ablations.IN_WORDS | BRIDGE_IN_WORDS
 
 def sheet_rows(
     preset:Preset, corpus:str='standin', # as in `Preset.rows`

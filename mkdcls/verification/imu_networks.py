@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..encoders import AttentiveStatsPool, EcapaTdnn, EncoderOutput, SqueezeExcite, check_input, ecapa_settings, frame_weights
+from ..encoders import (AttentiveStatsPool, EcapaTdnn, EncoderOutput, SqueezeExcite, check_input, ecapa_settings,
+                             frame_weights)
 from .frontend import instance_norm
 
 # %% ../../nbs/verification/23_imu_networks.ipynb #68534026
@@ -206,7 +207,8 @@ class ImuEcapa(EcapaTdnn):
     def frame_level(self)->list[nn.Module]: return [self.stem, self.blocks, self.mfa]
 
 # %% ../../nbs/verification/23_imu_networks.ipynb #4f1673c9
-NETWORKS = ('SE-ResNet-34', 'SE-ResNet-101', 'Res2Net-50', 'SE-Res2Net-50', 'Res2NeXt-50', 'SE-Res2NeXt-50', 'ECAPA-TDNN')
+NETWORKS = ('SE-ResNet-34', 'SE-ResNet-101', 'Res2Net-50', 'SE-Res2Net-50', 'Res2NeXt-50', 'SE-Res2NeXt-50',
+            'ECAPA-TDNN')
 PRINTED = dict(zip(NETWORKS, (8.03, 13.12, 8.29, 9.84, 8.44, 10.01, 14.70))) # Table 1, millions of parameters
 
 WIDTHS = {

@@ -138,7 +138,7 @@ def _rates(target, impostor, first): # weights by rising score: shares below, an
 def det(
     scores:np.ndarray, # `[n]`, higher means more alike; an array or a tensor
     target:np.ndarray, # `[n]` bool: the same speaker (and phrase, where phrases count)?
-)->tuple[np.ndarray, np.ndarray, np.ndarray]: # p_miss, p_fa (shares), rising thresholds; `[k + 1]` for k different scores
+)->tuple[np.ndarray, np.ndarray, np.ndarray]: # p_miss, p_fa (shares), rising thresholds; `[k + 1]` for k scores
     "Both error rates at every threshold: the points of a DET curve"
     s, y = _checked(scores, target)
     order, first = _sweep(s)

@@ -171,7 +171,8 @@ def trial_list(
     "Questions about the test speakers, by rule"
     tests,e = _tested(manifest, 'trial_list'), enrolled.drop_duplicates('model').reset_index(drop=True)
     kinds = tuple(kinds or (FIXED if (e.phrase >= 0).any() else FREE))
-    if bad := set(kinds) - set(FREE + FIXED): raise ValueError(f"trial_list: unknown kinds {sorted(bad)}; there are {FREE} and {FIXED}")
+    if bad := set(kinds) - set(FREE + FIXED):
+        raise ValueError(f"trial_list: unknown kinds {sorted(bad)}; there are {FREE} and {FIXED}")
     want = {k: per_model[k] if isinstance(per_model, dict) else per_model for k in kinds}
     first = tests.drop_duplicates('utterance').set_index('utterance').reindex(e.utterance)
     if lost := e.utterance[~e.utterance.isin(tests.utterance)].tolist():
@@ -183,18 +184,11 @@ def trial_list(
     pairs = (enrolled.model == enrolled.utterance).all()
     if not pairs: tests = tests[~tests.utterance.isin(enrolled.utterance)].reset_index(drop=True)
     i,j,kind = _drawn(e, tests, np.random.default_rng(seed), want, same_sex, within)
-    d = pd.DataFrame(
-        {
-            'model': e.model.to_numpy()[i],
-            'utterance': tests.utterance.to_numpy()[j],
-            'kind': np.take(kinds, kind),
-            'i': i,
-            'j': j,
-            'order': kind,
-        }
-    )
+    d = pd.DataFrame({'model': e.model.to_numpy()[i], 'utterance': tests.utterance.to_numpy()[j],
+                      'kind': np.take(kinds, kind), 'i': i, 'j': j, 'order': kind})
     if none := [k for k in kinds if not (d.kind == k).any()]:
-        raise ValueError(f"trial_list: no trial of kind {none} can be made; draw more utterances a speaker, or ask for other kinds")
+        raise ValueError(f"trial_list: no trial of kind {none} can be made; draw more utterances a speaker, "
+                         "or ask for other kinds")
     d = d.sort_values(['i', 'order', 'j'])
     if pairs: d = d[~pd.DataFrame(np.sort(d[['model', 'utterance']].to_numpy(str), 1)).duplicated().to_numpy()]
     return d.assign(target=d.kind.isin(ACCEPT))[['model', 'utterance', 'target', 'kind']].reset_index(drop=True)
@@ -320,7 +314,8 @@ def trial_index(
 # %% ../../nbs/verification/20_speakers.ipynb #06e1c757
 class Lists(NamedTuple):
     "What an adapter found"
-    manifest:pd.DataFrame # utterance, speaker ('' if secret), gender ('' if unknown), corpus, path, rate, duration, phrase, split
+    # utterance, speaker ('' if secret), gender ('' if unknown), corpus, path, rate, duration, phrase, split
+    manifest:pd.DataFrame
     trials:pd.DataFrame|None # model, utterance, target (absent without a key), kind
     enrolled:pd.DataFrame|None # model, speaker, phrase, utterance
 
@@ -567,7 +562,8 @@ def real_speakers(
     seed:int=0, # which speakers of Common Voice are tested
     test:float=.5, # their share
 )->pd.DataFrame: # both, with `split` and `phrase` -1
-    "Real development data: the Accent Archive and part of Common Voice to train on, the rest of Common Voice to test on"
+    """Real development data: the Accent Archive and part of Common Voice to train on, the rest of Common Voice to
+    test on"""
     clips = common_voice.groupby('speaker').utterance.transform('size')
     if not (clips > 1).any():
         raise ValueError("real_speakers: nobody in Common Voice has two clips; is the manifest whole?")

@@ -59,7 +59,8 @@ def seo_kim_rows(
 
 # %% ../../nbs/verification/28_systems.ipynb #4a7cfe76
 FIVE = ('Res2Net-50', 'SE-Res2Net-50', 'Res2NeXt-50', 'SE-Res2NeXt-50', 'ECAPA-TDNN') # Table 2: fused for Task 1
-BEST = 'SE-Res2Net-50' # best of Table 1 by minDCF; the network of Table 2's three strategies, and the student of Table 3
+# best of Table 1 by minDCF; the network of Table 2's three strategies, and the student of Table 3
+BEST = 'SE-Res2Net-50'
 
 def imu_rows(
     settings:SpeakerSettings=SpeakerSettings.IMU, # noqa: B008 (frozen) schedule
@@ -70,11 +71,14 @@ def imu_rows(
     "Tables 1 to 3 of the IMU&Elevoc submission"
     def make(row, network, role, **more):
         ecapa = network == 'ECAPA-TDNN'
-        return System(row, 'imu_elevoc', network, role, settings, scale, 'circle', 'mfcc80' if ecapa else 'mel64', copies,
-                      512 if ecapa and scale == 'paper' else None, phrases='td-phrases' if role == 'TD' else None, **more)
+        return System(row, 'imu_elevoc', network, role, settings, scale, 'circle', 'mfcc80' if ecapa else 'mel64',
+                      copies,
+                      512 if ecapa and scale == 'paper' else None, phrases='td-phrases' if role == 'TD' else None,
+                      **more)
     ti = [make(f'ti-{n}', n, 'TI') for n in NETWORKS]
     asks = System('td-phrases', 'imu_elevoc', 'phrases', 'TD', phrases, scale, front='mel64', copies=copies)
-    td = [make(f'td-{BEST}-scratch', BEST, 'TD'), *(make(f'td-{n}', n, 'TD', start=f'ti-{n}', mode='whole') for n in FIVE),
+    td = [make(f'td-{BEST}-scratch', BEST, 'TD'),
+          *(make(f'td-{n}', n, 'TD', start=f'ti-{n}', mode='whole') for n in FIVE),
           make(f'td-{BEST}-head', BEST, 'TD', start=f'ti-{BEST}', mode='head')]
     teach = {'TI': tuple(r.row for r in ti), 'TD': tuple(f'td-{n}' for n in FIVE)}
     fused = [
@@ -187,14 +191,17 @@ class SpeakerPreset:
 # %% ../../nbs/verification/28_systems.ipynb #7088f455
 _SK, _IMU = SpeakerSettings.SEO_KIM, SpeakerSettings.IMU
 PRESETS = {p.name: p for p in (
-    SpeakerPreset('smoke', 'smoke', replace(_SK, epochs=1, batch=16, crop=100), replace(_IMU, epochs=1, batch=16, crop=100, precision='float32'),
-                  replace(_IMU, epochs=1, batch=16, crop=60, precision='float32'), {'TI': (12, 6), 'TD': (8, 4)}, {'one': 4, 'seconds': 10, 'three': 2},
+    SpeakerPreset('smoke', 'smoke', replace(_SK, epochs=1, batch=16, crop=100),
+                  replace(_IMU, epochs=1, batch=16, crop=100, precision='float32'),
+                  replace(_IMU, epochs=1, batch=16, crop=60, precision='float32'), {'TI': (12, 6), 'TD': (8, 4)},
+                  {'one': 4, 'seconds': 10, 'three': 2},
                   (5, 1), 2, 150, evidence=False),
     SpeakerPreset('laptop', 'laptop', replace(_SK, epochs=40, batch=32, crop=150, patience=2, clip=5., mask=False),
                   replace(_IMU, epochs=9, batch=16, lr=1e-2, crop=100, factor=.77, every=1, precision='float32'),
                   replace(_IMU, epochs=2, batch=32, lr=3e-3, crop=150, every=1, factor=.5, precision='float32'),
                   {'TI': (200, 14), 'TD': (48, 5)}, {'one': 10, 'seconds': 60, 'three': 10}, (150, 90), real_epochs=2),
-    SpeakerPreset('gpu', 'paper', replace(_SK, epochs=8, crop=400, patience=0, precision='bf16'), replace(_IMU, epochs=6, every=1, factor=.6),
+    SpeakerPreset('gpu', 'paper', replace(_SK, epochs=8, crop=400, patience=0, precision='bf16'),
+                  replace(_IMU, epochs=6, every=1, factor=.6),
                   replace(_IMU, epochs=2),
                   {'TI': (2000, 14), 'TD': (600, 5)}, {'one': 10, 'seconds': 100, 'three': 10}, (600, 120)),
     SpeakerPreset('paper', 'paper', _SK, _IMU, _IMU, None, {'one': 20, 'seconds': 200, 'three': 20}))}
@@ -290,7 +297,7 @@ def _adapted(file, role, wants): # one table of the file, by its adapter
 
 # %% ../../nbs/verification/28_systems.ipynb #32f7e181
 def own_lists(
-    file, # TOML: a table [TI], perhaps [TD], with adapter, folder and its arguments; of several [[TI]] only the first is tested
+    file, # TOML: a table [TI], perhaps [TD], with adapter, folder, arguments; of several [[TI]] the first is tested
     role:str, # 'TI' or 'TD'
     seed:int=0, # who is tested, where no list says so
 )->Lists: # every row of the manifest has a split
@@ -325,10 +332,8 @@ def role_lists(
     if role not in TRIAL_ROLES: raise ValueError(f"no role {role!r}; choose one of {tuple(TRIAL_ROLES)}")
     if corpus == 'standin':
         if preset.people is None:
-            raise ValueError(
-                f"preset {preset.name!r} is for corpora of your own: give CORPUS=<TOML file>, or choose smoke, laptop or gpu for the "
-                "stand-in"
-            )
+            raise ValueError(f"preset {preset.name!r} is for corpora of your own: give CORPUS=<TOML file>, "
+                             "or choose smoke, laptop or gpu for the stand-in")
         n, k = preset.people[role]
         m = speaker_stand_in(n, k, seed, phrases=role == 'TD')
         about = dict(kind='standin', role=role, seed=seed, speakers=n, utterances=k, protocol=PROTOCOL,
@@ -342,10 +347,12 @@ def role_lists(
         found, t = own_lists(corpus, role, seed), own_treatment(corpus)
         m, about = found.manifest, recordings(found.manifest)
         if t['vad'] or t['enhance'] or t['noises'] is not None:
-            about['treatment'] = t | dict(noises=None if t['noises'] is None else t['noises'][['kind', 'name', 'duration']].to_dict('list'))
+            about['treatment'] = t | dict(noises=None if t['noises'] is None
+                                          else t['noises'][['kind', 'name', 'duration']].to_dict('list'))
         if found.trials is not None:
             if 'target' not in found.trials:
-                raise ValueError(f"{Path(corpus).name}, [{role}]: the list has no key (who is the target), and error rates need one")
+                raise ValueError(f"{Path(corpus).name}, [{role}]: the list has no key (who is the target), "
+                                 "and error rates need one")
             try: speakers.check_trials(found.trials, found.enrolled, m)
             except ValueError as e: raise ValueError(f"{Path(corpus).name}, [{role}]: {e}") from e
             return found, about
