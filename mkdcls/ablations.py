@@ -127,7 +127,10 @@ def chosen(
     gains, # DataFrame: question, row, gain (points of agesup F1, seed 0)
     questions:tuple=QUESTIONS,
 )->list[str]: # rows
-    "Best and worst of each question, and what they are held against; with Table 1's rows and those that the README's claims stand on, whatever they scored"
+    """Best and worst of each question, and what they are held against
+
+    With Table 1's rows and those that the README's claims stand on, whatever they scored.
+    """
     out = [*UNCHANGED, *CLAIMED]
     for q in questions:
         g = gains[gains['question'] == q.name].set_index('row')['gain']

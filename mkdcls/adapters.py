@@ -175,9 +175,9 @@ def _table(tree, name, need, where, **how): # a table of labels, and why there i
     try: text,encoding = lists.decoded(data)
     except ValueError: return pd.DataFrame(columns=list(need)),'label is not UTF-8'
     try: d,note = lists.read_text(text, need, strict=False, **how)
-    except ValueError as e: raise ValueError(f"{where}: {lists.shown(name)} is no table that can be read ({e}); download it again") from e
+    except ValueError as e: raise ValueError(f"{where}: {lists.printable(name)} is no table that can be read ({e}); download it again") from e
     if said := ', '.join(filter(None, [encoding, note])): tree.faults.append((name, UNTOLD, f'read as {said}'))
-    _column_check(d, need, f'{where}: {lists.shown(name)}')
+    _column_check(d, need, f'{where}: {lists.printable(name)}')
     return d,''
 
 def _beside(tree, table, path, inside=''): # where the file lies that a table names, counted from the table's folder, and the fault
@@ -313,16 +313,16 @@ def _selection(selection, where)->pd.DataFrame: # every row of it a file below c
     if isinstance(selection, pd.DataFrame): d = selection
     else:
         try: d,_ = lists.read_list(lists.bytes_of(selection), ('file', 'sha256'))
-        except ValueError as e: raise ValueError(f'{where}: {lists.shown(Path(selection).name)} cannot be read as a selection list: {e}') from e
+        except ValueError as e: raise ValueError(f'{where}: {lists.printable(Path(selection).name)} cannot be read as a selection list: {e}') from e
     _column_check(d, ('file', 'sha256'), where)
     if not len(d): raise ValueError(f'{where}: the selection list names no file')
     seen = {}
-    for i,(f,s) in enumerate(zip(lists.words(d.file), lists.words(d.sha256)), 1):
+    for i,(f,s) in enumerate(zip(lists.as_text(d.file), lists.as_text(d.sha256)), 1):
         why = not_portable(f) or ('' if _SELECTED.fullmatch(f) else 'it is neither common_voice/<locale>/clips/<name> nor accent_archive/audio/<name>.flac')
         why = why or ('' if re.fullmatch('[0-9a-f]{64}', s) else 'its sha256 is none')
         first = seen.setdefault(unicodedata.normalize('NFC', f).casefold(), i)
         if first != i: why = why or f'the same file as row {first}, on some disks at least'
-        if why: raise ValueError(f'{where}: row {i} of the selection list, {lists.shown(f, 120)!r}: {why}')
+        if why: raise ValueError(f'{where}: row {i} of the selection list, {lists.printable(f, 120)!r}: {why}')
     return d
 
 def check_selection(
@@ -348,7 +348,7 @@ def _pick_clips(wanted, tree, out): # [(file, sha256)] → problems; clips as th
     for locale,clips in got.items():
         head,*lines = texts.get(locale, 'path').rstrip('\n').split('\n')
         if 'path' not in (names := head.strip().split('\t')):
-            raise ValueError(f'rebuild_selection: the validated.tsv of {lists.shown(locale, 40)} has no column path; download it again')
+            raise ValueError(f'rebuild_selection: the validated.tsv of {lists.printable(locale, 40)} has no column path; download it again')
         column = names.index('path'); kept = {name: l for l in lines if (name := (l.rstrip('\r').split('\t') + ['']*column)[column]) in clips}
         out.write(f'common_voice/{locale}/validated.tsv', ''.join(f'{l}\n' for l in [head, *kept.values()]).encode())
         wrong += [(f'common_voice/{locale}/clips/{c}', 'no label in validated.tsv') for c in clips - set(kept)]
@@ -370,7 +370,7 @@ def _cut_pieces(wanted, tree, out): # [(file, sha256)] → problems; pieces cut 
     for f,sha in wanted:
         if not (r := pieces.get(Path(f).stem)): wrong.append((f, 'missing')); continue
         try: wave = read_audio(r.path, start_s=r.start_s, end_s=r.end_s)
-        except (ValueError, OSError, RuntimeError) as e: wrong.append((f, f'cannot be cut: {lists.shown(e, 200)}')); continue
+        except (ValueError, OSError, RuntimeError) as e: wrong.append((f, f'cannot be cut: {lists.printable(e, 200)}')); continue
         data = BytesIO(); sf.write(data, wave, 8000, format='FLAC', subtype='PCM_16')
         if hashlib.sha256(data.getvalue()).hexdigest() != sha: wrong.append((f, 'not equal bit for bit'))
         out.write(f, data.getvalue())
@@ -390,7 +390,7 @@ def rebuild_selection(
     for download in map(Path, (common_voice_download, accent_archive_download)):
         a,b = place.resolve(),download.resolve()
         if a == b or a.is_relative_to(b) or b.is_relative_to(a):
-            raise ValueError(f'rebuild_selection: {lists.shown(out)} and the download {lists.shown(download)} lie in each other: choose a new folder, '
+            raise ValueError(f'rebuild_selection: {lists.printable(out)} and the download {lists.printable(download)} lie in each other: choose a new folder, '
                 'nothing is written over')
     clips,pieces = ([(f, s) for f,s in zip(d.file, d.sha256) if f.startswith(f'{home}/')] for home in ('common_voice', 'accent_archive'))
     trees = Tree(common_voice_download),Tree(accent_archive_download)

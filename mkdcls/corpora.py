@@ -312,7 +312,7 @@ def _read_list(file)->pd.DataFrame: # cells of a CSV as text, of Parquet as they
     if file.suffix.lower() == '.parquet': return lists.read_parquet(file)
     if file.suffix.lower() != '.csv': raise ValueError(f"{file.name}: expected .csv or .parquet")
     try: d,note = lists.read_list(lists.bytes_of(file), NEEDED)
-    except ValueError as e: raise ValueError(f"{lists.shown(file.name)} cannot be read as a list: {e}") from e
+    except ValueError as e: raise ValueError(f"{lists.printable(file.name)} cannot be read as a list: {e}") from e
     if note: d.attrs['note'] = f'read as {note}: save it as CSV UTF-8 with commas, so that nothing has to be guessed'
     return d
 
@@ -325,7 +325,7 @@ def own_rows(
     if unknown := [c for c in d.columns if c not in OWN + OWN_OPTIONAL]:
         raise ValueError(f"own_corpus: {file.name} has unknown columns {lists.few(unknown)}; expected {OWN} and optionally {OWN_OPTIONAL}"
             f"{lists.meant(unknown[0], OWN + OWN_OPTIONAL)}")
-    d = d.assign(**{c: lists.words(d[c]) for c in d.columns if c not in ('age', 'start_s', 'end_s')})
+    d = d.assign(**{c: lists.as_text(d[c]) for c in d.columns if c not in ('age', 'start_s', 'end_s')})
     if 'split' in d and (bad := set(d.split) - set(SPLITS)):
         raise ValueError(f"own_corpus: split {lists.few(sorted(bad), 4)} outside {SPLITS}, for every row or for none")
     rows = d.rename(columns={'speaker_id':'speaker'}).assign(utterance=d.path)
@@ -358,7 +358,7 @@ def _own_faults(rows, comma)->pd.DataFrame: # seconds as numbers; `comma`: as li
         if bad.any():
             rows = rows.assign(**{n: rows[n] if n in rows else '' for n in ('fault', 'detail')})
             new = bad & (rows.fault == ''); rows.loc[new, 'fault'] = 'segment outside the audio'
-            rows.loc[new, 'detail'] = f'{c} is ' + text[new].map(lambda t: repr(lists.shown(t, 40))) + ', no number of seconds'
+            rows.loc[new, 'detail'] = f'{c} is ' + text[new].map(lambda t: repr(lists.printable(t, 40))) + ', no number of seconds'
         rows[c] = s if comma or bad.any() else rows[c]
     return rows
 
@@ -401,7 +401,7 @@ def open_prepared(
     if not file.is_file(): raise FileNotFoundError(f"no manifest.parquet in {folder}; give the folder that `mkdcls prepare` wrote")
     d = lists.read_parquet(file); _column_check(d, ('shard', 'row'), f'open_prepared: {file}')
     if wrong := [s for s in d['shard'].unique() if not isinstance(s, str) or leads_out(s) or '/' in s or '\\' in s]:
-        raise ValueError(f"open_prepared: {file} names the shard {lists.shown(wrong[0], 60)!r}, which is no file of audio/: copy the folder again, or prepare it anew")
+        raise ValueError(f"open_prepared: {file} names the shard {lists.printable(wrong[0], 60)!r}, which is no file of audio/: copy the folder again, or prepare it anew")
     return check_manifest(d.assign(path=d['shard'].astype('category').cat.rename_categories(lambda s: str(file.parent/'audio'/s))))
 
 def _opened(path)->pd.DataFrame: # the manifest of a prepared folder, a manifest file, or a list of one's own
@@ -420,7 +420,7 @@ def _with_numbers(d, name)->pd.DataFrame: # a manifest that was text
     number = {c: pd.to_numeric(d[c].where(d[c] != ''), errors='coerce') for c in MANIFEST.columns if c in d and c in NUMBERS}
     for c,s in number.items():
         if (bad := s.isna() & (d[c] != '')).any():
-            raise ValueError(f"{name}: {c} is {lists.shown(d[c][bad].iloc[0], 40)!r} at {lists.few(d.utterance[bad], 3)}; expected a number")
+            raise ValueError(f"{name}: {c} is {lists.printable(d[c][bad].iloc[0], 40)!r} at {lists.few(d.utterance[bad], 3)}; expected a number")
     return d.assign(**number)
 
 # %% ../nbs/method/02_corpora.ipynb #e145c15a
@@ -445,18 +445,18 @@ def _read_spec(file)->dict:
     if encoding: warnings.warn(f"{file.name}: read as {encoding}; save it as UTF-8, so that nothing has to be guessed", stacklevel=3)
     try: return tomllib.loads(text)
     except RecursionError: raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] and [split]") from None
-    except ValueError as e: raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.shown(e, 200)}; role names with a space or + need quotation marks") from e
+    except ValueError as e: raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.printable(e, 200)}; role names with a space or + need quotation marks") from e
 
 def _root(folder):
-    if not isinstance(folder, str) or '\0' in folder: raise ValueError(f"corpora_file: root = {lists.shown(repr(folder), 60)}; expected a folder")
+    if not isinstance(folder, str) or '\0' in folder: raise ValueError(f"corpora_file: root = {lists.printable(repr(folder), 60)}; expected a folder")
     return folder
 
 def _check_split(split):
     shares,seed = split.get('fractions', [1., 0., 0.]),split.get('seed', 0)
     plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
     if not isinstance(shares, list) or len(shares) != 3 or not all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares):
-        raise ValueError(f"corpora_file: fractions = {lists.shown(repr(shares), 60)}; expected three numbers from 0 to 1, as [0.8, 0.1, 0.1]")
-    if not plain(seed, int) or not 0 <= seed < 2**63: raise ValueError(f"corpora_file: seed = {lists.shown(repr(seed), 60)}; expected a whole number, 0 or more")
+        raise ValueError(f"corpora_file: fractions = {lists.printable(repr(shares), 60)}; expected three numbers from 0 to 1, as [0.8, 0.1, 0.1]")
+    if not plain(seed, int) or not 0 <= seed < 2**63: raise ValueError(f"corpora_file: seed = {lists.printable(repr(seed), 60)}; expected a whole number, 0 or more")
 
 def checksum(path)->str: # SHA-256 of a file, hexadecimal; the path may go through an archive
     "Fingerprint of a file's bytes"
@@ -474,7 +474,7 @@ def corpora_file(
     else: spec = _read_spec(file); base = file.parent / _root(spec.pop('root', ''))
     roles,split = spec.get('roles', {}),spec.get('split', {})
     if bad := [n for n,t in (('roles', roles), ('split', split)) if not isinstance(t, dict)]:
-        raise ValueError(f"corpora_file: {bad[0]} = {lists.shown(repr(spec[bad[0]]), 40)} should be a table, which begins with a line [{bad[0]}]")
+        raise ValueError(f"corpora_file: {bad[0]} = {lists.printable(repr(spec[bad[0]]), 40)} should be a table, which begins with a line [{bad[0]}]")
     if 'LTV+FCVE' in roles: raise ValueError("corpora_file: 'LTV+FCVE' is two roles; name them apart, LTV = ... and, if there is one, FCVE = ...")
     if wrong := (set(spec) - {'roles', 'split'}) | (set(roles) - set(known)) | (set(split) - {'fractions', 'seed'}):
         raise ValueError(f"corpora_file: {lists.few(sorted(wrong))} unknown; [roles] takes {known}, [split] takes fractions and seed"
@@ -487,7 +487,7 @@ def corpora_file(
     opened = {}
     for one in dict.fromkeys(o for l in files.values() for o in l):
         place,why = _own_place(os.path.abspath(base), one) if one != '.' else (base, '')
-        if why: raise ValueError(f"corpora_file: {lists.shown(one, 80)!r} leads out of the folder of {file.name} ({why}): "
+        if why: raise ValueError(f"corpora_file: {lists.printable(one, 80)!r} leads out of the folder of {file.name} ({why}): "
             "put that file above its corpora, or name the folder above them on its first line, root = '...'")
         d = _opened(Path(place))
         try: opened[one] = d if 'split' in d else split_speakers(check_manifest(d, split=False), **split)

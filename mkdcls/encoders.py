@@ -251,17 +251,17 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         if not len(channels) == len(blocks) == len(strides) == 4:
-            raise ValueError(f"ResNet has four stages, got {len(channels)} channels, {len(blocks)} blocks, {len(strides)} strides")
+            raise ValueError(f"ResNet has four stages, got channels {channels}, blocks {blocks}, strides {strides}")
         self.n_mels, self.strides, self.masked, self.embed_dim = n_mels, tuple(strides), masked, embed
         for s in strides: n_mels = -(-n_mels // s)
-        wide, ins = channels[-1] * n_mels, channels[0]
-        self.pooled_dim = 2 * wide
-        self.stem, self.norm0, self.stages = nn.Conv2d(1, ins, 3, 1, 1, bias=False), nn.BatchNorm2d(ins), nn.ModuleList()
-        for i, (c, n, s) in enumerate(zip(channels, blocks, strides)):
+        wide, first, self.pooled_dim = channels[-1] * n_mels, channels[0], 2 * channels[-1] * n_mels
+        self.stem, self.norm0, self.stages = (nn.Conv2d(1, first, 3, 1, 1, bias=False), nn.BatchNorm2d(first),
+                                              nn.ModuleList())
+        for i, (ins, c, n, s) in enumerate(zip((first, *channels), channels, blocks, strides)):
             gate = (se or c) if i < 2 else 0
             self.stages.append(nn.ModuleList(PreActBlock(c if j else ins, c, 1 if j else s, gate) for j in range(n)))
-            ins = c
-        self.pool, self.norm = AttentiveStatsPool(wide, attention, context=False, tanh=False, eps=1e-5), nn.BatchNorm1d(2 * wide)
+        self.pool, self.norm = (AttentiveStatsPool(wide, attention, context=False, tanh=False, eps=1e-5),
+                                nn.BatchNorm1d(2 * wide))
         self.fc, self.norm_embed = nn.Linear(2 * wide, embed), nn.BatchNorm1d(embed)
         for m in self.modules():
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from .distillation import VARIANTS
+from .distillation import Z_VARIANTS
 from .encoders import EncoderOutput
 from .engine.features import Features
 from .labels import PARENT, TASKS
@@ -95,7 +95,7 @@ def scorecard(
         for name, part in table.groupby('corpus', sort=True):
             card[f'{name}_{task}_f1'] = f1(part[f'y_{task}'].to_numpy(), part[task].to_numpy())
         if f'true_{task}' in table: card[f'true_{task}_f1'] = f1(table[f'true_{task}'].to_numpy(), answers)
-        for reading in ('as_trained', *VARIANTS[1:]):
+        for reading in ('as_trained', *Z_VARIANTS[1:]):
             if (name := f'{task}_{reading}') in table: card[f'{reading}_{task}_f1'] = f1(labels, table[name].to_numpy())
     if {'agesub', 'agesup'} <= set(tasks):
         card['conflict_rate'] = conflict_share(table['agesub'].to_numpy(), table['agesup'].to_numpy())
@@ -117,7 +117,8 @@ def bootstrap(
     for j, methods in enumerate(seeds):
         size, k = methods[0].shape[:2]
         slots = np.argwhere(chosen == j)[:, 0]
-        counts = rng.multinomial(size, np.full(size, 1/size), len(slots)).astype(float) # exact, and a product of floats is fast
+        # exact, and a product of floats is fast
+        counts = rng.multinomial(size, np.full(size, 1/size), len(slots)).astype(float)
         for m, cms in enumerate(methods):
             values = metric((counts @ cms.reshape(size, -1)).reshape(-1, k, k)) / n
             if out is None: out = np.zeros((draws, len(methods)) + values.shape[1:])

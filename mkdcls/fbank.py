@@ -39,17 +39,19 @@ class FbankSettings:
     def hop(self)->int: return round(self.rate * self.hop_ms / 1000) # samples per step
     @property
     def top(self)->float: return self.rate / 2 if self.f_max is None else self.f_max # Hz
-
     def __post_init__(self):
         def need(ok, what):
             if not ok: raise ValueError(f"FbankSettings: {what}")
-        need(self.rate >= 8000, f"rate {self.rate} Hz is below 8000; telephone speech needs 8 kHz, and resampling upwards adds nothing")
+        need(self.rate >= 8000, f"rate {self.rate} Hz is below 8000; telephone speech needs 8 kHz, and no more")
         need(self.hop >= 1 and self.frame >= 2, f"frame {self.frame_ms} ms and hop {self.hop_ms} ms must be positive")
         need(self.n_fft % 2 == 0, f"n_fft {self.n_fft} is odd; use an even one, so that the last bin is half the rate")
-        need(self.n_fft >= self.frame, f"n_fft {self.n_fft} is shorter than the window of {self.frame} samples; use at least that")
-        need(0 <= self.f_min < self.top <= self.rate / 2, f"need 0 ≤ f_min < f_max ≤ {self.rate/2:g} Hz, got {self.f_min:g}, {self.top:g}")
-        need(self.n_mels >= 1 and self.floor > 0 and 0 <= self.preemphasis <= 1, "need n_mels ≥ 1, floor > 0, 0 ≤ preemphasis ≤ 1")
-        for name,allowed in (('window', ('hamming', 'povey', 'hann')), ('edges', ('centre', 'snip')), ('filters', ('hz', 'mel')), ('log', ('dB', 'ln'))):
+        need(self.n_fft >= self.frame, f"n_fft {self.n_fft} is shorter than the window; use at least {self.frame}")
+        need(0 <= self.f_min < self.top <= self.rate / 2,
+             f"need 0 ≤ f_min < f_max ≤ {self.rate/2:g} Hz, got {self.f_min:g}, {self.top:g}")
+        need(self.n_mels >= 1 and self.floor > 0 and 0 <= self.preemphasis <= 1,
+             "need n_mels ≥ 1, floor > 0, 0 ≤ preemphasis ≤ 1")
+        for name,allowed in (('window', ('hamming', 'povey', 'hann')), ('edges', ('centre', 'snip')),
+                             ('filters', ('hz', 'mel')), ('log', ('dB', 'ln'))):
             need(getattr(self, name) in allowed, f"{name} is {getattr(self, name)!r}; expected one of {allowed}")
         need(self.log == 'dB' or self.top_db is None, "top_db is in decibels; set it to None with log='ln'")
 

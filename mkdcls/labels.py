@@ -30,9 +30,11 @@ def parent(
 )->Tensor: # `[...]` int64, positions in `AGESUP`, on the device of the input
     "Superclass of each subclass: the arrows of Figure 2"
     if agesub.is_floating_point() or agesub.is_complex() or agesub.dtype == torch.bool:
-        raise ValueError(f"parent: agesub has dtype {agesub.dtype}; give label indices as integers (argmax of the logits, not the logits)")
+        raise ValueError(f"parent: agesub has dtype {agesub.dtype}; give label indices as integers (argmax of "
+                         "the logits, not the logits)")
     if agesub.numel() and not (0 <= int(agesub.min()) and int(agesub.max()) < len(AGESUB)):
-        raise ValueError(f"parent: agesub holds {int(agesub.min())}..{int(agesub.max())}, outside 0..{len(AGESUB)-1}; drop unlabelled rows first")
+        raise ValueError(f"parent: agesub holds {int(agesub.min())}..{int(agesub.max())}, outside 0..{len(AGESUB)-1}; "
+                         "drop unlabelled rows first")
     return torch.tensor(PARENT, device=agesub.device)[agesub.long()]
 
 # %% ../nbs/method/00_labels.ipynb #b65a5519
@@ -59,7 +61,9 @@ class Age(NamedTuple):
     reason:str|None # None with a subclass; else one of the reasons below
 
 NO_AGE,UNDER_20,UNCLEAR_AGE,IMPOSSIBLE_AGE = 'no age','under 20','unclear age','impossible age'
-_DECADES = {w:10*i for i,w in enumerate('teens twenties thirties forties fifties sixties seventies eighties nineties'.split(), 1)}
+_DECADES = {w:10*i
+            for i,w in enumerate('teens twenties thirties forties fifties sixties seventies eighties nineties'.split(),
+                                 1)}
 _DECADES['fourties'] = 40
 _EMPTY = {'', 'nan', 'none', 'null', 'na', 'n/a', '<na>', '-', '?', 'unknown', '미상', '모름', '불명'}
 _BOUND = re.compile(r'미만|이하|이전|under|below|less|younger|<')
@@ -89,7 +93,8 @@ def parse_age(
     if _YEARS.match(rest): return _of_years(number)
     if number % 10 or not 10 <= number <= 110: return Age(None, None, UNCLEAR_AGE)
     if m2 := re.match(r'^\D*(\d+)\D*$', rest):
-        return _of_decade(int(number)) if re.match(r'^[-~–]', rest) and int(m2[1]) == number + 9 else Age(None, None, UNCLEAR_AGE)
+        return _of_decade(int(number)) if re.match(r'^[-~–]',
+                                                   rest) and int(m2[1]) == number + 9 else Age(None, None, UNCLEAR_AGE)
     return Age(None, None, UNCLEAR_AGE) if re.search(r'\d', rest) else _of_decade(int(number))
 
 # %% ../nbs/method/00_labels.ipynb #beedf698
@@ -122,15 +127,18 @@ def read_labels(
 ): # DataFrame with gender, age (years or NaN), agesub, agesup, reason (None where both labels are known)
     "Labels and reasons for two columns; the reason for gender comes first where both are missing"
     import pandas as pd
-    if len(age) != len(gender): raise ValueError(f"read_labels: {len(age)} ages and {len(gender)} genders; give one of each per row")
+    if len(age) != len(gender):
+        raise ValueError(f"read_labels: {len(age)} ages and {len(gender)} genders; give one of each per row")
     seen_a,seen_g,rows = {},{},[]
     for a,g in zip(age, gender):
         ka,kg = (type(a), str(a)),(type(g), str(g))
         if ka not in seen_a: seen_a[ka] = parse_age(a)
         if kg not in seen_g: seen_g[kg] = parse_gender(g)
         pa,pg = seen_a[ka],seen_g[kg]
-        rows.append((pg.gender, math.nan if pa.years is None else pa.years, pa.agesub, agesup_of(pa.agesub), pg.reason or pa.reason))
-    df = pd.DataFrame(rows, columns=['gender', 'age', 'agesub', 'agesup', 'reason'], index=age.index if isinstance(age, pd.Series) else None, dtype=object)
+        rows.append((pg.gender, math.nan if pa.years is None else pa.years, pa.agesub, agesup_of(pa.agesub),
+                     pg.reason or pa.reason))
+    df = pd.DataFrame(rows, columns=['gender', 'age', 'agesub', 'agesup', 'reason'],
+                      index=age.index if isinstance(age, pd.Series) else None, dtype=object)
     return df.astype({'age':float})
 
 # %% ../nbs/method/00_labels.ipynb #a82383da
@@ -142,5 +150,7 @@ def to_index(
     if task not in CLASSES: raise ValueError(f"to_index: no task {task!r}; expected one of {tuple(CLASSES)}")
     at = {n:i for i,n in enumerate(CLASSES[task])}
     wrong = sorted({str(n) for n in names if n not in at})
-    if wrong: raise ValueError(f"to_index: {wrong[:5]} outside the classes of {task} {CLASSES[task]}; filter with read_labels first")
+    if wrong:
+        raise ValueError(f"to_index: {wrong[:5]} outside the classes of {task} {CLASSES[task]}; "
+                         "filter with read_labels first")
     return torch.tensor([at[n] for n in names], dtype=torch.int64)

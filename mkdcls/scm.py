@@ -23,13 +23,15 @@ VOWELS = ('i','e','ae','a','eo','o','u','eu') # eight Korean-like vowels
 S = 0.55 # s, the frozen scale of the judged spreads
 OFFSETS = tuple(f'{v}_f{k}' for v in VOWELS for k in (1, 2, 3)) # one vowel, one formant
 EXOGENOUS = tuple('u_' + k for k in ('f0', 'move', 'formant', 'bandwidth', 'f4', 'jitter', 'shimmer', 'hnr', 'tilt',
-                                     'rate', 'pause', 'tremor', 'habit1', 'habit2') + OFFSETS) # U: all the noise of a speaker
+                                     # U: all the noise of a speaker
+                                     'rate', 'pause', 'tremor', 'habit1', 'habit2') + OFFSETS)
 
 # %% ../nbs/method/01a_scm.ipynb #becae6a2
 GRAPH = {
     'f0_st':('age', 'female', 'u_f0'), 'f0_hz':('f0_st',), 'f0_sd_st':('u_move',), 'declination_st':(),
     'formant_scale':('female', 'u_formant'), 'f1_age_scale':('age', 'female'),
-    'jitter_pct':('age', 'female', 'u_jitter'), 'shimmer_pct':('age', 'female', 'u_shimmer'), 'hnr_db':('age', 'female', 'u_hnr'),
+    'jitter_pct':('age', 'female', 'u_jitter'), 'shimmer_pct':('age', 'female', 'u_shimmer'),
+    'hnr_db':('age', 'female', 'u_hnr'),
     'tilt_db_oct':('age', 'female', 'u_tilt'), 'tremor_st':('age', 'u_tremor'),
     'rate_syl_s':('age', 'u_rate'), 'pause_share':('age', 'u_pause'),
     'bandwidth_scale':('u_bandwidth',), 'f4_scale':('u_f4',), 'habit1':('u_habit1',), 'habit2':('u_habit2',),
@@ -55,7 +57,8 @@ def draw_speakers(
     if n < 0: raise ValueError(f"draw_speakers: n={n}; give a number of speakers >= 0")
     w = np.ones(len(decades)) if weights is None else np.asarray(weights, float)
     if len(w) != len(decades) or len(w) == 0 or not np.isfinite(w).all() or (w < 0).any() or w.sum() == 0:
-        raise ValueError(f"draw_speakers: {len(w)} weights {weights} for {len(decades)} decades; give one weight >= 0 per decade, not all 0")
+        raise ValueError(f"draw_speakers: {len(w)} weights {weights} for {len(decades)} decades; "
+                         "give one weight >= 0 per decade, not all 0")
     z = np.random.default_rng(seed).standard_normal((n, 3 + len(EXOGENOUS)))
     which,within,coin = ndtr(z[:, :3]).T
     d = np.asarray(decades, float)[np.searchsorted(np.cumsum(w)/w.sum(), which, side='right').clip(0, len(w) - 1)]
@@ -97,7 +100,8 @@ def sex_gap(
 def _pitch(a, F, u):
     "Mean, spread and fall of F0"
     st = men_f0(a) + F*sex_gap(a) + 2.2*u['f0']
-    return {'f0_st':st, 'f0_hz':100*2**(st/12), 'f0_sd_st':2.7*np.exp(.2*u['move']), 'declination_st':np.full_like(st, -2.)}
+    return {'f0_st':st, 'f0_hz':100*2**(st/12), 'f0_sd_st':2.7*np.exp(.2*u['move']),
+            'declination_st':np.full_like(st, -2.)}
 
 # %% ../nbs/method/01a_scm.ipynb #dbec0a9d
 def _formants(a, F, u):
@@ -129,7 +133,8 @@ def _timing(a, u, s):
 # %% ../nbs/method/01a_scm.ipynb #e677e58e
 def _identity(u):
     "Bandwidths, F4, contour habits and 24 vowel offsets: a speaker's own"
-    return ({'bandwidth_scale':np.exp(.15*u['bandwidth']), 'f4_scale':np.exp(.03*u['f4']), 'habit1':u['habit1'], 'habit2':u['habit2']}
+    return ({'bandwidth_scale':np.exp(.15*u['bandwidth']), 'f4_scale':np.exp(.03*u['f4']), 'habit1':u['habit1'],
+             'habit2':u['habit2']}
             | {f'offset_{k}':np.exp(.03*u[k]) for k in OFFSETS})
 
 # %% ../nbs/method/01a_scm.ipynb #baa22c2a
@@ -158,7 +163,8 @@ def do(
     for cause,value in (('age', age), ('female', female)):
         if value is None: continue
         v = np.asarray(value, float)
-        if v.ndim and v.shape != (len(out),): raise ValueError(f"do: {cause} has shape {v.shape} for {len(out)} speakers; give a number or one per row")
+        if v.ndim and v.shape != (len(out),):
+            raise ValueError(f"do: {cause} has shape {v.shape} for {len(out)} speakers; give a number or one per row")
         if cause == 'age' and not (np.isfinite(v) & (v > 0)).all(): raise ValueError(f"do: age={value}; give years > 0")
         if cause == 'female' and not np.isin(v, (0, 1)).all(): raise ValueError(f"do: female={value}; give 0 or 1")
         out[cause] = v.astype(int) if cause == 'female' else v
@@ -166,7 +172,8 @@ def do(
 
 # %% ../nbs/method/01a_scm.ipynb #19531275
 LATENTS = ('f0_st', 'formant_scale', 'f1_scale', 'jitter_pct', 'shimmer_pct', 'hnr_db', 'tilt_db_oct',
-           'rate_syl_s', 'pause_share', 'tremor_st') # what an oracle may see: caused by age or sex, with its noise, once
+           # what an oracle may see: caused by age or sex, with its noise, once
+           'rate_syl_s', 'pause_share', 'tremor_st')
 
 # %% ../nbs/method/01a_scm.ipynb #806eba5a
 _LOG = ('formant_scale', 'f1_scale', 'jitter_pct', 'shimmer_pct', 'tremor_st') # multiplicative: seen as logarithms
@@ -226,8 +233,10 @@ def oracle(
     "Latent-only oracle: logistic regression on the latents, their squares and products"
     if both := set(speakers_train['speaker']) & set(speakers_test['speaker']):
         raise ValueError(f"oracle: {len(both)} speakers are in train and test; slice one draw, or draw with two seeds")
-    model = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(), LogisticRegression(C=.1, max_iter=500))
+    model = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(),
+                          LogisticRegression(C=.1, max_iter=500))
     with threadpool_limits(1): # small matrices: a second thread only waits, on a busy machine for minutes
         model.fit(features(speakers_train, s), truth(speakers_train, target))
     predicted,true,k = model.predict(features(speakers_test, s)),truth(speakers_test, target),range(TASKS[target])
-    return Oracle(float(f1_score(true, predicted, average='macro', labels=k, zero_division=0)), confusion_matrix(true, predicted, labels=k), predicted)
+    return Oracle(float(f1_score(true, predicted, average='macro', labels=k, zero_division=0)),
+                  confusion_matrix(true, predicted, labels=k), predicted)

@@ -223,8 +223,8 @@ def _decoded(path, start_s, end_s, told_s, seconds, rate, facts)->tuple: # wave 
             if not guess: facts['duration'] = (b - a) / hz; _check_length((b - a) / hz, told_s, seconds)
             most = min(b - a, math.ceil((seconds[1] + 1) * hz))
             try: wave = f.read(most, dtype='float32') if f.seekable() and f.seek(a) == a else f.read(a + most, dtype='float32')[a:]
-            except sf.LibsndfileError as e: raise _Fault('audio is truncated', f'the decoder gives up: {lists.shown(e.error_string or e.code)}') from e
-            except (RuntimeError, MemoryError, ValueError) as e: raise _Fault('not audio', f'it cannot be decoded: {lists.shown(e)}') from e
+            except sf.LibsndfileError as e: raise _Fault('audio is truncated', f'the decoder gives up: {lists.printable(e.error_string or e.code)}') from e
+            except (RuntimeError, MemoryError, ValueError) as e: raise _Fault('not audio', f'it cannot be decoded: {lists.printable(e)}') from e
     _need(len(wave) and (guess or b - a - len(wave) <= 2304 * mp3), 'audio is truncated', f'{len(wave)} of {b - a} samples can be decoded')
     facts['duration'] = len(wave) / hz
     if guess: _check_length(len(wave) / hz, told_s, seconds)
@@ -308,11 +308,11 @@ def cross_details(
 
 # %% ../nbs/method/02b_validation.ipynb #c8ff8948
 def _cell(text)->str: # in Markdown, as it is read: nothing in it is a tag, a link or a command to the terminal
-    for a,b in (('&', '&amp;'), ('<', '&lt;'), ('|', '\\|'), ('[', '\\['), ('`', '\\`')): text = lists.shown(text).replace(a, b)
+    for a,b in (('&', '&amp;'), ('<', '&lt;'), ('|', '\\|'), ('[', '\\['), ('`', '\\`')): text = lists.printable(text).replace(a, b)
     return text
 
 def _code(text)->str: # the same between backticks, where only they and the bar mean something
-    text = lists.shown(text).replace('|', '\\|'); fence = '`' * (max(map(len, re.findall('`+', text)), default=0) + 1)
+    text = lists.printable(text).replace('|', '\\|'); fence = '`' * (max(map(len, re.findall('`+', text)), default=0) + 1)
     return f'{fence}{text}{fence}' if fence == '`' else f'{fence} {text} {fence}'
 
 def _reason_table(rows, total, what)->list[str]:

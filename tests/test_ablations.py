@@ -152,8 +152,8 @@ def test_many_clear_effects_survive_holm(tmp_path):
 
 def test_forest_same_bytes(sheet):
     folder, table = sheet
-    ablations.forest(table, folder / "a")
-    ablations.forest(table, folder / "b")
+    ablations.figure_ablations(table, folder / "a")
+    ablations.figure_ablations(table, folder / "b")
     plt.close("all")
     for end in ("svg", "png"): assert (folder / "a" / "figures" / f"ablations.{end}").read_bytes() == (folder / "b" / "figures" / f"ablations.{end}").read_bytes()
 

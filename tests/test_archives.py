@@ -221,7 +221,7 @@ def test_archives_in_archives(tmp_path):
 def test_what_cannot_be_held_in_memory_is_refused(tmp_path, monkeypatch):
     lay(tmp_path, {"a.tgz": tarred({"b.zip": zipped({"a.wav": noise(2000)}), "c.wav": b"1"}, "w:gz")})
     assert len(Tree(tmp_path).names) == 2
-    monkeypatch.setattr(archives, "HELD", 2000)
+    monkeypatch.setattr(archives, "HELD_BYTES", 2000)
     archives._open.clear()
     tree = Tree(tmp_path)
     assert tree.names == ["a.tgz/c.wav"] and faults(tree) == [("a.tgz/b.zip", BOMB)]
@@ -466,7 +466,7 @@ def test_an_archive_is_opened_once_and_again_when_it_changes(many, monkeypatch):
 
 def test_few_archives_stay_open(many, monkeypatch):
     folder, want = many
-    for limit in ("OPEN", "BUDGET"):
+    for limit in ("OPEN_ARCHIVES", "BUDGET"):
         with monkeypatch.context() as m:
             m.setattr(archives, limit, 1)
             for n in random.Random(0).sample(sorted(want), 60):

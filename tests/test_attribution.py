@@ -293,7 +293,7 @@ def test_measure_and_summary(people, x):
     for row, task in (("3", "gender"), ("6", "agesub")):
         lines = sheet.measure(runner.trained(row, 0), task, what, size, 0)
         parts.append(lines.assign(row=row, seed=0, task=task, speaker=lambda t: what.manifest["speaker"].to_numpy()[t["utterance"]]))
-    table = sheet.summary(pd.concat(parts), runner)
+    table = sheet.summarise_measures(pd.concat(parts), runner)
     assert list(table.columns) == sheet.COLUMNS and set(sheet.MEASURES) <= set(table["measure"])
     chance = table[(table["measure"] == "chance") & (table["attribution"] == "integrated_gradients")]
     assert ((chance["value"] - .2).abs() < .03).all()

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from mkdcls.asymmetric import asymmetric_loss, smoothed_ce
-from mkdcls.causal import (Bench, Change, adjusted, changes, check_graph, check_recipe, cka, disagreements, draw, forward, generator_graph, graph_of,
-                           intervene, letters, measured_graph, observed, paper_graph, permuted, renamed, resolve, same, separations, shaken, switches,
-                           without, words)
+from mkdcls.causal import (Bench, Change, adjusted, changes, check_graph, check_recipe, cka, disagreements, figure_graph, forward, generator_graph, graph_of,
+                           intervene, letters, measured_graph, observed, paper_graph, permute_pairs, renamed, resolve, same, separations, shaken, switches,
+                           without, node_words)
 from mkdcls.engine.store import digest, plain
 from mkdcls.labels import TASKS
 from mkdcls.objective import task_loss
@@ -269,9 +269,9 @@ def test_cka(seed):
 def test_permuted_stays_in_its_groups():
     groups = np.repeat([0, 1, 2], 5)
     a = np.eye(3)[groups] # constant within a group: dealing inside changes nothing
-    assert np.allclose(permuted(a, a, groups, draws=5), 1) and permuted(a, a, draws=20).max() < 1
-    assert np.allclose(permuted(np.eye(15), a, groups, draws=5), cka(np.eye(15), a))
-    assert np.array_equal(permuted(a, a, draws=3, seed=1), permuted(a, a, draws=3, seed=1))
+    assert np.allclose(permute_pairs(a, a, groups, draws=5), 1) and permute_pairs(a, a, draws=20).max() < 1
+    assert np.allclose(permute_pairs(np.eye(15), a, groups, draws=5), cka(np.eye(15), a))
+    assert np.array_equal(permute_pairs(a, a, draws=3, seed=1), permute_pairs(a, a, draws=3, seed=1))
 
 
 # ---- surgery, drawing, errors
@@ -292,7 +292,7 @@ def test_surgery_leaves_the_original():
     (lambda g: check_graph(nx.DiGraph([('X', 'Z')])), "when=None; allowed are"),
     (lambda g: resolve('mkdcls.model.nothing'), 'names nothing in the code'),
     (lambda g: resolve('nothing'), 'names nothing in the code'),
-    (lambda g: draw(nx.DiGraph([('X', 'Q')])), 'no place for the nodes'),
+    (lambda g: figure_graph(nx.DiGraph([('X', 'Q')])), 'no place for the nodes'),
     (lambda g: generator_graph(('f1_scale',)), 'stand between'),
     (lambda g: generator_graph(('height',)), 'no latent'),
     (lambda g: graph_of(replace(SIX, tasks=())), 'allowed are'),
@@ -324,7 +324,7 @@ def test_circles():
 
 
 def test_every_node_has_words_and_letters():
-    for v in graph_of(replace(SIX, context='backdoor')): assert words(v) and letters(v).startswith('$')
+    for v in graph_of(replace(SIX, context='backdoor')): assert node_words(v) and letters(v).startswith('$')
 
 
 def test_renamed_keeps_the_shape():
@@ -336,12 +336,12 @@ def test_renamed_keeps_the_shape():
 def test_pictures_do_not_say_that_printed_arrows_carry_values():
     "Figure 4 has no code behind it; its two arrows from Y_agesub exist in training only once there is code"
     import matplotlib.pyplot as plt
-    from mkdcls.causal import _look, draw_pair
+    from mkdcls.causal import arrow_look, figure_pair
     printed, code = paper_graph(), graph_of(SIX)
-    assert {_look(about) for *_, about in printed.edges(data=True)} == {('-', '.45')}
-    assert all(_look(about)[1] != '.45' for *_, about in code.edges(data=True))
+    assert {arrow_look(about) for *_, about in printed.edges(data=True)} == {('-', '.45')}
+    assert all(arrow_look(about)[1] != '.45' for *_, about in code.edges(data=True))
     for graph, said in ((printed, 'printed in the paper'), (code, 'carries values')):
-        fig = draw_pair(graph)
+        fig = figure_pair(graph)
         key = [t.get_text() for t in fig.legends[0].get_texts()]
         plt.close(fig)
         assert any(said in t for t in key) and ('carries values' in ' '.join(key)) == (graph is code)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from mkdcls.counterfactuals import AGES, Heard, intervene, mean_interval, movement, network_hears, oracle_hears, per_speaker, shuffled, spread
+from mkdcls.counterfactuals import AGES, Response, render_intervened, mean_interval, movement, network_hears, oracle_hears, per_speaker, shuffled, mean_distance
 from mkdcls.encoders import encoder
 from mkdcls.engine.features import Features
 from mkdcls.fbank import network_input
@@ -33,7 +33,7 @@ def few():
 @settings(max_examples=25, deadline=None)
 def test_noise_stays_and_only_descendants_move(age, gender, channel, overlay):
     m = draw_manifest("LTV", 40, seed=1)
-    after = intervene(m, age, gender, channel, overlay)
+    after = render_intervened(m, age, gender, channel, overlay)
     assert list(after) == list(m) and (after.dtypes == m.dtypes).all()
     for c in DRAWN: pd.testing.assert_series_equal(after[c], m[c])
     changed = {c for c in m if not after[c].equals(m[c])}
@@ -48,24 +48,24 @@ def test_noise_stays_and_only_descendants_move(age, gender, channel, overlay):
 
 def test_by_age_the_line_follows_the_age_until_it_is_set(m):
     tied = m.assign(line="by_age", rho=.8)
-    old, young = intervene(tied, age=75), intervene(tied, age=21)
+    old, young = render_intervened(tied, age=75), render_intervened(tied, age=21)
     assert (old["channel"] == "studio").mean() > .9 > .1 > (young["channel"] == "studio").mean()
-    assert set(intervene(tied, age=75, channel="telephone")["channel"]) == {"telephone"}
+    assert set(render_intervened(tied, age=75, channel="telephone")["channel"]) == {"telephone"}
 
 
 def test_effects_on_latents_are_the_equations(m):
-    a, b, F = intervene(m, age=30), intervene(m, age=70), m["female"].to_numpy()
+    a, b, F = render_intervened(m, age=30), render_intervened(m, age=70), m["female"].to_numpy()
     np.testing.assert_allclose(b["f0_st"] - a["f0_st"], men_f0(70) - men_f0(30) + F * (sex_gap(70) - sex_gap(30)), atol=1e-12)
     np.testing.assert_allclose(b["hnr_db"] - a["hnr_db"], -np.where(F, .75, .6) * pos(70 - 45), atol=1e-12)
     np.testing.assert_allclose(b["tilt_db_oct"] - a["tilt_db_oct"], -.6 * pos(25), atol=1e-12)
     np.testing.assert_allclose(b["rate_syl_s"] - a["rate_syl_s"], -.27 * pos(25), atol=1e-12)
     np.testing.assert_allclose(b["jitter_pct"] / a["jitter_pct"], 1.15, atol=1e-12)
-    other = intervene(m, gender="other")
+    other = render_intervened(m, gender="other")
     np.testing.assert_allclose(other["f0_st"] - m["f0_st"], (1 - 2 * F) * sex_gap(m["age"]), atol=1e-12)
 
 
 def test_signals_upstream_of_the_cause_are_bit_identical(few):
-    worlds = {k: stages(intervene(few, **do)) for k, do in dict(now={}, studio=dict(channel="studio"), alone=dict(overlay=False), old=dict(age=70)).items()}
+    worlds = {k: stages(render_intervened(few, **do)) for k, do in dict(now={}, studio=dict(channel="studio"), alone=dict(overlay=False), old=dict(age=70)).items()}
     now = worlds["now"]
     for k in ("studio", "alone"): assert np.array_equal(now.clean, worlds[k].clean)
     assert np.array_equal(now.second, worlds["studio"].second) and np.array_equal(now.noise, worlds["alone"].noise)
@@ -78,7 +78,7 @@ def test_signals_upstream_of_the_cause_are_bit_identical(few):
 @pytest.mark.parametrize("mine,theirs", [
     (dict(age=70.), dict(age=70.)), (dict(gender="female"), dict(female=1)), (dict(channel="studio"),) * 2, (dict(overlay=False),) * 2])
 def test_a_changed_manifest_sounds_like_the_intervention(few, mine, theirs):
-    for a, b in zip(render(intervene(few, **mine)), render(few, **theirs)): assert torch.equal(a, b)
+    for a, b in zip(render(render_intervened(few, **mine)), render(few, **theirs)): assert torch.equal(a, b)
 
 
 def test_the_oracle_equals_densities_multiplied_by_hand(m):
@@ -86,7 +86,7 @@ def test_the_oracle_equals_densities_multiplied_by_hand(m):
     ages = np.concatenate([d + np.arange(.125, 10, .25) for d in (20, 30, 40, 50, 60)])
     grid = average_speakers(np.tile(ages, 2), np.repeat([0, 1], len(ages)))
     sd = np.array([2.2, .035, .03 / 8**.5, s * .35, s * .30, s * 2.5, s * 1.5, s * .55, s * .04, s * .5])
-    a, b = (intervene(m.head(6), age=v) for v in (25, 65))
+    a, b = (render_intervened(m.head(6), age=v) for v in (25, 65))
     def by_hand(w):
         like = norm.logpdf(features(w)[:, None], features(grid), sd).sum(2)
         p = np.exp(like - like.max(1, keepdims=True)) @ np.eye(3)[truth(grid, "agesup")]
@@ -96,7 +96,8 @@ def test_the_oracle_equals_densities_multiplied_by_hand(m):
     np.testing.assert_allclose(got["tv_agesup"], abs(d).sum(1) / 2, atol=1e-9)
     np.testing.assert_allclose(got["move_agesup"], d @ np.arange(3), atol=1e-9)
     assert (got["changed_gender"] == 0).all()
-    for do in (dict(channel="studio"), dict(overlay=True)): assert all((v == 0).all() for v in movement(oracle_hears(m), oracle_hears(intervene(m, **do))).values())
+    for do in (dict(channel="studio"), dict(overlay=True)):
+        assert all((v == 0).all() for v in movement(oracle_hears(m), oracle_hears(render_intervened(m, **do))).values())
     np.testing.assert_allclose(posterior(a, "agesup"), by_hand(a), atol=1e-9)
 
 
@@ -107,8 +108,8 @@ def test_a_placebo_is_exactly_nothing(few):
         x, n = network_input(*render(w))
         return network_hears(net, Features(torch.cat([v[:k] for v, k in zip(x, n)]), n.cumsum(0) - n, n))
     now = heard(few)
-    assert all((v == 0).all() for v in movement(now, heard(intervene(few, channel="telephone", overlay=True, age=few["age"])), now).values())
-    assert movement(now, heard(intervene(few, channel="studio")), now)["z"].min() > 0
+    assert all((v == 0).all() for v in movement(now, heard(render_intervened(few, channel="telephone", overlay=True, age=few["age"])), now).values())
+    assert movement(now, heard(render_intervened(few, channel="studio")), now)["z"].min() > 0
 
 
 def test_heard_is_what_the_model_says_in_the_order_asked():
@@ -128,7 +129,7 @@ def test_heard_is_what_the_model_says_in_the_order_asked():
 
 def test_spread_and_intervals():
     z = np.array([[0., 0], [3, 4], [6, 8]])
-    assert spread(z) == pytest.approx(20 / 3)
+    assert mean_distance(z) == pytest.approx(20 / 3)
     one, two = np.random.default_rng(0).standard_normal((300, 2)), np.random.default_rng(1).standard_normal((200, 2)) + 1
     got = mean_interval([one], 4000)
     np.testing.assert_allclose((got.high - got.low) / 2, 1.96 * one.std(0) / 300**.5, rtol=.06)
@@ -155,17 +156,17 @@ def test_shuffled_names_vanish_and_never_keep_a_pair_apart():
     (dict(age=19.9), "from 20 to 80"), (dict(age=80.1), "from 20 to 80"), (dict(age=float("nan")), "from 20 to 80"), (dict(channel="radio"), "'studio', 'telephone'"),
     (dict(gender=1), "'female', 'male', 'other'"), (dict(overlay=2), "True, False"), (dict(age=[30., 40.]), "one per row")])
 def test_out_of_range(m, do, says):
-    with pytest.raises(ValueError, match=says): intervene(m, **do)
+    with pytest.raises(ValueError, match=says): render_intervened(m, **do)
 
 
 def test_wrong_material(m):
-    with pytest.raises(ValueError, match="stand-in only"): intervene(m.drop(columns=["u_f0"]), age=30)
+    with pytest.raises(ValueError, match="stand-in only"): render_intervened(m.drop(columns=["u_f0"]), age=30)
     net = MultiTaskModel(encoder("ecapa", "student", scale_name="smoke"), ("gender", "agesup"))
     f = Features(torch.randn(44, 80).half(), torch.tensor([0, 40]), torch.tensor([40, 4]))
     with pytest.raises(ValueError, match=r"no head for \['agesub'\]; it answers \['gender', 'agesup'\]"): network_hears(net, f, tasks=("agesub",))
     with pytest.raises(ValueError, match="recording 1 has 4 frames, the encoder needs at least 5"): network_hears(net, f)
     with pytest.raises(ValueError, match="no recordings"): network_hears(net, f, torch.tensor([], dtype=torch.int64))
     p = np.ones((2, 3)) / 3
-    with pytest.raises(ValueError, match="same tasks"): movement(Heard({"agesup": p}), Heard({"gender": p}))
-    with pytest.raises(ValueError, match="at least 2"): spread(np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="same tasks"): movement(Response({"agesup": p}), Response({"gender": p}))
+    with pytest.raises(ValueError, match="at least 2"): mean_distance(np.zeros((1, 4)))
     with pytest.raises(ValueError, match="no seeds"): mean_interval([])

@@ -19,7 +19,7 @@ from PIL import Image
 from mkdcls.encoders import encoder, n_params
 from mkdcls.results import diagrams, report
 from mkdcls.results.diagrams import DOUBLE, DRAWINGS, MM, SINGLE, SMALLEST
-from mkdcls.engine.store import ROOT
+from mkdcls.engine.store import PROJECT
 from mkdcls.labels import AGESUB, AGESUP, PARENT, TASKS
 
 NAMES = tuple(DRAWINGS)
@@ -31,7 +31,7 @@ def figures():
     done = {}
     def get(name):
         if name not in done:
-            fig = diagrams.drawn(name)
+            fig = diagrams.figure_by_name(name)
             with mpl.rc_context(diagrams.STYLE): (canvas := FigureCanvasAgg(fig)).draw()
             done[name] = fig, canvas.get_renderer()
         return done[name]
@@ -86,7 +86,7 @@ def test_two_voices_in_grey_and_for_the_colour_blind(figures):
     low = figures("figure1")[0].axes[2]
     a, b = (line for line in low.get_legend().get_lines())
     assert a.get_marker() != b.get_marker() and a.get_linestyle() != b.get_linestyle()
-    for lines in (diagrams.LINES.values(), ):
+    for lines in (diagrams.LINE_STYLES.values(), ):
         assert len({m for _, m in lines}) == 5 and len({str(ls) for ls, _ in lines}) == 5
     # deuteranopia, complete (Machado et al. 2009), on linear light
     blind = np.array([[.367322, .860646, -.227968], [.280085, .672501, .047413], [-.011820, .042940, .968881]])
@@ -110,7 +110,7 @@ print(json.dumps({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in so
 
 
 def test_same_bytes_in_two_processes(tmp_path):
-    runs = [subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / n], stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed})
+    runs = [subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path / n], stdout=subprocess.PIPE, text=True, cwd=PROJECT, env=os.environ | {"PYTHONHASHSEED": seed})
             for n, seed in (("a", "1"), ("b", "2"))]  # sets and their order differ between the two
     a, b = (json.loads(r.communicate(timeout=900)[0]) for r in runs)
     assert a == b and set(a) == {f"{n}.{kind}" for n in NAMES for kind in ("svg", "png")}
@@ -191,8 +191,8 @@ def test_shapes_are_the_modules(figures, family):
 
 def test_kinds_of_noise():
     o = diagrams.noisy()
-    assert (o.clean == o.clean[0]).all() and len(o.clean) == len(diagrams.KINDS)
-    for i, kind in enumerate(diagrams.KINDS):
+    assert (o.clean == o.clean[0]).all() and len(o.clean) == len(diagrams.NOISE_NAMES)
+    for i, kind in enumerate(diagrams.NOISE_NAMES):
         if kind not in ("babble", "music", "coloured"): continue
         voice = diagrams.stages(o.manifest.iloc[[i]], channel="telephone", overlay=False)
         n = o.wave.shape[1]
@@ -257,7 +257,7 @@ def test_graphs_are_those_of_page_14(figures):
 def test_the_three_claims_are_arrows_of_the_paper(figures):
     "And what is said of the code beside them holds in its graph"
     g = diagrams.graphs()
-    parts = [diagrams.part(g["paper"], nodes) for nodes, _, _ in diagrams.CLAIMS.values()]
+    parts = [diagrams.part(g["paper"], nodes) for nodes, _, _ in diagrams.GRAPH_CLAIMS.values()]
     assert [p.number_of_edges() for p in parts] == [2, 2, 3] and all(set(p) == set(places) for p, places in zip(parts, diagrams.FRAGMENTS))
     at_test = nx.DiGraph([e[:2] for e in g["code"].edges(data="when") if e[2] != "training"])
     answers = {f"Y_{t}" for t in TASKS}
@@ -268,8 +268,8 @@ def test_the_three_claims_are_arrows_of_the_paper(figures):
 # ---- bad input
 
 def test_unknown_figure_lists_what_there_is(tmp_path):
-    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1, figure2"): diagrams.drawn("figure5")
-    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1"): diagrams.leave(diagrams.page(SINGLE, 20), tmp_path, "figure5")
+    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1, figure2"): diagrams.figure_by_name("figure5")
+    with pytest.raises(ValueError, match="no figure 'figure5'; choose one of figure1"): diagrams.leave(diagrams.blank_page(SINGLE, 20), tmp_path, "figure5")
     with pytest.raises(ValueError, match="no agesub '35'; choose one of .*'30s'"): diagrams.punishment("35")
     with pytest.raises(ValueError, match="no encoder family 'lstm'; choose one of"): diagrams.layers("lstm")
     with pytest.raises(ValueError, match="no scale 'huge'; choose one of"): diagrams.layers("ecapa", "huge")
@@ -277,7 +277,7 @@ def test_unknown_figure_lists_what_there_is(tmp_path):
 
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write to .*choose another folder"): diagrams.leave(diagrams.page(SINGLE, 20), tmp_path / "file", "figure1")
+    with pytest.raises(OSError, match="cannot write to .*choose another folder"): diagrams.leave(diagrams.blank_page(SINGLE, 20), tmp_path / "file", "figure1")
 
 
 def test_results_that_are_not_there(tmp_path):
@@ -290,5 +290,5 @@ def test_nothing_is_left_behind():
     torch.manual_seed(5); np.random.seed(5)
     before = torch.get_rng_state().clone(), np.random.get_state()[1].copy(), plt.get_fignums()
     diagrams.layers.cache_clear()
-    for name in ("figure3", "poster_mixup", "poster_dependency"): diagrams.drawn(name)
+    for name in ("figure3", "poster_mixup", "poster_dependency"): diagrams.figure_by_name(name)
     assert torch.equal(before[0], torch.get_rng_state()) and (before[1] == np.random.get_state()[1]).all() and plt.get_fignums() == before[2]

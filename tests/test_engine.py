@@ -623,11 +623,11 @@ def test_a_sheet_with_some_rows(tmp_path):
     from mkdcls.results import figures
     folder = report.publish(Invented(("1", "3", "4a", "4b", "8"), seeds=1, speakers=20).plan(1), tmp_path)
     table, contrasts = report.write(folder)
-    assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check(folder) == []
-    assert "1 seed" in figures.all_figures(folder, contrasts)
+    assert list(table["row"]) == ["1", "3", "4a", "4b", "8"] and set(contrasts["row"]) == {"4a", "4b"} and report.check_folder(folder) == []
+    assert "1 seed" in figures.save_figures(folder, contrasts)
     empty = report.publish(Invented(("1", "2"), seeds=1, speakers=20).plan(1), tmp_path / "teachers")
-    assert report.write(empty)[1].empty and report.check(empty) == []
-    figures.all_figures(empty, report.gains(empty))
+    assert report.write(empty)[1].empty and report.check_folder(empty) == []
+    figures.save_figures(empty, report.gains(empty))
 
 
 def test_a_block_whose_base_closes_too_little_is_marked(published, monkeypatch):
@@ -672,13 +672,13 @@ def test_secondary_gains_need_holm(published, monkeypatch):
 
 def test_nobody_is_named(published):
     folder, *_ = published
-    lines = pd.read_parquet(folder / report.LINES)
+    lines = pd.read_parquet(folder / report.ANSWERS)
     assert lines["speaker"].str.fullmatch(r"s\d{5}").all() and lines["utterance"].str.fullmatch(r"u\d{6}").all()
     assert not any(b"secret-name" in f.read_bytes() for f in folder.rglob("*") if f.is_file())
     assert (lines.groupby(["row", "seed"])["speaker"].nunique() == 60).all()
 
 
-def test_what_is_published_holds_together(published): assert report.check(published[0]) == []
+def test_what_is_published_holds_together(published): assert report.check_folder(published[0]) == []
 
 
 def edit_runs(folder, change):
@@ -688,9 +688,9 @@ def edit_runs(folder, change):
 
 
 def edit_lines(folder, column, at):
-    table = pd.read_parquet(folder / report.LINES)
+    table = pd.read_parquet(folder / report.ANSWERS)
     table.loc[at, column] = 1 - table.loc[at, column]
-    table.to_parquet(folder / report.LINES, index=False)
+    table.to_parquet(folder / report.ANSWERS, index=False)
 
 
 SPOIL = {
@@ -709,7 +709,7 @@ SPOIL = {
 def test_what_does_not_follow_from_the_records_is_found(spoilt, what):
     spoil, found = SPOIL[what]
     spoil(spoilt)
-    wrong = report.check(spoilt)
+    wrong = report.check_folder(spoilt)
     assert wrong and wrong[0].startswith(found), wrong
 
 
@@ -738,7 +738,7 @@ def test_figures_are_the_same_bytes_each_time(tmp_path):
     folder = report.publish(Invented(("1", "3", "4b", "6"), seeds=2, speakers=30).plan(2), tmp_path / "sheet")
     contrasts = report.gains(folder)
     first, second = (shutil.copytree(folder, tmp_path / n) for n in "ab")
-    captions = {figures.all_figures(f, contrasts) for f in (first, second)}
+    captions = {figures.save_figures(f, contrasts) for f in (first, second)}
     names = {f"{n}.{e}" for n in ("curves", "gains", "confusion_agesup", "confusion_agesub") for e in ("svg", "png")}
     assert {f.name for f in (first / "figures").iterdir()} == names and len(captions) == 1
     for n in names:

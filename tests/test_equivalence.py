@@ -47,7 +47,7 @@ def test_a_different_bit_is_seen(tmp_path):
         pd.DataFrame(dict(agesup=[answer])).to_parquet(run / "predictions.parquet")
         (tmp_path / name / "features").mkdir()
         (tmp_path / name / "features" / "values.f16").write_bytes(feature)
-        return equivalence.content(tmp_path / name)
+        return equivalence.store_content(tmp_path / name)
     first = store("a")
     assert equivalence.compare(first, store("b", key="k2")) == []
     assert equivalence.compare(first, store("c", weight=float(np.nextafter(np.float32(1), np.float32(2))))) == ["standin-smoke/row3-seed0/model.safetensors"]

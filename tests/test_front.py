@@ -34,11 +34,11 @@ def test_each_equation_has_its_page_and_code():
     import importlib
     told = front.equations()
     for number, _, page, function in front.EQUATIONS:
-        module = front.module_of(front.page(page))
+        module = front.module_of(front.page_path(page))
         f = getattr(importlib.import_module(module.removesuffix(".py").replace("/", ".")), function)
         assert f"Eq. {number}" in f.__doc__ and f"[{page}](method/{page}.ipynb) | [{module}](../{module}), `{function}` |" in told
     assert [n for n, *_ in front.EQUATIONS] == list("12345") and "results/table1.ipynb" in told
-    assert all((front.ROOT / "mkdcls/results" / f).is_file() for f in ("runner.py", "report.py"))
+    assert all((front.PROJECT / "mkdcls/results" / f).is_file() for f in ("runner.py", "report.py"))
 
 
 def test_minutes_agree_and_an_hour_is_an_hour():
@@ -48,7 +48,7 @@ def test_minutes_agree_and_an_hour_is_an_hour():
     assert rows == round(runs["total_s"].sum() / 60) and front.minutes("table1", STANDIN) < cores < rows
     assert f"the {rows} minutes come to {cores}" in front.shown_table1("stand-in", STANDIN) and f"{cores} minutes on two cores" in front.larger(front.results())
     told = front.where_to_go()
-    assert sum(front.reading_minutes(front.page(p)) for p in front.HOUR) <= 60
+    assert sum(front.reading_minutes(front.page_path(p)) for p in front.HOUR) <= 60
     assert all(f"[{p}](method/{p}.ipynb)" in told for p in (*front.HOUR, "13c_arrows", "14a_x_and_k"))
 
 
@@ -72,12 +72,12 @@ def test_reading_time(tmp_path):
 
 # ---- what came out: each number that a results page says in words is recomputed from the committed records
 
-STANDIN, REAL = front.ROOT / "paper/results/standin-laptop", front.ROOT / "paper/results/real-laptop"
+STANDIN, REAL = front.PROJECT / "paper/results/standin-laptop", front.PROJECT / "paper/results/real-laptop"
 
 
 def said(sheet, *wanted):
     "The page in nbs/results and every executed copy of it say these words"
-    pages = [front.ROOT / f"nbs/results/{sheet}.ipynb", *(p for f in (STANDIN, REAL) if (p := f / f"{sheet}.ipynb").exists())]
+    pages = [front.PROJECT / f"nbs/results/{sheet}.ipynb", *(p for f in (STANDIN, REAL) if (p := f / f"{sheet}.ipynb").exists())]
     for page in pages:
         text = "\n".join("".join(c["source"]) for c in json.loads(page.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown")
         for words in wanted: assert words in text, f"{page.parent.name}/{page.name} does not say: {words}"

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.counterfactuals import Heard, intervene, network_hears
+from mkdcls.counterfactuals import Response, render_intervened, network_hears
 from mkdcls.encoders import encoder
 from mkdcls.results import intervention_sheet as sheets
 from mkdcls.evaluation import confusion, prf
@@ -28,7 +28,7 @@ def sheet(tmp_path_factory):
     "The smoke sheet with networks that were never trained: all plumbing, no training"
     patch = pytest.MonkeyPatch()
     patch.setenv("MKDCLS_RUNS", str(tmp_path_factory.mktemp("runs")))
-    s = sheets.Sheet("smoke", device="cpu", size=sheets.Size(4, (0., .8), (-.8, 0., .8), (.4,), (1.,), 100))
+    s = sheets.InterventionRunners("smoke", device="cpu", size=sheets.Size(4, (0., .8), (-.8, 0., .8), (.4,), (1.,), 100))
     patch.setattr("mkdcls.results.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
     yield s
     patch.undo()
@@ -47,7 +47,7 @@ def test_rendered_is_what_render_makes_and_is_made_once(sheet, monkeypatch):
     f, at = sheets.rendered(m, sheets.WORLDS, CPU)
     for world, do in sheets.WORLDS.items():
         for i in range(2):
-            x, n = network_input(*render(intervene(m.iloc[[i]], **do)))
+            x, n = network_input(*render(render_intervened(m.iloc[[i]], **do)))
             row = int(at[world][i])
             assert int(f.n_frames[row]) == int(n[0])
             torch.testing.assert_close(f.values[int(f.starts[row]):][:int(n[0])], x[0, :int(n[0])], rtol=0, atol=0)
@@ -68,7 +68,7 @@ def test_settings_that_sound_the_same_share_their_features(sheet, monkeypatch):
 
 def test_a_rho_in_the_test_is_a_choice_between_two_renderings(sheet):
     m = sheets._test(sheet.runner(Knobs(rho=0.)), 0).head(6)
-    studio, telephone = (render(intervene(m, channel=c))[0] for c in ("studio", "telephone"))
+    studio, telephone = (render(render_intervened(m, channel=c))[0] for c in ("studio", "telephone"))
     for r in (-.8, .4, .8):
         pick = choose_channel("by_age", r, m["age"], m["e_channel"]) == "studio"
         wave, _ = render(m.assign(line="by_age", rho=r))
@@ -108,7 +108,7 @@ def test_rho_scores_are_those_of_the_recordings_heard(sheet, rho):
 def test_label_noise_from_kept_answers(sheet, monkeypatch):
     def answers(self, row, seed, key):
         m = sheets._test(sheet.runner(), seed, None)
-        y = {t: truth(m, t) for t in sheets.ASKED}
+        y = {t: truth(m, t) for t in sheets.ASKED_TASKS}
         wrong = np.arange(len(m)) < sheets.ROWS.index(row)  # row 3 errs nowhere, 4a once, …
         true = {f"true_{t}": v for t, v in y.items()}
         return pd.DataFrame(dict(speaker=m["speaker"], corpus=m["corpus"], **true, **{t: np.where(wrong, (v + 1) % (v.max() + 1), v) for t, v in y.items()}))
@@ -129,7 +129,7 @@ def test_label_noise_from_kept_answers(sheet, monkeypatch):
 def test_losses_to_wrong_labels_are_paired(sheet, monkeypatch):
     def answers(self, row, seed, key):  # base errs everywhere where more labels are wrong, nobody else ever
         m = sheets._test(sheet.runner(), seed, None)
-        y = {t: truth(m, t) for t in sheets.ASKED}
+        y = {t: truth(m, t) for t in sheets.ASKED_TASKS}
         bad = row == "3" and key == "many"
         told = {f"true_{t}": v for t, v in y.items()} | {t: (v + bad) % (v.max() + 1) for t, v in y.items()}
         return pd.DataFrame(dict(speaker=m["speaker"], corpus=m["corpus"], **told))
@@ -180,10 +180,10 @@ def test_x_and_k_of_one_utterance_beside_pairs_dealt_anew(sheet, monkeypatch):
     def listener(same):
         def hears(model, f, rows, tasks):
             x = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
-            return Heard({}, x, x if same else np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
+            return Response({}, x, x if same else np.random.default_rng(1).normal(size=x.shape).astype(np.float32))
         return hears
     monkeypatch.setattr("mkdcls.results.runner.Runner.trained", lambda self, row, seed: untrained(row, seed))
-    monkeypatch.setattr(sheets, "_heads", lambda model, x, k, device: {t: np.zeros(len(x), int) for t in sheets.ASKED})
+    monkeypatch.setattr(sheets, "_heads", lambda model, x, k, device: {t: np.zeros(len(x), int) for t in sheets.ASKED_TASKS})
     for same in (True, False):
         monkeypatch.setattr(sheets, "network_hears", listener(same))
         t = sheets.permuted_k(sheet, 1, times=1)
@@ -197,7 +197,8 @@ def test_words_figures_and_file(sheet, listened, rho, tmp_path):
     scores = dict(zip((*sheets.ROWS, "chance"), (60., 62, 61, 58, 33)))
     said = [(r, w, "f1", a, v) for r, v in scores.items() for w in (2., 9.) for a in ("", "base") if not (a and r in ("3", "chance"))]
     said += [(r, 9., "fall_f1", a, 0.) for r in sheets.ROWS for a in ("", "base") if r != "3" or not a]
-    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup", measure=k, against=a,
+    labels = pd.DataFrame([dict(sheet="label_noise", row=r, method=sheets.ROW_NAMES[r], under="adjacent", wrong_labels=w, scope="LTV", task="agesup",
+                                measure=k, against=a,
                                 value=v, low=v - 1, high=v + 1, n_seeds=1) for r, w, k, a, v in said]).reindex(columns=sheets.COLUMNS)
     table = sheets.write(tmp_path, effects, rho, labels, refuters)
     back = sheets.read(tmp_path)
@@ -221,8 +222,8 @@ def test_words_follow_the_numbers():
 
 
 def test_only_where_the_truth_is_known():
-    with pytest.raises(ValueError, match="only the synthetic stand-in"): sheets.Sheet("smoke", corpus="real")
-    with pytest.raises(ValueError, match="choose one of smoke, laptop, gpu"): sheets.Sheet("paper")
+    with pytest.raises(ValueError, match="only the synthetic stand-in"): sheets.InterventionRunners("smoke", corpus="real")
+    with pytest.raises(ValueError, match="choose one of smoke, laptop, gpu"): sheets.InterventionRunners("paper")
     with pytest.raises(FileNotFoundError, match="SHEET=interventions"): sheets.read("/nowhere")
 
 

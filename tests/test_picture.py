@@ -8,12 +8,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from mkdcls.results import picture
-from mkdcls.engine.store import ROOT
+from mkdcls.engine.store import PROJECT
 
 
 @pytest.fixture(scope="module")
 def drawn():
-    fig = picture.method()
+    fig = picture.figure_method()
     canvas = FigureCanvasAgg(fig)
     canvas.draw()
     return fig, canvas.get_renderer()
@@ -72,7 +72,7 @@ def test_eq1_of_the_drawing():
 
 
 def test_same_bytes(tmp_path):
-    for name in ("a", "b"): picture.save(picture.method(), tmp_path, name)
+    for name in ("a", "b"): picture.save_method(picture.figure_method(), tmp_path, name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert not [w for w in (b"<dc:date>", b"Matplotlib") if w in (tmp_path / "a.svg").read_bytes()]
@@ -81,6 +81,6 @@ def test_same_bytes(tmp_path):
 
 def test_committed_picture_is_this_one(tmp_path):
     "By eye, not by bytes: another version of matplotlib may set a letter a pixel aside"
-    picture.save(picture.method(), tmp_path)
-    new, old = (np.asarray(Image.open(io.BytesIO((folder / "method.png").read_bytes())).convert("L"), float) for folder in (tmp_path, ROOT / "paper" / "figures"))
+    picture.save_method(picture.figure_method(), tmp_path)
+    new, old = (np.asarray(Image.open(io.BytesIO((folder / "method.png").read_bytes())).convert("L"), float) for folder in (tmp_path, PROJECT / "paper" / "figures"))
     assert new.shape == old.shape and np.abs(new - old).mean() < 3, "draw it again: run nbs/00_tour.ipynb and commit paper/figures"

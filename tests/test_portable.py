@@ -9,12 +9,12 @@ import pytest
 
 from mkdcls.engine import portable
 from mkdcls.results import arithmetic
-from mkdcls.engine.portable import ARITHMETICS, NOTES, ROOT, SPREADS, TABLE, environment, holds, speakers_of_it, summary, too_close
+from mkdcls.engine.portable import ARITHMETICS, NOTE_FILE, ROOT, MIN_SPREADS, PORTABLE_CSV, environment, holds, speakers_of_it, summarise, too_close
 
 
 def test_holds_is_an_assertion(tmp_path, monkeypatch):
     "It passes and fails as the comparison does, refuses two thresholds or none, and notes the value even where the statement fails"
-    monkeypatch.setenv(NOTES, str(tmp_path / "notes"))
+    monkeypatch.setenv(NOTE_FILE, str(tmp_path / "notes"))
     assert holds("a", 2, above=1) == 2 and holds("b", 0, below=1) == 0
     with pytest.raises(AssertionError, match="c: 1 is not above 1"): holds("c", 1, above=1)
     with pytest.raises(AssertionError, match="d: 2 is not below 1"): holds("d", 2, below=1)
@@ -28,8 +28,8 @@ def test_holds_is_an_assertion(tmp_path, monkeypatch):
 def test_distance_by_hand():
     "Values 8, 9, 10 have a standard deviation of 1: 5 is three of them below 8, 5.5 is not; for `below`, 13 is three above 10"
     def table(threshold, side="above", values=(8, 9, 10)):
-        return summary(pd.DataFrame(dict(what="x", value=values, threshold=threshold, side=side, arithmetic=[str(v) for v in range(len(values))])))
-    assert table(5)["spreads_away"][0] == SPREADS == 3 and len(too_close(table(5))) == 0
+        return summarise(pd.DataFrame(dict(what="x", value=values, threshold=threshold, side=side, arithmetic=[str(v) for v in range(len(values))])))
+    assert table(5)["spreads_away"][0] == MIN_SPREADS == 3 and len(too_close(table(5))) == 0
     assert table(5.5)["spreads_away"][0] == 2.5 and list(too_close(table(5.5))["what"]) == ["x"]
     assert table(13, "below")["spreads_away"][0] == 3 and len(too_close(table(12, "below"))) == 1
     assert len(too_close(table(8.5))) == 1, "a threshold that was crossed"
@@ -53,11 +53,11 @@ def test_one_lowered_arithmetic_after_another():
     assert done.stdout.splitlines()[-1] == "AVX False" and 'ARITHMETIC="oneDNN AVX"' in done.stdout
 
 
-@pytest.mark.skipif(not (ROOT / TABLE).exists(), reason=f"{TABLE} is not measured yet: `make portable`")
+@pytest.mark.skipif(not (ROOT / PORTABLE_CSV).exists(), reason=f"{PORTABLE_CSV} is not measured yet: `make portable`")
 def test_committed_measurements():
     "Every statement stands clear of rounding, under every arithmetic, and every page that makes one was measured"
-    table = pd.read_csv(ROOT / TABLE)
-    assert not len(too_close(table)), f"closer than {SPREADS} spreads: {list(too_close(table)['what'])}"
+    table = pd.read_csv(ROOT / PORTABLE_CSV)
+    assert not len(too_close(table)), f"closer than {MIN_SPREADS} spreads: {list(too_close(table)['what'])}"
     assert (table["arithmetics"] >= len(ARITHMETICS) - 1).all() and table["what"].is_unique
     said = set()
     for path in speakers_of_it():
@@ -65,14 +65,14 @@ def test_committed_measurements():
         said |= {m[2] for m in re.finditer(r"""(?<!\w)holds\(\s*(?:\\n",\s*")?\s*(['"])(.*?)\1""", text)}
     assert said <= set(table["what"]), f"not measured: {sorted(said - set(table['what']))}: `make portable`"
     assert set(table["what"]) <= said, f"measured, but said nowhere: {sorted(set(table['what']) - said)}"
-    assert portable.TABLE.parent.name == "paper"
+    assert portable.PORTABLE_CSV.parent.name == "paper"
 
 
 # ---- Table 1 on other processors
 
 def test_committed_arithmetic():
     "Same rows, same keys under every arithmetic; the committed sheet's line is the committed sheet; scores differ, or nothing was lowered"
-    table = pd.read_csv(ROOT / arithmetic.TABLE, dtype={"row": str})
+    table = pd.read_csv(ROOT / arithmetic.ARITHMETIC_CSV, dtype={"row": str})
     assert tuple(table.columns) == arithmetic.COLUMNS
     assert set(table["arithmetic"]) == {arithmetic.COMMITTED, *arithmetic.HEARD} and set(arithmetic.HEARD) <= set(ARITHMETICS)
     assert (table.groupby("arithmetic")["row"].apply(tuple) == arithmetic.ROWS).all()

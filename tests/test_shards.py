@@ -67,7 +67,7 @@ def test_reading_copies_nothing(folder):
 
 
 def test_few_shards_stay_open(folder, monkeypatch):
-    monkeypatch.setattr(shards, "OPEN", 3)
+    monkeypatch.setattr(shards, "OPEN_SHARDS", 3)
     for i in range(10): write_shard(folder / f"{i}.arrow", waves(4, seed=i))
     s = Shards(folder)
     first = s.read("0.arrow", 0)
@@ -100,7 +100,7 @@ def test_full_scale(tmp_path):
 
 
 def test_each_shard_is_opened_once_a_batch(folder, monkeypatch):
-    monkeypatch.setattr(shards, "OPEN", 1)
+    monkeypatch.setattr(shards, "OPEN_SHARDS", 1)
     opened, real = [], shards._open
     monkeypatch.setattr(shards, "_open", lambda p: (opened.append(p.name), real(p))[1])
     Shards(folder).batch(["00001.arrow", "00000.arrow"] * 3, [0, 1, 1, 0, 0, 2])

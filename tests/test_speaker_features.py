@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from mkdcls.intake import features as prepare, speakers as speaker_features
-from mkdcls.intake.speakers import Recipe, folder_of
+from mkdcls.intake.speakers import SpeakerRecipe, folder_of
 from mkdcls.standin import draw_manifest, render
 from mkdcls.verification.frontend import augmented, enhance, front_end, voice_activity
 
@@ -75,7 +75,8 @@ def test_the_same_bytes_from_two_processes(five):
 
 
 def test_a_folder_for_each_recipe(five):
-    recipes = [Recipe(), Recipe("mel64"), Recipe("mfcc80"), Recipe(vad=True), Recipe(enhance=True), Recipe(copies=1), Recipe(copies=1, seed=1)]
+    recipes = [SpeakerRecipe(), SpeakerRecipe("mel64"), SpeakerRecipe("mfcc80"), SpeakerRecipe(vad=True), SpeakerRecipe(enhance=True),
+               SpeakerRecipe(copies=1), SpeakerRecipe(copies=1, seed=1)]
     assert len({folder_of(p, r) for r in recipes for p in "ab"}) == 14
 
 

@@ -151,7 +151,7 @@ def test_gains(folder, table):
     assert sorted(pooled.loc[pooled["primary"], "row"]) == ["10", "13", "6"]
 
 
-def test_everything_follows_from_the_records(folder): assert report.check(folder) == []
+def test_everything_follows_from_the_records(folder): assert report.check_folder(folder) == []
 
 
 def test_a_reader_of_the_markdown_is_told_what_it_is(folder):
@@ -225,7 +225,7 @@ def test_stopped_killed_and_started_again(done, place, tmp_path):
     again = table1(runs, out)
     assert again.returncode == 0 and 5 <= kept < 14 and f"{14 - kept} of 14 runs to do" in again.stdout, again.stderr[-3000:]
     pd.testing.assert_frame_equal(untimed(out), untimed(place[1]), check_exact=True)
-    assert report.check(out) == []
+    assert report.check_folder(out) == []
 
 
 # ---- wrong input: one line that names the fix, before anything is made
@@ -316,7 +316,7 @@ def test_the_notebooks_own_defaults_are_the_smoke_run():
 @pytest.mark.parametrize("results", COMMITTED, ids=lambda p: p.name)
 def test_committed_results_hold_together(results):
     "Tables follow from records; the folder's name says what is inside; pictures and page are there, without a trace of a machine"
-    assert report.check(results) == []
+    assert report.check_folder(results) == []
     table = pd.read_csv(results / "table1.csv", dtype={"row": str})
     corpus, preset = results.name.rsplit("-", 1)
     assert set(table["preset"]) == {preset} and set(table["corpus"]) == {corpus} and preset in PRESETS

@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from mkdcls.encoders import EcapaTdnn, EncoderOutput, n_params
 from mkdcls.verification.frontend import instance_norm
-from mkdcls.verification.imu_networks import NAMES, PRINTED, WIDTHS, ImuEcapa, ImuNet, Ladder, Res2Block, SEBasic, imu_network, res2net, se_resnet
+from mkdcls.verification.imu_networks import NETWORKS, PRINTED, WIDTHS, ImuEcapa, ImuNet, Ladder, Res2Block, SEBasic, imu_network, res2net, se_resnet
 
-FLAT = NAMES[:-1]  # the six that see a picture
+FLAT = NETWORKS[:-1]  # the six that see a picture
 
 
 def build(name, scale="smoke", seed=3, **more):
@@ -119,7 +119,7 @@ def test_count_of_res2net(w, s, g, se, n):
 COUNTS = (8_028_492, 13_122_780, 8_271_720, 9_819_880, 8_427_072, 9_975_232, 14_660_416)
 
 
-@pytest.mark.parametrize("name,count", list(zip(NAMES, COUNTS, strict=True)))
+@pytest.mark.parametrize("name,count", list(zip(NETWORKS, COUNTS, strict=True)))
 def test_printed_counts(name, count):
     with torch.device("meta"): got = n_params(imu_network(name))
     assert got == count
@@ -160,14 +160,14 @@ def test_padding_never_leaks(n, name, extra):
     for part in (0, 1): assert_close(got[part], torch.cat([a[part] for a in alone]), rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_order_of_the_batch(name):
     m, n = build(name), torch.tensor([40, 33, 25])
     x, p = torch.randn(3, 40, m.n_mels, dtype=torch.double), torch.tensor([2, 0, 1])
     assert_close(m(x, n).embedding[p], m(x[p], n[p]).embedding, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradients_of_whole_networks(name):
     "Finite differences along random directions, input and every parameter, padding included"
     m, n = build(name), torch.tensor([30, 21])
@@ -177,7 +177,7 @@ def test_gradients_of_whole_networks(name):
     assert torch.autograd.gradcheck(f, (x, *values), fast_mode=True, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_bfloat16_pools_in_float32(name):
     m = build(name).float()
     x = torch.randn(4, 60, m.n_mels)
@@ -190,7 +190,7 @@ def test_bfloat16_pools_in_float32(name):
 @pytest.mark.parametrize("scale", WIDTHS)
 def test_contract(scale):
     "What training, transfer and scoring rely on"
-    with torch.device("meta"): nets = {n: imu_network(n, scale, embed=24) for n in NAMES}
+    with torch.device("meta"): nets = {n: imu_network(n, scale, embed=24) for n in NETWORKS}
     for name, m in nets.items():
         assert isinstance(m, ImuEcapa if name == "ECAPA-TDNN" else ImuNet)
         assert (m.embed_dim, m.n_mels) == (24, 80 if name == "ECAPA-TDNN" else 64)

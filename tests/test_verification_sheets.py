@@ -187,7 +187,7 @@ def test_the_floor_and_the_voice_by_hand():
     "Four true trials, one vetoed: floor 25 %. Of what is left with the right phrase, one of four impostors lies above one of three targets"
     s = [.9, .8, .1, -3.5] + [.2, 0., -.1, -.2] + [-3.9] * 4
     trials = pd.DataFrame(dict(role="TD", seed=0, kind=["TC"] * 4 + ["IC"] * 4 + ["TW"] * 4, target=[True] * 4 + [False] * 8, enrolled=0, asked=0, x=s))
-    t = verification.heard(trials).iloc[0]
+    t = verification.phrase_floors(trials).iloc[0]
     assert_allclose([t["floor %"], t["EER % of the voice alone"]], [25., 100 * measured([.9, .8, .1], [.2, 0., -.1, -.2])])
 
 

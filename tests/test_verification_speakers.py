@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mkdcls.intake.features import _waves
 from mkdcls.verification import speakers
 from mkdcls.verification.speakers import (
-    ACCEPT, BLOCK, FIXED, FREE, SECONDS, Lists, check_trials, divide, enrolments, kaldi, librispeech, musan, real_speakers, sdsv, speaker_stand_in, trial_index,
+    ACCEPT, BLOCK, FIXED, FREE, ENROL_SECONDS, Lists, check_trials, divide, enrolments, kaldi, librispeech, musan, real_speakers, sdsv, speaker_stand_in, trial_index,
     trial_list, voxceleb)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -80,7 +80,7 @@ def test_seconds_keeps_its_limits():
     m = toy(30, 9, seed=3)
     e = enrolments(m, "seconds", 5)
     told = e.merge(m, on="utterance").groupby("model").duration.agg(["sum", "size"])
-    assert told["sum"].between(*SECONDS).all() and (told["size"] <= 4).all()
+    assert told["sum"].between(*ENROL_SECONDS).all() and (told["size"] <= 4).all()
     assert told["size"].nunique() > 1, "one to several utterances"
     short = m.assign(duration=.9)
     with pytest.raises(ValueError, match="nobody has enough speech"): enrolments(short, "seconds")

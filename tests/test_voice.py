@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
-from mkdcls.scm import do, draw_speakers, latents
-from mkdcls.voice import (COLUMNS, CONSONANTS, LEVEL, PHRASES, SR, STEP, VOWELS, content, control_frames, parse_phrase, render, score, sustain,
+from mkdcls.scm import VOWELS, do, draw_speakers, latents
+from mkdcls.voice import (VOICE_COLUMNS, CONSONANTS, SPEECH_DBFS, PHRASES, SR, STEP, content, control_frames, parse_phrase, play_score, write_score, sustain,
                           synthesise, timing)
 
 torch.set_num_threads(1)
@@ -38,15 +38,15 @@ def test_batch_does_not_matter():
 def test_lengths_level_and_padding(seconds):
     z = crowd()
     d = np.linspace(seconds/2, seconds, 6)
-    p = score(z, d, np.arange(6) + 50)
-    w, n = render(p)
+    p = write_score(z, d, np.arange(6) + 50)
+    w, n = play_score(p)
     assert n.tolist() == np.round(d*SR).astype(int).tolist() and w.shape == (6, int(n.max()))
     assert w.isfinite().all() and w.abs().max() < .96
     for b in range(6):
         assert not w[b, n[b]:].any()
         on = p.active[b, :-1].repeat_interleave(STEP)[:n[b]]
         level = 20*torch.log10(w[b, :n[b]][on].square().mean().sqrt())
-        assert_close(level, torch.tensor(LEVEL), rtol=0, atol=.05)
+        assert_close(level, torch.tensor(SPEECH_DBFS), rtol=0, atol=.05)
 
 
 def test_extreme_voices_stay_sound():
@@ -59,17 +59,17 @@ def test_extreme_voices_stay_sound():
 
 def test_do_age_keeps_the_words():
     who = draw_speakers(5, seed=3)
-    young, old = [score(latents(do(who, age=a)), np.full(5, 4.), np.arange(5)) for a in (25, 72)]
+    young, old = [write_score(latents(do(who, age=a)), np.full(5, 4.), np.arange(5)) for a in (25, 72)]
     for a,b in zip(young.words, old.words): assert np.array_equal(a, b)
     assert (old.timing.spoken < young.timing.spoken).all() and torch.equal(young.n_samples, old.n_samples)
-    assert not torch.equal(render(young)[0], render(old)[0])
-    again = score(latents(do(who, age=25)), np.full(5, 4.), np.arange(5))
-    assert torch.equal(render(again)[0], render(young)[0])
+    assert not torch.equal(play_score(young)[0], play_score(old)[0])
+    again = write_score(latents(do(who, age=25)), np.full(5, 4.), np.arange(5))
+    assert torch.equal(play_score(again)[0], play_score(young)[0])
 
 
 def test_words_ignore_the_latents():
-    a = score(crowd(4, 1), np.full(4, 2.), np.arange(4)).words
-    b = score(crowd(4, 2), np.full(4, 6.), np.arange(4)).words
+    a = write_score(crowd(4, 1), np.full(4, 2.), np.arange(4)).words
+    b = write_score(crowd(4, 2), np.full(4, 6.), np.arange(4)).words
     for x,y in zip(a, b): assert np.array_equal(x, y)
 
 
@@ -84,7 +84,7 @@ def test_fixed_phrases(k):
 
 def test_pauses_and_rate_are_exact_in_the_plan():
     z = crowd(20, 4)
-    p = score(z, np.full(20, 6.), np.arange(20))
+    p = write_score(z, np.full(20, 6.), np.arange(20))
     share = 1 - p.active[:, :6*SR//STEP].float().mean(1).numpy()
     np.testing.assert_allclose(share, z.pause_share, atol=.01)
     np.testing.assert_allclose(p.timing.spoken/(6*(1 - z.pause_share)), z.rate_syl_s, rtol=.12)
@@ -103,7 +103,7 @@ def test_sustained_vowel_is_flat_and_tremor_is_its_only_motion():
     p = sustain(z, 'a', 1., [1, 2])
     st = 12*torch.log2(p.f0/100)
     assert_close(st.amax(1) - st.amin(1), torch.tensor([0., 1.]), rtol=0, atol=.01)
-    assert render(p)[0].shape == (2, SR)
+    assert play_score(p)[0].shape == (2, SR)
     with pytest.raises(ValueError, match='is no vowel'): sustain(z, 'y', 1., [1, 2])
 
 
@@ -119,7 +119,7 @@ def test_refusals():
     for phrase in (-2, len(PHRASES)):
         with pytest.raises(ValueError, match='unknown phrase'): synthesise(z, *ok, [0, phrase])
     with pytest.raises(ValueError, match='negative'): synthesise(z, np.full(2, 1.), [0, -1])
-    assert set(COLUMNS) <= set(z.columns)
+    assert set(VOICE_COLUMNS) <= set(z.columns)
 
 
 def test_control_frames_reach_beyond_the_end():

@@ -1,8 +1,9 @@
 """Is today's code the code that recorded runs were made with? Both are trained at smoke size and compared, bit for bit.
 
-`equivalent.json` names the commit of the recorded code. `python -m mkdcls.engine.equivalence` (`make equivalent`) takes that commit out of the history,
-makes the same small runs with it and with the code that stands, under the same arithmetic, and writes the list anew where every weight, every answer and
-every feature is the same. With `--check` nothing is written: the tests do that.
+`equivalent.json` names the commit of the recorded code. `python -m mkdcls.engine.equivalence` (`make equivalent`) takes
+that commit out of the history, makes the same small runs with it and with the code that stands, under the same
+arithmetic, and writes the list anew where every weight, every answer and every feature is the same. With `--check`
+nothing is written: the tests do that.
 """
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load_file
 
-from mkdcls.engine.codehash import EQUIVALENT, PACKAGE, code_now, short, source_now
-
-ROOT = PACKAGE.parent
+from mkdcls.engine.codehash import EQUIVALENT, code_now, short, source_now
+from mkdcls.engine.needs import ROOT
 
 # What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
 PROBE = '''
 import importlib, sys
-sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in f"{getattr(f, '__module__', '')} {getattr(f, '__name__', '')}".lower()]  # PYTHONPATH decides
+name = lambda f: f"{getattr(f, '__module__', '')} {getattr(f, '__name__', '')}".lower()
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in name(f)]  # PYTHONPATH decides
 import torch
 def at(*places):
     for module, name in places:
@@ -40,12 +41,13 @@ def at(*places):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     Runner = at(("mkdcls.results.runner", "Runner"), ("mkdcls.engine.runner", "Runner"))
-    SpeakerRunner = at(("mkdcls.results.speaker_runner", "SpeakerRunner"), ("mkdcls.engine.speaker_runner", "SpeakerRunner"))
+    SpeakerRunner = at(("mkdcls.results.speaker_runner", "SpeakerRunner"),
+                       ("mkdcls.engine.speaker_runner", "SpeakerRunner"))
     from mkdcls.runs import Knobs, preset_of
     from mkdcls.verification.bridge import sheet_rows
     table = Runner("smoke", rows=sheet_rows(preset_of("smoke"), "standin"))
-    rows = [r for r in ("4a", "4b", "6", "10", "13", "3both", "kmix", "norm", "bd", "pr", "features", "sumasl", "dep_soft_kl", "official",
-                        "focal", "v2", "v7", "v10") if r in table.rows]
+    rows = [r for r in ("4a", "4b", "6", "10", "13", "3both", "kmix", "norm", "bd", "pr", "features", "sumasl",
+                        "dep_soft_kl", "official", "focal", "v2", "v7", "v10") if r in table.rows]
     table.run_all([(r, 0) for r in rows], workers=1)
     Runner("smoke", knobs=Knobs(rho=.8, adjacent=.2, overlay_label=.5, spread=1.5)).run_all([("5", 1)], workers=1)
     speakers = SpeakerRunner("smoke")
@@ -57,14 +59,17 @@ if __name__ == "__main__":
 def recorded_code(commit: str, folder: Path) -> Path:
     "The package as it stood at a commit, in a folder; an error where the history does not hold it"
     done = subprocess.run(["git", "-C", str(ROOT), "archive", commit, "mkdcls", "settings.ini"], capture_output=True)
-    if done.returncode: raise LookupError(f"commit {commit} is not in this checkout's history: a whole clone has it ({done.stderr.decode().strip()})")
+    if done.returncode:
+        raise LookupError(f"commit {commit} is not in this checkout's history: "
+                          f"a whole clone has it ({done.stderr.decode().strip()})")
     with tarfile.open(fileobj=BytesIO(done.stdout)) as tar: tar.extractall(folder, filter="data")
     return folder
 
 
 def probe(code: Path, runs: Path) -> Path:
     "The small runs of a package, one thread"
-    env = os.environ | dict(PYTHONPATH=str(code), MKDCLS_RUNS=str(runs), OMP_NUM_THREADS="1", PYTHONDONTWRITEBYTECODE="1")
+    env = os.environ | dict(PYTHONPATH=str(code), MKDCLS_RUNS=str(runs), OMP_NUM_THREADS="1",
+                            PYTHONDONTWRITEBYTECODE="1")
     script = runs.with_name(runs.name + ".py")
     script.write_text(PROBE)
     done = subprocess.run([sys.executable, str(script)], cwd=code, env=env, capture_output=True, text=True)
@@ -72,8 +77,9 @@ def probe(code: Path, runs: Path) -> Path:
     return runs
 
 
-def content(runs: Path) -> dict[str, object]:
-    "Everything that a store holds: weights, embeddings, answers and features, by the row and seed of the run, without its key"
+def store_content(runs: Path) -> dict[str, object]:
+    """Everything that a store holds: weights, embeddings, answers and features, by the row and seed of the run,
+    without its key"""
     found, features = {}, []
     for path in sorted(runs.rglob("*")):
         if path.suffix not in (".safetensors", ".parquet", ".f16") or path.name == "manifest.parquet": continue
@@ -86,7 +92,8 @@ def content(runs: Path) -> dict[str, object]:
 
 def unequal(a, b) -> bool:
     "Do two contents differ in a single bit?"
-    if isinstance(a, dict): return a.keys() != b.keys() or any(not np.array_equal(v, b[k], equal_nan=True) for k, v in a.items())
+    if isinstance(a, dict):
+        return a.keys() != b.keys() or any(not np.array_equal(v, b[k], equal_nan=True) for k, v in a.items())
     return not a.equals(b) if isinstance(a, pd.DataFrame) else a != b
 
 
@@ -105,27 +112,32 @@ def names_now(names) -> dict[str, object]:
     return {name: one(name) for name in names}
 
 
-def differences(commit: str) -> list[str]:
+def unequal_runs(commit: str) -> list[str]:
     "What the recorded code and today's compute differently at smoke size"
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         (top / "code").mkdir()
         trees = {"recorded": recorded_code(commit, top / "code"), "now": ROOT}
         with ThreadPoolExecutor(2) as both: runs = list(both.map(lambda n: probe(trees[n], top / n), trees))
-        return compare(*map(content, runs))
+        return compare(*map(store_content, runs))
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--check", action="store_true", help="write nothing; exit 1 where the list is not true of today's code")
+    p.add_argument("--check", action="store_true",
+                   help="write nothing; exit 1 where the list is not true of today's code")
     args = p.parse_args()
     kept = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
     now = {n: short(v) for n, v in names_now(kept["code"]).items()}
     changed = [n for n, e in kept["code"].items() if now[n] != e["now"]]
-    try: wrong = differences(kept["commit"])
+    try: wrong = unequal_runs(kept["commit"])
     except LookupError as e: raise SystemExit(f"mkdcls: {e}") from e
-    if wrong: raise SystemExit(f"mkdcls: today's code computes something else than {kept['commit']}: {', '.join(wrong[:6])}{' ...' * (len(wrong) > 6)}")
-    if args.check and changed: raise SystemExit(f"mkdcls: equal to {kept['commit']}, but not in the list yet ({', '.join(changed)}): run `make equivalent`")
+    if wrong:
+        raise SystemExit(f"mkdcls: today's code computes something else than {kept['commit']}: "
+                         f"{', '.join(wrong[:6])}{' ...' * (len(wrong) > 6)}")
+    if args.check and changed:
+        raise SystemExit(f"mkdcls: equal to {kept['commit']}, but not in the list yet ({', '.join(changed)}): "
+                         "run `make equivalent`")
     if changed:
         for name, entry in kept["code"].items(): entry["now"] = now[name]
         EQUIVALENT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")

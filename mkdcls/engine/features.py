@@ -11,18 +11,22 @@ from torch import Tensor
 class Features:
     """Utterances laid end to end.
 
-    `values` `[sum of frames, F]` (float16 on disk and in memory: mean-normalised dB values lie within ±100, where float16
-    is exact to 0.06 dB), `starts` and `n_frames` `[N]` int64. All on one device.
+    `values` `[sum of frames, F]` (float16 on disk and in memory: mean-normalised dB values lie within ±100, where
+    float16 is exact to 0.06 dB), `starts` and `n_frames` `[N]` int64. All on one device.
     """
     values: Tensor
     starts: Tensor
     n_frames: Tensor
 
     def __post_init__(self):
-        if len(self.starts) != len(self.n_frames): raise ValueError(f"{len(self.starts)} starts, {len(self.n_frames)} lengths: they must agree")
-        if len(self.n_frames) and int(self.n_frames.min()) < 1: raise ValueError(f"utterance {int(self.n_frames.argmin())} has no frames: drop it before caching")
-        if len(self.starts) and (int(self.starts.min()) < 0 or int((self.starts + self.n_frames).max()) > len(self.values)):
-            raise ValueError(f"the index of {len(self.starts)} utterances leads outside the {len(self.values)} frames that are there")
+        if len(self.starts) != len(self.n_frames):
+            raise ValueError(f"{len(self.starts)} starts, {len(self.n_frames)} lengths: they must agree")
+        if len(self.n_frames) and int(self.n_frames.min()) < 1:
+            raise ValueError(f"utterance {int(self.n_frames.argmin())} has no frames: drop it before caching")
+        if len(self.starts) and (int(self.starts.min()) < 0 or int((self.starts + self.n_frames).max())
+                                 > len(self.values)):
+            raise ValueError(f"the index of {len(self.starts)} utterances leads outside the {len(self.values)} "
+                             "frames that are there")
 
     def __len__(self) -> int: return len(self.n_frames)
 
@@ -57,7 +61,8 @@ class Features:
 
 @dataclass(frozen=True)
 class Corpus:
-    "A manifest (a DataFrame, one row an utterance), the features of its rows in the same order, and what identifies both"
+    """A manifest (a DataFrame, one row an utterance), the features of its rows in the same order, and what
+    identifies both"""
     manifest: object
     features: Features
     fingerprint: str

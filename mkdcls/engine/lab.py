@@ -1,8 +1,10 @@
-"""What `make lab` adds to JupyterLab: code cells with certain tags come with their source folded, their outputs in sight.
+"""What `make lab` adds to JupyterLab: code cells with certain tags come with their source folded, their outputs in
+sight.
 
-JupyterLab folds no cell by its tag; it folds a cell whose metadata say `jupyter: {source_hidden: true}`. `FoldedContents` writes
-that into the notebook that it hands to the lab, and takes it out of the notebook that the lab hands back. A click on the bar that
-stands for a folded cell unfolds it. Opening a page and saving it leaves its file as it was, byte for byte.
+JupyterLab folds no cell by its tag; it folds a cell whose metadata say `jupyter: {source_hidden: true}`.
+`FoldedContents` writes that into the notebook that it hands to the lab, and takes it out of the notebook that the lab
+hands back. A click on the bar that stands for a folded cell unfolds it. Opening a page and saving it leaves its file as
+it was, byte for byte.
 """
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from tornado.web import HTTPError
@@ -21,7 +23,8 @@ def fold(
     "Hide the source of code cells with a tag of `FOLDED`, but for those that say themselves whether it is hidden"
     for cell in nb["cells"]:
         about = cell["metadata"].get("jupyter", {})
-        if cell["cell_type"] == "code" and FOLDED & {*cell["metadata"].get("tags", [])} and "source_hidden" not in about:
+        if (cell["cell_type"] == "code" and FOLDED & {*cell["metadata"].get("tags", [])}
+            and "source_hidden" not in about):
             cell["metadata"]["jupyter"] = {**about, "source_hidden": True, MARK: True}
 
 
@@ -40,7 +43,8 @@ def keep_kernel(
     nb: dict, # notebook as the lab hands it back, changed in place
     stored: dict, # the notebook of the same name on disk
 ) -> None:
-    "As long as the kernel is the same, what the lab has learnt about it (language, version, its title here) is not saved"
+    """As long as the kernel is the same, what the lab has learnt about it (language, version, its title here) is
+    not saved"""
     now, before = nb.get("metadata", {}), stored["metadata"]
     if now.get("kernelspec", {}).get("name") != before.get("kernelspec", {}).get("name"): return
     for key in ("kernelspec", "language_info"):

@@ -1,8 +1,10 @@
-"""Lists as people send them: which encoding, which separator, which line ends; and text shown or written so that nothing in it runs.
+"""Lists as people send them: which encoding, which separator, which line ends; and text shown or written so that
+nothing in it runs.
 
-A table is read where its form is unambiguous, and what had to be guessed is told in one note. Order of encodings: a byte order mark decides; else UTF-8,
-where every byte fits; else UTF-16, where one of its two orders gives a first line of plain ASCII; else CP949, what Excel in Korea writes, where every byte
-fits and most of what is not ASCII is among the 2,350 syllables of KS X 1001. Nothing is decoded loosely: a byte that does not fit is an error.
+A table is read where its form is unambiguous, and what had to be guessed is told in one note. Order of encodings: a
+byte order mark decides; else UTF-8, where every byte fits; else UTF-16, where one of its two orders gives a first line
+of plain ASCII; else CP949, what Excel in Korea writes, where every byte fits and most of what is not ASCII is among the
+2,350 syllables of KS X 1001. Nothing is decoded loosely: a byte that does not fit is an error.
 """
 from __future__ import annotations
 
@@ -18,39 +20,46 @@ from pathlib import Path
 import pandas as pd
 
 LARGEST = 2 << 30  # bytes of a list; 3.3 million rows take about a quarter of it
-HEADER = 1 << 16  # characters of a first line
-BLOCK = 1 << 16  # rows that are held as lists at a time
+FIRST_LINE = 1 << 16  # characters of a first line
+ROWS_HELD = 1 << 16  # rows that are held as lists at a time
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be"),
+         (codecs.BOM_UTF16_LE, "utf-16-le"),
          (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 # ---- text that is shown, cells that are written
 
-_UNSEEN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]")
+_UNSEEN = re.compile("[\0-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+                     "\ud800-\udfff\U000e0000-\U000e007f]")
 _RUNS = re.compile("^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 
 
 def _escape(m) -> str:
     n = ord(m[0])
-    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(n) or (f"\\x{n:02x}" if n < 256 else f"\\u{n:04x}" if n < 65536 else f"\\U{n:08x}")
+    return {9: "\\t", 10: "\\n", 13: "\\r"}.get(n) or (f"\\x{n:02x}" if n < 256 else f"\\u{n:04x}" if n < 65536
+                                                       else f"\\U{n:08x}")
 
 
-def shown(text, most: int | None = None) -> str:
-    "Text of strangers as one line: what a terminal obeys, what turns the direction of writing or is not seen at all is escaped; cut to `most` characters"
+def printable(text, most: int | None = None) -> str:
+    """Text of strangers as one line: what a terminal obeys, what turns the direction of writing or is not seen at
+    all is escaped; cut to `most` characters"""
     text = _UNSEEN.sub(_escape, str(text))
     return text if most is None or len(text) <= most else text[:most - 2] + " …"
 
 
 def cell(text) -> str:
-    "Text for a cell of a CSV file: shown as above; with an apostrophe before what a spreadsheet would take for a formula"
+    """Text for a cell of a CSV file: shown as above
+
+    With an apostrophe before what a spreadsheet would take for a formula.
+    """
     text = str(text)
-    return ("'" if _RUNS.match(text) else "") + shown(text)
+    return ("'" if _RUNS.match(text) else "") + printable(text)
 
 
 def few(names, most: int = 6) -> str:
     "Some names of many, for a message"
-    names = [shown(n, 60) for n in names]
+    names = [printable(n, 60) for n in names]
     return str(names[:most])[:-1] + (f", ... {len(names) - most:,} more]" if len(names) > most else "]")
 
 
@@ -95,7 +104,8 @@ def decoded(data: bytes) -> tuple[str, str]:
         if data.startswith(mark):
             try: return data[len(mark):].decode(name), "" if name == "utf-8" else name[:6].upper()
             except UnicodeDecodeError as e:
-                raise ValueError(f"its byte order mark says {name}, but byte {e.start + len(mark)} does not fit: it is damaged or cut off") from e
+                raise ValueError(f"its byte order mark says {name}, but byte {e.start + len(mark)} does not fit: "
+                                 "it is damaged or cut off") from e
     try:
         text = data.decode()
         if "\0" not in text: return text, ""
@@ -103,11 +113,13 @@ def decoded(data: bytes) -> tuple[str, str]:
     if b"\0" in data:
         if name := _sixteen(data): return data.decode(name), "UTF-16"
         at = data.index(b"\0")
-        raise ValueError(f"it holds {data.count(0)} NUL bytes, the first in line {data[:at].count(10) + 1}: it is damaged, or no text")
+        raise ValueError(f"it holds {data.count(0)} NUL bytes, the first in line {data[:at].count(10) + 1}: "
+                         "it is damaged, or no text")
     try:
         if _korean(text := data.decode("cp949")): return text, "CP949"
     except UnicodeDecodeError: pass
-    raise ValueError(f"byte {wrong.start}, in line {data[:wrong.start].count(10) + 1}, fits neither UTF-8 nor Korean CP949: save it as 'CSV UTF-8'")
+    raise ValueError(f"byte {wrong.start}, in line {data[:wrong.start].count(10) + 1}, fits neither UTF-8 nor Korean "
+                     "CP949: save it as 'CSV UTF-8'")
 
 
 # ---- text into a table
@@ -133,12 +145,14 @@ def _rows(reader, columns: list[str], need: set, whole: bool, notes: dict):
             if not n: continue
             if n > k:
                 if any(row[k:]):
-                    raise ValueError(f"line {reader.line_num} has {n:,} cells, and the header {k:,}: put a cell that holds the separator between quotation marks")
+                    raise ValueError(f"line {reader.line_num} has {n:,} cells, and the header {k:,}: "
+                                     "put a cell that holds the separator between quotation marks")
                 notes["cells without a name at the ends of lines"] = None
                 row = row[:k]
             else:
                 if n <= last or not whole and reader.line_num == notes["lines"]:
-                    raise ValueError(f"line {reader.line_num} has {n:,} cells, and the header {k:,}: was the file cut off?")
+                    raise ValueError(f"line {reader.line_num} has {n:,} cells, and the header {k:,}: "
+                                     "was the file cut off?")
                 row += [""] * (k - n)
         if not any(row):
             notes["empty rows passed over"] = notes.get("empty rows passed over", 0) + 1
@@ -159,8 +173,9 @@ def read_text(
     if "\n" not in text and "\r" in text: text, notes["lines that end in CR alone"] = text.replace("\r", "\n"), None
     text = text.lstrip("\r\n")
     if told := re.match(r'"?sep=(.)"?[,;\t]*\r?\n', text): sep, text = told[1], text[told.end():]  # as Excel marks it
-    first = text[:HEADER].split("\n", 1)[0].rstrip("\r")
-    if len(first) >= HEADER: raise ValueError(f"its first line has more than {HEADER:,} characters: names of columns belong there")
+    first = text[:FIRST_LINE].split("\n", 1)[0].rstrip("\r")
+    if len(first) >= FIRST_LINE:
+        raise ValueError(f"its first line has more than {FIRST_LINE:,} characters: names of columns belong there")
     if not sep and (sep := _separator(first, need)) != ",": notes[f"{SEPARATORS[sep]} between cells"] = None
     how = dict(delimiter=sep, strict=True) if quoted else dict(delimiter=sep, quoting=csv.QUOTE_NONE)
     reader = csv.reader(io.StringIO(text, newline=""), **how)
@@ -169,15 +184,17 @@ def read_text(
     try:
         columns = [c.strip().lstrip("\ufeff") for c in next(reader)]
         if twice := sorted({c for c in columns if c and columns.count(c) > 1} if len(columns) < 2000 else ()):
-            if strict or set(twice) & {c for n in need for c in n}: raise ValueError(f"the column {twice[0]!r} stands in its header twice: delete or rename one")
+            if strict or set(twice) & {c for n in need for c in n}:
+                raise ValueError(f"the column {twice[0]!r} stands in its header twice: delete or rename one")
         wanted = next((set(n) for n in need if set(n) <= set(columns)), set())
         if strict or not quoted: names = columns
         else: names = [c or f"\0{i}" for i, c in enumerate(columns)]
         for row in _rows(reader, names, wanted, text.endswith(("\n", "\r")), notes):
             block.append(row)
-            if len(block) == BLOCK: parts, block = [*parts, _block(block, names, strict and quoted)], []
+            if len(block) == ROWS_HELD: parts, block = [*parts, _block(block, names, strict and quoted)], []
     except csv.Error as e:
-        what = "a quotation mark is opened and not closed" if "unexpected end" in str(e) else "a cell of more than 131,072 characters" if "limit" in str(e) else str(e)
+        what = ("a quotation mark is opened and not closed" if "unexpected end" in str(e)
+                else "a cell of more than 131,072 characters" if "limit" in str(e) else str(e))
         raise ValueError(f"line {reader.line_num + shift}: {what}") from e
     parts.append(_block(block, names, strict and quoted))
     del notes["lines"]
@@ -185,19 +202,22 @@ def read_text(
     keep = [i for i, c in enumerate(columns) if c]
     if len(keep) < len(columns):
         for i in set(range(len(columns))) - set(keep):
-            if strict and (d.iloc[:, i] != "").any(): raise ValueError(f"column {i + 1} has no name and is not empty: give it one")
+            if strict and (d.iloc[:, i] != "").any():
+                raise ValueError(f"column {i + 1} has no name and is not empty: give it one")
         if strict: notes["cells without a name at the ends of lines"] = None
         d = d.iloc[:, keep]
     return d, ", ".join(f"{v} {k}" if v else k for k, v in notes.items())
 
 
 def _block(rows: list[list[str]], columns: list[str], strict: bool) -> pd.DataFrame:
-    d = pd.DataFrame(rows, columns=pd.Index(columns, dtype=object), dtype=object) if rows else pd.DataFrame({i: [] for i in range(len(columns))}, dtype=object)
+    d = pd.DataFrame(rows, columns=pd.Index(columns, dtype=object),
+                     dtype=object) if rows else pd.DataFrame({i: [] for i in range(len(columns))}, dtype=object)
     d.columns = columns
     if strict:
         for i, c in enumerate(columns):
             if bad := next((v for v in d.iloc[:, i] if "\n" in v or "\r" in v), None):
-                raise ValueError(f"a cell of column {c!r} goes over several lines, {shown(bad, 40)!r}: a quotation mark is opened and not closed")
+                raise ValueError(f"a cell of column {c!r} goes over several lines, {printable(bad, 40)!r}: "
+                                 "a quotation mark is opened and not closed")
     return d.astype(str)
 
 
@@ -211,34 +231,44 @@ def read_list(data: bytes, need=((),), **how) -> tuple[pd.DataFrame, str]:
 def bytes_of(path) -> bytes:
     "A list's bytes, none too many"
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"{shown(path)} is no ordinary file: give a list")
-    if (size := os.path.getsize(path)) > LARGEST: raise ValueError(f"{shown(path.name)} has {size:,} bytes, and a list at most {LARGEST:,}: is it one? Divide it")
+    if not path.is_file(): raise FileNotFoundError(f"{printable(path)} is no ordinary file: give a list")
+    if (size := os.path.getsize(path)) > LARGEST:
+        raise ValueError(f"{printable(path.name)} has {size:,} bytes, and a list at most {LARGEST:,}: "
+                         "is it one? Divide it")
     return path.read_bytes()
 
 
 def read_parquet(path) -> pd.DataFrame:
-    "A table from Parquet, its cells plain: text, numbers, booleans, dates; bytes are read as UTF-8. A ValueError says which column is wrong"
+    """A table from Parquet, its cells plain: text, numbers, booleans, dates; bytes are read as UTF-8
+
+    A ValueError says which column is wrong.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
     path = Path(path)
-    where = shown(path.name)
+    where = printable(path.name)
     try:
         schema = pq.read_schema(path)
         nested = [f.name for f in schema if pa.types.is_nested(f.type)]
         if not nested: d = pd.read_parquet(path)
     except (OSError, ValueError, KeyError, NotImplementedError) as e:
         if isinstance(e, FileNotFoundError | PermissionError): raise
-        raise ValueError(f"{where} is not a whole Parquet file ({shown(str(e).split('. ')[0], 120)}): write or copy it again") from e
-    if nested: raise ValueError(f"{where}: column {nested[0]!r} holds lists or structures, not one value a cell: write it as text or numbers")
+        raise ValueError(f"{where} is not a whole Parquet file ({printable(str(e).split('. ')[0], 120)}): "
+                         "write or copy it again") from e
+    if nested:
+        raise ValueError(f"{where}: column {nested[0]!r} holds lists or structures, not one value a cell: "
+                         "write it as text or numbers")
     if len(set(d.columns)) < len(d.columns): raise ValueError(f"{where} has a column twice: delete or rename one")
     for f in schema:
-        if f.name in d and (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type) or pa.types.is_fixed_size_binary(f.type)):
+        if f.name in d and (pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)
+                            or pa.types.is_fixed_size_binary(f.type)):
             try: d[f.name] = d[f.name].map(lambda v: v.decode() if isinstance(v, bytes) else v)
-            except UnicodeDecodeError as e: raise ValueError(f"{where}: column {f.name!r} holds bytes that are not UTF-8: write it as text") from e
+            except UnicodeDecodeError as e:
+                raise ValueError(f"{where}: column {f.name!r} holds bytes that are not UTF-8: write it as text") from e
     return d
 
 
-def words(column: pd.Series) -> pd.Series:
+def as_text(column: pd.Series) -> pd.Series:
     "Cells as text: '' for what is missing, 7 for 7.0"
     def word(v):
         if v is None or v is pd.NA or v is pd.NaT or v != v: return ""

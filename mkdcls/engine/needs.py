@@ -1,7 +1,8 @@
 """Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev]`, standard library only.
 
-`make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is settings.ini's;
-nothing is installed. A missing package is an error; a version outside its range is a warning, for the interpreter is used as it is.
+`make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is
+settings.ini's; nothing is installed. A missing package is an error; a version outside its range is a warning, for the
+interpreter is used as it is.
 """
 import configparser
 import importlib
@@ -10,14 +11,15 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"]}
+ROOT = Path(__file__).resolve().parents[2]  # the checkout that this package lies in
+REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"]}
 
 
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
     "The one section of settings.ini"
     cfg = configparser.ConfigParser(interpolation=None)
-    if not cfg.read(path, encoding="utf-8"): raise ValueError(f"{path} is not there: run this from a checkout of mkdcls")
+    if not cfg.read(path, encoding="utf-8"):
+        raise ValueError(f"{path} is not there: run this from a checkout of mkdcls")
     return cfg["DEFAULT"]
 
 
@@ -36,10 +38,10 @@ def within(found: str, bounds: list[tuple[str, str]]) -> bool:
     return all(ok[op](*pad(release(found), release(b))) for op, b in bounds)
 
 
-def check(part: str = "run") -> tuple[list[str], list[str]]:
+def check_packages(part: str = "run") -> tuple[list[str], list[str]]:
     "What is missing, and what is outside its range"
     cfg, missing, outside = settings(), [], []
-    for text in [r for key in PARTS[part] for r in cfg[key].split()]:
+    for text in [r for key in REQUIREMENT_LISTS[part] for r in cfg[key].split()]:
         name, bounds = requirement(text)
         try: found = version(name)
         except PackageNotFoundError: missing.append(text); continue
@@ -52,16 +54,21 @@ def check(part: str = "run") -> tuple[list[str], list[str]]:
 
 
 def main(part: str = "run") -> int:
-    if part not in PARTS: print(f"mkdcls.engine.needs: {part!r} is none of {', '.join(PARTS)}", file=sys.stderr); return 2
+    if part not in REQUIREMENT_LISTS:
+        print(f"mkdcls.engine.needs: {part!r} is none of {', '.join(REQUIREMENT_LISTS)}", file=sys.stderr); return 2
     least = tuple(int(n) for n in settings()["min_python"].split("."))
     if sys.version_info < least:
-        print(f"{sys.executable} is Python {sys.version.split()[0]}; mkdcls needs {'.'.join(map(str, least))} or newer.", file=sys.stderr)
+        print(f"{sys.executable} is Python {sys.version.split()[0]}; "
+              f"mkdcls needs {'.'.join(map(str, least))} or newer.", file=sys.stderr)
         return 1
-    missing, outside = check(part)
-    if outside: print(f"Note: {sys.executable} is used as it is, with versions never tried here: {', '.join(outside)}", file=sys.stderr)
+    missing, outside = check_packages(part)
+    if outside:
+        print(f"Note: {sys.executable} is used as it is, with versions never tried here: {', '.join(outside)}",
+              file=sys.stderr)
     if not missing: return 0
     print(f"{sys.executable} lacks: {', '.join(missing)}\n"
-          "PYTHON=<interpreter> is used as it is, nothing is installed into it. Install these there yourself (exact versions: "
+          "PYTHON=<interpreter> is used as it is, nothing is installed into it. "
+          "Install these there yourself (exact versions: "
           "constraints.txt), or leave PYTHON out: make then builds .venv.", file=sys.stderr)
     return 1
 

@@ -1,8 +1,9 @@
-"""Writing into a folder what is one's own and nothing else: no name leads out of it, and no file is written over that this project did not write.
+"""Writing into a folder what is one's own and nothing else: no name leads out of it, and no file is written over that
+this project did not write.
 
-A folder's mark, `written-by-mkdcls.json`, names each file that a command wrote and its SHA-256. A file that stands there already may be replaced where the
-mark names it with the bytes that it still has, and is left alone where it holds what would be written; any other one is somebody else's, or was changed by
-hand since, and the command stops.
+A folder's mark, `written-by-mkdcls.json`, names each file that a command wrote and its SHA-256. A file that stands
+there already may be replaced where the mark names it with the bytes that it still has, and is left alone where it holds
+what would be written; any other one is somebody else's, or was changed by hand since, and the command stops.
 """
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from mkdcls.engine.lists import shown
+from mkdcls.engine.lists import printable
 from mkdcls.engine.store import writable
 
 MARK = "written-by-mkdcls.json"
@@ -29,7 +30,10 @@ def leads_out(name: str) -> str:
 
 
 def not_portable(name: str) -> str:
-    "Why a name should not be written to disk: it leads out, or means something else on another system; '' where it is plain"
+    """Why a name should not be written to disk: it leads out, or means something else on another system
+
+    '' where it is plain.
+    """
     if why := leads_out(name): return why
     if "\\" in name: return "it holds a backslash"
     for part in name.split("/"):
@@ -50,7 +54,8 @@ class Owned:
         self.mark = self.folder / MARK
         self.files = self._read() if self.mark.exists() or self.mark.is_symlink() else None
         if empty and self.files is None and self.folder.is_dir() and (there := sorted(os.listdir(self.folder))):
-            raise ValueError(f"{shown(self.folder)} is not empty (it holds {', '.join(shown(n, 40) for n in there[:3])}) and was not written by {command}: "
+            raise ValueError(f"{printable(self.folder)} is not empty (it holds "
+                             f"{', '.join(printable(n, 40) for n in there[:3])}) and was not written by {command}: "
                              "choose a new folder, nothing is written over")
         self.files = self.files or {}
 
@@ -62,20 +67,25 @@ class Owned:
             if said["command"] != self.command: raise ValueError(f"of {said['command']}")
             if not all(isinstance(v, str) for v in files.values()): raise ValueError("not names and sums")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-            raise ValueError(f"{shown(self.mark)} is no whole mark of {self.command} ({shown(e, 80)}): choose a new folder, nothing is written over") from e
+            raise ValueError(f"{printable(self.mark)} is no whole mark of {self.command} ({printable(e, 80)}): "
+                             "choose a new folder, nothing is written over") from e
         return files
 
     def save(self):
         "The mark, for what was written so far"
         writable(self.folder)
-        self._put(self.mark, (json.dumps(dict(command=self.command, files=dict(sorted(self.files.items()))), ensure_ascii=False, indent=1) + "\n").encode())
+        self._put(self.mark,
+                  (json.dumps(dict(command=self.command, files=dict(sorted(self.files.items()))), ensure_ascii=False,
+                              indent=1) + "\n").encode())
 
     def write(self, name: str, data: bytes):
         "One file, all or nothing"
-        if why := not_portable(name): raise ValueError(f"{shown(name, 120)!r} cannot be written into {shown(self.folder)}: {why}")
+        if why := not_portable(name):
+            raise ValueError(f"{printable(name, 120)!r} cannot be written into {printable(self.folder)}: {why}")
         path, top = self.folder / name, os.path.realpath(self.folder)
         if not self._inside(path.parent, top):
-            raise ValueError(f"{shown(path)} lies behind a link that leads out of {shown(self.folder)}: remove the link, or choose a new folder")
+            raise ValueError(f"{printable(path)} lies behind a link that leads out of {printable(self.folder)}: "
+                             "remove the link, or choose a new folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(path):
             there = self._sum(path)
@@ -83,7 +93,8 @@ class Owned:
                 self.files[name] = there
                 return
             if there is None or self.files.get(name) != there:
-                raise ValueError(f"{shown(path)} was not written by {self.command}, or was changed since: move it away, or choose a new folder; nothing is written over")
+                raise ValueError(f"{printable(path)} was not written by {self.command}, or was changed since: "
+                                 "move it away, or choose a new folder; nothing is written over")
         self._put(path, data)
         self.files[name] = hashlib.sha256(data).hexdigest()
 

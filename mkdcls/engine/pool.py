@@ -1,8 +1,9 @@
-"""The one pool of worker processes: spawned, deaf to Ctrl-C, gone when the process that began them is, ended by any exception.
+"""The one pool of worker processes: spawned, deaf to Ctrl-C, gone when the process that began them is, ended by any
+exception.
 
-Everything that starts processes starts them here: features, prepared corpora, runs. A worker imports this package and not the script (or notebook) that
-began it, so a script needs no `if __name__ == "__main__":` and may come from standard input; only work that is itself defined in the script has to
-import it again.
+Everything that starts processes starts them here: features, prepared corpora, runs. A worker imports this package and
+not the script (or notebook) that began it, so a script needs no `if __name__ == "__main__":` and may come from standard
+input; only work that is itself defined in the script has to import it again.
 """
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import current_process, get_context, parent_process
 
-ENDED = "a worker was ended from outside, mostly for want of memory: run the same command with fewer workers; what was finished is kept"
-UNGUARDED = ("a worker was ended: this script starts processes for work that it defines itself, and each of them runs the script again; put what it does "
+ENDED = ("a worker was ended from outside, mostly for want of memory: run the same command with fewer workers; "
+         "what was finished is kept")
+UNGUARDED = ("a worker was ended: this script starts processes for work that it defines itself, "
+             "and each of them runs the script again; put what it does "
              "at its end under `if __name__ == \"__main__\":`, or give workers=1")
-NO_FILE = "this script defines work for other processes itself, and is no file that they could read: save it as one, or give workers=1"
+NO_FILE = ("this script defines work for other processes itself, and is no file that they could read: "
+           "save it as one, or give workers=1")
 _mine = {}  # of a worker: what went wrong at its beginning
 
 
@@ -34,7 +38,8 @@ def leave_with_parent():
         parent_process().join()
         os._exit(1)
     threading.Thread(target=follow, daemon=True).start()
-    try: ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # Linux: at once, even in the midst of an import; elsewhere the thread above
+    # Linux: at once, even in the midst of an import; elsewhere the thread above
+    try: ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     except (AttributeError, OSError, TypeError): pass
     if os.name == "posix" and os.getppid() != parent_process().pid: os._exit(1)
 
@@ -67,12 +72,17 @@ _turn = threading.Lock()
 
 @contextmanager
 def _beginning(script: bool):
-    "Processes begun here leave Ctrl-C to this one from their first moment; without `script` they do not import what this one runs"
+    """Processes begun here leave Ctrl-C to this one from their first moment
+
+    Without `script` they do not import what this one runs.
+    """
     multiprocessing.resource_tracker.ensure_running()  # it would open the gate that is shut below
     real = multiprocessing.spawn.get_preparation_data
-    def bare(name): return {k: v for k, v in real(name).items() if k not in ("init_main_from_name", "init_main_from_path")}
+    def bare(name):
+        return {k: v for k, v in real(name).items() if k not in ("init_main_from_name", "init_main_from_path")}
     with _turn:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
+        before = signal.pthread_sigmask(signal.SIG_BLOCK,
+                                        {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
         if not script: multiprocessing.spawn.get_preparation_data = bare
         try: yield
         finally:
@@ -83,7 +93,8 @@ def _beginning(script: bool):
 class Pool:
     """Worker processes, in a `with` block: whatever exception leaves it ends them at once.
 
-    `begin(*args, *inherited)` is called in each worker before its first job; what it raises is what every job raises. Queues are `inherited`.
+    `begin(*args, *inherited)` is called in each worker before its first job; what it raises is what every job raises.
+    Queues are `inherited`.
     """
 
     def __init__(self, workers: int, begin=None, args: tuple = (), inherited: tuple = ()):
@@ -91,7 +102,8 @@ class Pool:
             os._exit(1)  # the first one says why
         packed = pickle.dumps((begin, args))
         self._script, self._known = b"__main__" in packed, None
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(packed, inherited))
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin,
+                                         initargs=(packed, inherited))
 
     def submit(self, work, *args) -> Future:
         "`work(*args)` in a worker, soon"

@@ -1,14 +1,16 @@
 """The record of a finished run: its fields, their units, and what is wrong with one that does not hold them.
 
-`RunStore` (mkdcls.engine.store) is the only place that writes and reads records, as `record.json`, and asks `fault` both times. In Python a record is
-a plain dictionary; the classes below say what is in it. What was added after the first recorded runs is marked `NotRequired`, so that old records load.
+`RunStore` (mkdcls.engine.store) is the only place that writes and reads records, as `record.json`, and asks `fault`
+both times. In Python a record is a plain dictionary; the classes below say what is in it. What was added after the
+first recorded runs is marked `NotRequired`, so that old records load.
 """
 import math
 from typing import NotRequired, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
 
 
 class Epoch(TypedDict):
-    "One epoch of training; beside these fields, the mean over utterances of every entry of the ledger (losses in nats, accuracies as shares)"
+    """One epoch of training; beside these fields, the mean over utterances of every entry of the ledger (losses in
+    nats, accuracies as shares)"""
     epoch: int  # from 1
     lr: float  # learning rate
     seconds: float  # of work, interruptions left out
@@ -74,9 +76,13 @@ def _differs(value, kind, at: str) -> str:
 
 
 def fault(record) -> str:
-    "What keeps this from being a `Record`, in words; empty where nothing does. Fields that are not listed are let pass: newer code may have written them"
+    """What keeps this from being a `Record`, in words; empty where nothing does
+
+    Fields that are not listed are let pass: newer code may have written them.
+    """
     if why := _differs(record, Record, ""): return why
     for name in ("seed", "params", "train_s", "total_s"):
         if not 0 <= record[name] < math.inf: return f"{name} is {record[name]!r}, not 0 or more"
-    if [e["epoch"] for e in record["curves"]] != list(range(1, len(record["curves"]) + 1)): return "its curves are not those of epochs 1, 2, ..."
+    if [e["epoch"] for e in record["curves"]] != list(range(1, len(record["curves"]) + 1)):
+        return "its curves are not those of epochs 1, 2, ..."
     return ""

@@ -1,6 +1,8 @@
-"""Where runs live on disk: one folder a run, everything written beside and renamed, nothing overwritten; what is read back is checked.
+"""Where runs live on disk: one folder a run, everything written beside and renamed, nothing overwritten; what is read
+back is checked.
 
-A record carries the digests of the files beside it and its own. Records older than these digests are taken as they are, as far as they make sense.
+A record carries the digests of the files beside it and its own. Records older than these digests are taken as they are,
+as far as they make sense.
 """
 from __future__ import annotations
 
@@ -25,25 +27,30 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from mkdcls.engine.needs import ROOT
 from mkdcls.engine.record import Provenance, Record, fault
 
 try: import fcntl
 except ImportError: fcntl = None  # no such locks here: unique names of parts alone keep two processes apart
 
-ROOT = Path(__file__).resolve().parents[2] if (Path(__file__).resolve().parents[2] / "settings.ini").exists() else Path.cwd()
+# installed without a checkout, the project is where one works
+PROJECT = ROOT if (ROOT / "settings.ini").exists() else Path.cwd()
 VERSIONS = ("mkdcls", "torch", "torchaudio", "numpy", "pandas", "soundfile", "scikit-learn")
 
 
 def folder_at(text, what: str) -> Path:
     "A folder that a user named, absolute; `~` is his own"
-    if "\0" in str(text): raise ValueError(f"{what}={str(text)!r} holds a character that no file name may have (NUL): give another folder")
+    if "\0" in str(text):
+        raise ValueError(f"{what}={str(text)!r} holds a character that no file name may have (NUL): "
+                         "give another folder")
     try: return Path(text).expanduser().resolve()
-    except (RuntimeError, OSError) as e: raise ValueError(f"{what}={str(text)!r} leads to no folder ({e}): give another") from e
+    except (RuntimeError, OSError) as e:
+        raise ValueError(f"{what}={str(text)!r} leads to no folder ({e}): give another") from e
 
 
 def home() -> Path:
     "The folder of all runs and caches: `runs/` of the project, or the environment variable MKDCLS_RUNS"
-    return folder_at(os.environ.get("MKDCLS_RUNS") or ROOT / "runs", "MKDCLS_RUNS")
+    return folder_at(os.environ.get("MKDCLS_RUNS") or PROJECT / "runs", "MKDCLS_RUNS")
 
 
 def plain(value):
@@ -68,7 +75,8 @@ def writable(folder: Path) -> Path:
         probe.write_text("")
         probe.unlink()
     except (OSError, ValueError) as e:
-        raise OSError(f"cannot write to {folder} ({getattr(e, 'strerror', None) or e}): choose another folder (OUT=..., or MKDCLS_RUNS for runs) "
+        raise OSError(f"cannot write to {folder} ({getattr(e, 'strerror', None) or e}): "
+                      "choose another folder (OUT=..., or MKDCLS_RUNS for runs) "
                       "or mend its permissions") from e
     return folder
 
@@ -89,7 +97,8 @@ def whole(path: Path):
         except OSError: pass
         no = getattr(e, "errno", None) or (int(m[1]) if (m := re.search(r"os error (\d+)", str(e))) else None)
         if not isinstance(e, OSError) and no is None: raise
-        told = OSError(f"cannot write {path} ({os.strerror(no) if no else e}): " + ("make room" if no in FULL else "mend the disk, the folder or its permissions")
+        told = OSError(f"cannot write {path} ({os.strerror(no) if no else e}): "
+                       + ("make room" if no in FULL else "mend the disk, the folder or its permissions")
                        + "; what was finished is kept, and the same command goes on")
         told.errno = no
         raise told from e
@@ -108,7 +117,8 @@ def write_table(path: Path, table: pd.DataFrame):
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]):
     "A safetensors file, all or nothing; numbers only"
     if wrong := [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
-        raise FloatingPointError(f"{wrong[0]} is not finite after training, so {Path(path).name} is not written: lower the learning rate, or look for NaN in "
+        raise FloatingPointError(f"{wrong[0]} is not finite after training, so {Path(path).name} is not written: "
+                                 "lower the learning rate, or look for NaN in "
                                  "the features")
     with whole(path) as part: save_file(tensors, part)
 
@@ -121,9 +131,12 @@ def write_weights(path: Path, module: torch.nn.Module):
 def read_weights(path: Path, prefix: str = "") -> dict[str, torch.Tensor]:
     "The tensors whose names begin with `prefix`, without it"
     again = f"delete the folder of that run, {path.parent.name}, and run again"
-    if not path.exists(): raise FileNotFoundError(f"no weights at {path}: {again if path.parent.exists() else 'there is no such run; run it'}")
+    if not path.exists():
+        raise FileNotFoundError(f"no weights at {path}: "
+                                f"{again if path.parent.exists() else 'there is no such run; run it'}")
     try: tensors = load_file(path)
-    except Exception as e: raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(e).split())}): {again}") from e
+    except Exception as e:
+        raise ValueError(f"{path} is not a whole safetensors file ({' '.join(str(e).split())}): {again}") from e
     if wrong := [n for n, v in tensors.items() if v.is_floating_point() and not v.isfinite().all()]:
         raise ValueError(f"{path} holds numbers that are not finite ({wrong[0]}): {again}")
     return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
@@ -133,25 +146,27 @@ def fill(module: torch.nn.Module, weights: dict[str, torch.Tensor], path: Path):
     "Weights into a network; one line where they are another network's"
     own = module.state_dict()
     wrong = [n for n in {**own, **weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
-    if wrong: raise ValueError(f"{path} holds another network ({len(wrong)} tensors do not fit, first {wrong[0]}): delete the folder of that run, "
-                               f"{path.parent.name}, and run again")
+    if wrong:
+        raise ValueError(f"{path} holds another network ({len(wrong)} tensors do not fit, first {wrong[0]}): "
+                         "delete the folder of that run, "
+                         f"{path.parent.name}, and run again")
     module.load_state_dict(weights)
 
 
 # ---- what a file holds, and who works on a folder
 
-BLOCK = 32 << 20  # bytes hashed at a time; several threads take a block each
+HASH_BLOCK = 32 << 20  # bytes hashed at a time; several threads take a block each
 
 
 def file_digest(path: Path) -> str:
     "Of a file's bytes, as fast as the disk and all cores allow; a digest of digests of blocks"
     def one(i):
         with open(path, "rb", buffering=0) as f:
-            f.seek(i * BLOCK)
-            h, left = blake2b(digest_size=16), BLOCK
+            f.seek(i * HASH_BLOCK)
+            h, left = blake2b(digest_size=16), HASH_BLOCK
             while left and (b := f.read(min(left, 1 << 20))): h.update(b); left -= len(b)
             return h.digest()
-    blocks = range(-(-os.path.getsize(path) // BLOCK))
+    blocks = range(-(-os.path.getsize(path) // HASH_BLOCK))
     if len(blocks) < 2: parts = map(one, blocks)
     else:
         with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1, 8)) as pool: parts = list(pool.map(one, blocks))
@@ -162,8 +177,8 @@ def file_digest(path: Path) -> str:
 def lock(file: Path, what: str, say=lambda text: None, every: float = .5):
     """One process at a time; the next waits, and says for whom. The lock goes with its process, however that one ends.
 
-    The file says who holds it, the lock itself is the system's: it cannot outlive its owner, and needs no clock. Where a file system knows no locks,
-    there is none; parts have names of their own in any case.
+    The file says who holds it, the lock itself is the system's: it cannot outlive its owner, and needs no clock. Where
+    a file system knows no locks, there is none; parts have names of their own in any case.
     """
     held = None
     if fcntl is None: yield; return
@@ -177,7 +192,8 @@ def lock(file: Path, what: str, say=lambda text: None, every: float = .5):
             if same: held = fd
         except BlockingIOError:
             if not told:
-                say(f"{what} is being made by {os.pread(fd, 200, 0).decode(errors='replace').strip() or 'another process'}: waiting for it")
+                say(f"{what} is being made by "
+                    f"{os.pread(fd, 200, 0).decode(errors='replace').strip() or 'another process'}: waiting for it")
                 told = True
         except OSError: break  # no locks on this file system
         finally:
@@ -198,8 +214,11 @@ def lock(file: Path, what: str, say=lambda text: None, every: float = .5):
 def commit() -> str:
     "The commit of the working tree, with a + where it was changed, results aside; empty outside a checkout"
     try:
-        git = lambda *a: subprocess.run(["git", "-C", str(ROOT), *a], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)paper/results") else "")
+        git = lambda *a: subprocess.run(["git", "-C", str(PROJECT), *a], capture_output=True, text=True, check=True,
+                                        timeout=20).stdout.strip()
+        return (git("rev-parse", "--short=12", "HEAD")
+                + ("+" if git("status", "--porcelain", "--untracked-files=no", "--", ":/",
+                              ":(top,exclude)paper/results") else ""))
     except (OSError, subprocess.SubprocessError): return ""
 
 
@@ -215,23 +234,30 @@ def processor() -> str:
 
 
 def provenance(device: torch.device, commit: str) -> Provenance:
-    "What a result was made with and on; recorded beside it, no part of its identity. `commit` is that of the code that was loaded"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{processor()}, {torch.get_num_threads()} threads"
-    return dict(commit=commit, device=name, python=platform.python_version(), finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    """What a result was made with and on; recorded beside it, no part of its identity
+
+    `commit` is that of the code that was loaded.
+    """
+    name = (torch.cuda.get_device_name(device) if device.type == "cuda"
+            else f"{processor()}, {torch.get_num_threads()} threads")
+    return dict(commit=commit, device=name, python=platform.python_version(),
+                finished=datetime.now(UTC).isoformat(timespec="seconds"),
                 versions={p: _version(p) for p in VERSIONS})
 
 
 def _again(path: Path) -> str: return f"delete its folder, {path.parent.name}, and run again"
 
 
-def _sum(record: dict, sums: dict) -> str: return digest([record, {k: v for k, v in sums.items() if k != "record.json"}])
+def _sum(record: dict, sums: dict) -> str:
+    return digest([record, {k: v for k, v in sums.items() if k != "record.json"}])
 
 
 def _read_record(path: Path) -> tuple[dict, dict | None]:
     "What a file holds, untouched since it was written, and the digests in it (None: it is older than digests)"
     try: record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole record ({e}): {_again(path)}") from e
-    if not isinstance(record, dict): raise ValueError(f"{path} is not a whole record (it holds no object): {_again(path)}")
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is not a whole record (it holds no object): {_again(path)}")
     sums = record.pop("sums", None)
     if sums is not None and (not isinstance(sums, dict) or sums.get("record.json") != _sum(record, sums)):
         raise ValueError(f"{path} was changed after it was written: {_again(path)}")
@@ -255,7 +281,9 @@ class RunStore:
         record, sums = _read_record(path)
         if why := fault(record): raise ValueError(f"{path} is not a whole record ({why}): {_again(path)}")
         for name, asked in dict(row=row, seed=seed, key=key).items():
-            if record[name] != asked: raise ValueError(f"{path} is the record of another run ({name} {record[name]!r}, not {asked!r}): {_again(path)}")
+            if record[name] != asked:
+                raise ValueError(f"{path} is the record of another run ({name} {record[name]!r}, "
+                                 f"not {asked!r}): {_again(path)}")
         return record, sums or {}
 
     def record(self, row: str, seed: int, key: str) -> Record | None:
@@ -267,23 +295,30 @@ class RunStore:
         path, wanted = self.at(row, seed, key) / name, self._record(row, seed, key)[1].get(name)
         if wanted is None: return path
         if not path.is_file(): raise FileNotFoundError(f"{path} is not beside its record: {_again(path)}")
-        if file_digest(path) != wanted: raise ValueError(f"{path} is not what the run wrote (its digest is another): {_again(path)}")
+        if file_digest(path) != wanted:
+            raise ValueError(f"{path} is not what the run wrote (its digest is another): {_again(path)}")
         return path
 
     def predictions(self, row: str, seed: int, key: str) -> pd.DataFrame:
         "A finished run's answers"
         path = self.at(row, seed, key) / "predictions.parquet"
         try: table = pd.read_parquet(path) if path.is_file() else None
-        except (OSError, ValueError) as e: raise ValueError(f"{path} is not a whole Parquet file ({' '.join(str(e).split())}): {_again(path)}") from e
+        except (OSError, ValueError) as e:
+            raise ValueError(f"{path} is not a whole Parquet file ({' '.join(str(e).split())}): {_again(path)}") from e
         if table is None: raise FileNotFoundError(f"{path} is not there, or no file: {_again(path)}")
         self.sound(row, seed, key, path.name)
         numbers = table.select_dtypes("floating")
-        if not np.isfinite(numbers.to_numpy()).all(): raise ValueError(f"{path} holds answers that are no numbers: {_again(path)}")
+        if not np.isfinite(numbers.to_numpy()).all():
+            raise ValueError(f"{path} holds answers that are no numbers: {_again(path)}")
         return table
 
     def others(self, row: str, seed: int, key: str) -> list[dict]:
-        "Records of the same row and seed under another key, newest first; only their identity is looked at, and a damaged one says nothing"
-        found = [p for p in self.folder.glob(f"row{row}-seed{seed}-*/record.json") if p.parent.name.rsplit("-", 1)[1] != key]
+        """Records of the same row and seed under another key, newest first
+
+        Only their identity is looked at, and a damaged one says nothing.
+        """
+        found = [p for p in self.folder.glob(f"row{row}-seed{seed}-*/record.json") if p.parent.name.rsplit("-", 1)[1]
+                 != key]
         records = []
         for p in sorted(found, key=lambda p: -p.stat().st_mtime):
             try: records.append(_read_record(p)[0])
@@ -293,8 +328,10 @@ class RunStore:
     def finish(self, record: Record, predictions: pd.DataFrame):
         "Predictions first, record last: a run is finished when its record exists"
         record = json.loads(json.dumps(plain(record)))
-        if why := fault(record): raise ValueError(f"row {record.get('row')}, seed {record.get('seed')} gave no whole record ({why}): `make` must fill it, see "
-                                                  "mkdcls.engine.record")
+        if why := fault(record):
+            raise ValueError(f"row {record.get('row')}, seed {record.get('seed')} gave no whole record ({why}): "
+                             "`make` must fill it, see "
+                             "mkdcls.engine.record")
         folder = self.at(record["row"], record["seed"], record["key"])
         write_table(folder / "predictions.parquet", predictions)
         files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".parquet"))

@@ -1,1 +1,4 @@
-"""What comes in: corpora made ready, and the features of their utterances. Hand-written; uses the pages, is used by `mkdcls.results`."""
+"""What comes in: corpora made ready, and the features of their utterances
+
+Hand-written; uses the pages, is used by `mkdcls.results`.
+"""

@@ -1,7 +1,8 @@
 """From a manifest to cached features: in chunks, in parallel, resumable, the same bytes whatever the number of workers.
 
-Chunks are joined into one file, which is mapped into memory, not read: a corpus may be larger than the memory. The index beside it holds a digest
-of that file and of itself; both are compared once in each process. What does not agree is made again, and `say` gets one line about it.
+Chunks are joined into one file, which is mapped into memory, not read: a corpus may be larger than the memory. The
+index beside it holds a digest of that file and of itself; both are compared once in each process. What does not agree
+is made again, and `say` gets one line about it.
 """
 from __future__ import annotations
 
@@ -31,13 +32,15 @@ def _samples(shards: Shards, r) -> np.ndarray:
     "An utterance of prepared audio, compared with the checksum that its manifest has of it"
     wave, told = shards.read(r.path, int(r.row)), getattr(r, "checksum", None)
     if isinstance(told, str) and told and hashlib.sha256(wave).hexdigest() != told:
-        raise ValueError(f"{r.path}, row {int(r.row)} ({r.utterance}): its samples differ from the checksum in the manifest; delete this shard and run the same "
+        raise ValueError(f"{r.path}, row {int(r.row)} ({r.utterance}): its samples differ from the checksum in the "
+                         "manifest; delete this shard and run the same "
                          "`mkdcls prepare` again, only this shard is made anew")
     return wave
 
 
 def _waves(rows: pd.DataFrame):
-    "Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard, if it has a number in one)"
+    """Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard,
+    if it has a number in one)"""
     if "path" not in rows: return render(rows)
     prepared = rows["row"].notna() if "row" in rows else pd.Series(False, index=rows.index)
     shards = Shards("")  # a row's path leads to its shard, and rows of several corpora may meet here
@@ -53,7 +56,8 @@ def _waves(rows: pd.DataFrame):
 
 def _keep(values: list, lengths: list, path: Path):
     "A chunk's features, written beside and renamed"
-    with whole(path) as part, open(part, "wb") as f: np.savez(f, values=torch.cat(values).numpy(), n_frames=torch.cat(lengths).numpy())
+    with whole(path) as part, open(part, "wb") as f:
+        np.savez(f, values=torch.cat(values).numpy(), n_frames=torch.cat(lengths).numpy())
 
 
 def _chunk(rows: pd.DataFrame, path: Path):
@@ -67,7 +71,8 @@ def _chunk(rows: pd.DataFrame, path: Path):
     _keep(values, lengths, path)
 
 
-def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = None, progress=None, say=print) -> Features:
+def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = None, progress=None,
+                say=print) -> Features:
     """Fbank of every row, mean-normalised, float16, from the cache where it is there; `values` is mapped from a file.
 
     Rows are taken by length so that little is padding; a killed call goes on with the chunks that are missing.
@@ -76,7 +81,8 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     return _cached(home() / "features" / fingerprint, manifest, _chunk, workers=workers, progress=progress, say=say)
 
 
-def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, workers: int | None = None, progress=None, say=print) -> Features:
+def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, workers: int | None = None, progress=None,
+            say=print) -> Features:
     """What `chunk(rows, path)` makes of every row, from the folder where it is there and sound.
 
     With copies, a chunk holds its rows once plain and then once for each copy; the copies follow all plain rows.
@@ -92,15 +98,18 @@ def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, worker
         todo = [i for i, f in enumerate(files) if not _has(f, len(chunks[i]) * (copies + 1), say)]
         done = len(manifest) - sum(len(chunks[i]) for i in todo)
         if progress: progress(done, len(manifest))
-        _make([(manifest.iloc[chunks[i]], files[i]) for i in todo], chunk, done, len(manifest), workers, progress or (lambda done, of: None))
-        _join(folder, files, np.concatenate([c + k * len(manifest) for c in chunks for k in range(copies + 1)]) if copies else order)
+        _make([(manifest.iloc[chunks[i]], files[i]) for i in todo], chunk, done, len(manifest), workers,
+              progress or (lambda done, of: None))
+        _join(folder, files, np.concatenate([c + k * len(manifest) for c in chunks for k in range(copies + 1)])
+              if copies else order)
         for part in folder.glob("*.part"): part.unlink(missing_ok=True)
         return _open(folder)
 
 
 def _make(jobs: list, chunk, done: int, of: int, workers: int | None, progress):
     "The chunks that are missing: here, or in worker processes"
-    if workers is not None and (isinstance(workers, bool) or workers < 0): raise ValueError(f"workers is {workers}: 0 or 1 for none beside this process, or how many")
+    if workers is not None and (isinstance(workers, bool) or workers < 0):
+        raise ValueError(f"workers is {workers}: 0 or 1 for none beside this process, or how many")
     workers = min(os.cpu_count() or 1, 16, len(jobs)) if workers is None else workers
     if workers < 2:
         threads = torch.get_num_threads()
@@ -159,7 +168,8 @@ def _index(folder: Path, starts, n_frames, width: int):
     "Where each utterance lies in `values.f16`, with the digests of that file and of this index"
     values = file_digest(folder / "values.f16")
     with whole(folder / "index.npz") as part, open(part, "wb") as f:
-        np.savez(f, starts=starts, n_frames=n_frames, width=width, values=values, mark=_mark(starts, n_frames, width, values))
+        np.savez(f, starts=starts, n_frames=n_frames, width=width, values=values,
+                 mark=_mark(starts, n_frames, width, values))
 
 
 _checked = {}  # folder → what its two files looked like when they were compared with their digests
@@ -181,15 +191,21 @@ def _open(folder: Path, rows: int | None = None, say=print) -> Features:
         with np.load(folder / "index.npz", allow_pickle=False) as z:
             starts, n_frames, width = z["starts"], z["n_frames"], int(z["width"])
             told = None if set(z.files) == {"starts", "n_frames", "width"} else (str(z["values"]), str(z["mark"]))
-        if rows is not None and len(n_frames) != rows: raise ValueError(f"{len(n_frames)} utterances, {rows} were asked for")
-        if starts.dtype != np.int64 or n_frames.dtype != np.int64 or not len(starts) == len(n_frames) > 0 or n_frames.min() < 1:
+        if rows is not None and len(n_frames) != rows:
+            raise ValueError(f"{len(n_frames)} utterances, {rows} were asked for")
+        if (starts.dtype != np.int64 or n_frames.dtype != np.int64 or not len(starts) == len(n_frames) > 0
+            or n_frames.min() < 1):
             raise ValueError("the index is not one of features")
         by = np.argsort(starts, kind="stable")
-        if not np.array_equal(starts[by], n_frames[by].cumsum() - n_frames[by]): raise ValueError("the index leads outside the file")
+        if not np.array_equal(starts[by], n_frames[by].cumsum() - n_frames[by]):
+            raise ValueError("the index leads outside the file")
         file = folder / "values.f16"
-        if file.stat().st_size != 2 * width * n_frames.sum(): raise ValueError("the file has another length than its index says")
-        now = tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (os.stat(folder / n) for n in ("values.f16", "index.npz")))
-        values = np.memmap(file, np.float16, "r", shape=(int(n_frames.sum()), width))  # "c" would be refused beyond the machine's memory
+        if file.stat().st_size != 2 * width * n_frames.sum():
+            raise ValueError("the file has another length than its index says")
+        now = tuple((s.st_mtime_ns, s.st_size, s.st_ino)
+                    for s in (os.stat(folder / n) for n in ("values.f16", "index.npz")))
+        # "c" would be refused beyond the machine's memory
+        values = np.memmap(file, np.float16, "r", shape=(int(n_frames.sum()), width))
         if _checked.get(folder) != now: now = _compare(folder, starts, n_frames, width, told, values, now, say)
         _checked[folder] = now
     except Exception as e: raise ValueError(f"the features in {folder} are damaged ({type(e).__name__}: {e})") from e
@@ -206,21 +222,25 @@ def _compare(folder: Path, starts, n_frames, width: int, told, values, now, say)
         if told[0] != file_digest(folder / "values.f16"): raise ValueError("values.f16 is not what was written")
         return now
     for i in range(0, len(values), 1 << 18):
-        if not np.isfinite(values[i:i + (1 << 18)]).all(): raise ValueError("values.f16 holds numbers that are not finite")
+        if not np.isfinite(values[i:i + (1 << 18)]).all():
+            raise ValueError("values.f16 holds numbers that are not finite")
     say(f"the features in {folder} are older than digests: taken as they are, and their digest is kept from now on")
     try: _index(folder, starts, n_frames, width)
     except OSError: return now  # a folder that is only read
-    return tuple((s.st_mtime_ns, s.st_size, s.st_ino) for s in (os.stat(folder / n) for n in ("values.f16", "index.npz")))
+    return tuple((s.st_mtime_ns, s.st_size, s.st_ino)
+                 for s in (os.stat(folder / n) for n in ("values.f16", "index.npz")))
 
 
 class Streamed:
-    """Features that stay on disk: a batch is gathered there and sent to `device`. For corpora larger than the accelerator's memory.
+    """Features that stay on disk: a batch is gathered there and sent to `device`. For corpora larger than the
+    accelerator's memory.
 
     Has what training asks of `Features`: `starts`, `n_frames`, `batch`, `len`.
     """
 
     def __init__(self, kept: Features, device):
-        self.kept, self.device, self.starts, self.n_frames = kept, device, kept.starts.to(device), kept.n_frames.to(device)
+        self.kept, self.device, self.starts, self.n_frames = (kept, device, kept.starts.to(device),
+                                                              kept.n_frames.to(device))
 
     def __len__(self) -> int: return len(self.kept)
 
@@ -230,7 +250,8 @@ class Streamed:
 
 
 def placed(features: Features, device: torch.device, share: float = .5) -> Features | Streamed:
-    "Where training reads features: mapped from disk on a CPU, on the GPU where they take at most this share of its free memory, else streamed to it"
+    """Where training reads features: mapped from disk on a CPU, on the GPU where they take at most this share of
+    its free memory, else streamed to it"""
     if device.type == "cpu": return features
     fits = features.values.nbytes <= share * torch.cuda.mem_get_info(device)[0]
     return features.to(device) if fits else Streamed(features, device)
@@ -242,7 +263,8 @@ def prepare(manifest: pd.DataFrame, fingerprint: str, **kwargs) -> Corpus:
     features = features_of(manifest, fingerprint, **kwargs)
     if not (folder / "manifest.parquet").exists():
         write_table(folder / "manifest.parquet", manifest)
-        write_text(folder / "about.json", json.dumps(dict(utterances=len(manifest), frames=len(features.values)), indent=1) + "\n")
+        write_text(folder / "about.json",
+                   json.dumps(dict(utterances=len(manifest), frames=len(features.values)), indent=1) + "\n")
     return Corpus(manifest, features, fingerprint)
 
 

@@ -1,4 +1,7 @@
-"""The sheet of attributions: what is measured on which utterances, its table, its figures. The methods are those of mkdcls.attribution (page 15)."""
+"""The sheet of attributions: what is measured on which utterances, its table, its figures
+
+The methods are those of mkdcls.attribution (page 15).
+"""
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -11,10 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mkdcls.attribution import (GROUPS, PAUSES, Answer, answered, attribute, band_hz, completeness, counterfactual, group_sums, infidelity, permuted,
+from mkdcls.attribution import (GROUPS, PAUSES, Answer, answered, attribute, band_hz, completeness, counterfactual,
+                                group_sums, infidelity, permuted,
                                 randomised, rank_correlation, removal_changes, resynthesise, sensitivity, truth_share)
 from mkdcls.engine.codehash import code_hashes, source_hash
-from mkdcls.results.figures import COLOURS, STYLE, save
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.report import ENCODER
 from mkdcls.engine.store import digest, home, plain, writable, write_table, write_text
 from mkdcls.evaluation import bootstrap
@@ -28,7 +32,8 @@ METHODS = ("integrated_gradients", "gradcam", "conductance", "occlusion", "kerne
 HELD = "integrated_gradients, K held"
 INPUT = "|input|, no network"
 CAUSE = {"gender": "gender", "agesup": "age", "agesub": "age"}  # which intervention has a task's answer in it
-MEASURES = ("completeness_gap", "infidelity", "sensitivity", "randomised_rank_corr", "truth_share_age", "truth_share_gender", "untrained_share_age",
+MEASURES = ("completeness_gap", "infidelity", "sensitivity", "randomised_rank_corr", "truth_share_age",
+            "truth_share_gender", "untrained_share_age",
             "untrained_share_gender", "chance")
 IDENTITY = ["row", "encoder", "method_of_model", "task", "attribution", "measure"]
 COLUMNS = [*IDENTITY, "value", "low", "high", "n_utterances", "n_seeds", "corpus", "preset", "protocol"]
@@ -38,7 +43,9 @@ COLUMNS = [*IDENTITY, "value", "low", "high", "n_utterances", "n_seeds", "corpus
 class Size:
     "How much is measured; declared before any result"
     utterances: int  # test utterances: integrated gradients, Grad-CAM, attention and the picture itself
-    some: int  # of these for what asks the network hundreds of times: conductance, occlusion, KernelSHAP, infidelity, random weights
+    # of these for what asks the network hundreds of times: conductance, occlusion, KernelSHAP, infidelity, random
+    # weights
+    some: int
     few: int  # of these for sensitivity
     steps: int = 50  # of integrated gradients and conductance
     rectangles: int = 20  # removed for infidelity
@@ -47,10 +54,12 @@ class Size:
     def settings(self, method: str) -> dict:
         return dict(steps=self.steps) if method in ("integrated_gradients", "conductance") else {}
 
-    def of(self, method: str) -> int: return self.some if method in ("conductance", "occlusion", "kernel_shap") else self.utterances
+    def of(self, method: str) -> int:
+        return self.some if method in ("conductance", "occlusion", "kernel_shap") else self.utterances
 
 
-SIZES = {"smoke": Size(6, 3, 2, steps=6, rectangles=4, max_frames=100), "laptop": Size(100, 32, 8), "gpu": Size(200, 100, 32), "paper": Size(100, 32, 8)}
+SIZES = {"smoke": Size(6, 3, 2, steps=6, rectangles=4, max_frames=100), "laptop": Size(100, 32, 8),
+         "gpu": Size(200, 100, 32), "paper": Size(100, 32, 8)}
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,13 @@ def heard(runner, seed: int, size: Size) -> Heard:
     if runner.corpus != "standin": return Heard(m, *(v.cpu() for v in crop(x, n, size.max_frames)), {})
     age = np.where(m["age"] < 45, 70., 25.)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the corpus was rendered: with more, sums differ in their last digit, and a codec may round a sample the other way
+    # as the corpus was rendered: with more, sums differ in their last digit, and a codec may round a sample the other
+    # way
+    torch.set_num_threads(1)
     try: pairs = {"age": counterfactual(m, age=age), "gender": counterfactual(m, female=1 - m["female"].to_numpy(int))}
     finally: torch.set_num_threads(threads)
-    assert torch.allclose(pairs["age"].x, x.cpu(), atol=.05), "rendered again, the speech is not what the row heard"  # a step of float16 above 32
+    # a step of float16 above 32
+    assert torch.allclose(pairs["age"].x, x.cpu(), atol=.05), "rendered again, the speech is not what the row heard"
     change = {cause: crop(p.changed - p.x, p.n_frames, size.max_frames)[0] for cause, p in pairs.items()}
     return Heard(m, *crop(pairs["age"].x, pairs["age"].n_frames, size.max_frames), change)
 
@@ -104,35 +116,41 @@ def measure(model, task: str, what: Heard, size: Size, seed: int) -> pd.DataFram
         if name == "integrated_gradients":
             total, gained = completeness(f, x[:m], n[:m], a, target[:m]).unbind(1)
             note(name, "completeness_gap", (total - gained).abs() / gained.abs().mean())
-        note(name, "infidelity", infidelity(f, x[:some], n[:some], a[:some], target[:some], size.rectangles, seed, changes=lost))
-        note(name, "sensitivity", sensitivity(f, x[:few], n[:few], name, target[:few], samples=2, seed=seed, **settings))
+        note(name, "infidelity", infidelity(f, x[:some], n[:some], a[:some], target[:some], size.rectangles, seed,
+                                            changes=lost))
+        note(name, "sensitivity", sensitivity(f, x[:few], n[:few], name, target[:few], samples=2, seed=seed,
+                                              **settings))
         untrained = attribute(random, x[:some], n[:some], name, target[:some], **settings)
         note(name, "randomised_rank_corr", rank_correlation(a[:some], untrained, n[:some]))
         for cause, change in what.change.items():
             note(name, f"truth_share_{cause}", truth_share(a, change[:m].to(device), n[:m]))
             note(name, f"untrained_share_{cause}", truth_share(untrained, change[:some].to(device), n[:some]))
-            if cause == CAUSE[task]: note(name, "chance", truth_share(permuted(a, n[:m], seed), change[:m].to(device), n[:m]))
+            if cause == CAUSE[task]:
+                note(name, "chance", truth_share(permuted(a, n[:m], seed), change[:m].to(device), n[:m]))
         if name in ("integrated_gradients", "kernel_shap"):
             for i in range(some):
                 sums = group_sums(a[i:i + 1, :n[i]], x[i:i + 1, :n[i]])[0].abs()
-                for group, v in zip((*GROUPS, PAUSES), (sums / sums.sum().clamp(min=1e-12)).tolist()): lines.append((name, f"group: {group}", i, v))
+                for group, v in zip((*GROUPS, PAUSES), (sums / sums.sum().clamp(min=1e-12)).tolist()):
+                    lines.append((name, f"group: {group}", i, v))
     if f.has_k:
         held = Answer(model, task, k="fixed")
         a = attribute(held, x[:some], n[:some], "integrated_gradients", target[:some], steps=size.steps)
         total, gained = completeness(held, x[:some], n[:some], a, target[:some]).unbind(1)
         note(HELD, "completeness_gap", (total - gained).abs() / gained.abs().mean())
         note(HELD, "infidelity", infidelity(held, x[:some], n[:some], a, target[:some], size.rectangles, seed))
-        for cause, change in what.change.items(): note(HELD, f"truth_share_{cause}", truth_share(a, change[:some].to(device), n[:some]))
+        for cause, change in what.change.items():
+            note(HELD, f"truth_share_{cause}", truth_share(a, change[:some].to(device), n[:some]))
     return pd.DataFrame(lines, columns=["attribution", "measure", "utterance", "value"])
 
 
-def measured(runner, row: str, seed: int, task: str, what: Heard, size: Size) -> pd.DataFrame:
+def cached_measure(runner, row: str, seed: int, task: str, what: Heard, size: Size) -> pd.DataFrame:
     "`measure`, from the cache where it is there"
     code = code_hashes("mkdcls.attribution") | {"measure": source_hash(measure), "heard": source_hash(heard)}
     key = digest(dict(run=runner.key(row, seed)[1], task=task, seed=seed, size=plain(size), code=code))
     path = writable(home() / runner.name / "attributions") / f"row{row}-seed{seed}-{task}-{key}.parquet"
     if not path.exists(): write_table(path, measure(runner.trained(row, seed), task, what, size, seed))
-    return pd.read_parquet(path).assign(row=row, seed=seed, task=task, speaker=lambda t: what.manifest["speaker"].to_numpy()[t["utterance"]])
+    return pd.read_parquet(path).assign(row=row, seed=seed, task=task,
+                                        speaker=lambda t: what.manifest["speaker"].to_numpy()[t["utterance"]])
 
 
 def collect(runner, seeds: int) -> pd.DataFrame:
@@ -145,15 +163,18 @@ def collect(runner, seeds: int) -> pd.DataFrame:
             what = heard(runner, seed, size)
             for cause, change in what.change.items():
                 share = truth_share(what.x, change, what.n_frames)
-                parts.append(pd.DataFrame(dict(attribution=INPUT, measure=f"truth_share_{cause}", utterance=range(len(share)), value=share.numpy(),
-                                               row="", seed=seed, task="", speaker=what.manifest["speaker"].to_numpy())))
-        parts.append(measured(runner, row, seed, task, what, size))
+                parts.append(pd.DataFrame(dict(attribution=INPUT, measure=f"truth_share_{cause}",
+                                               utterance=range(len(share)), value=share.numpy(),
+                                               row="", seed=seed, task="",
+                                               speaker=what.manifest["speaker"].to_numpy())))
+        parts.append(cached_measure(runner, row, seed, task, what, size))
     runner.progress("attributions", len(todo), len(todo))
     return pd.concat(parts, ignore_index=True)
 
 
 def interval(part: pd.DataFrame, draws: int = 2000) -> tuple[float, float, float]:
-    "Mean over utterances, averaged over seeds, with its 95 % interval: seeds resampled, and speakers inside them (page 12)"
+    """Mean over utterances, averaged over seeds, with its 95 % interval: seeds resampled, and speakers inside them
+    (page 12)"""
     seeds, means = [], []
     for _, one in part.groupby("seed"):
         by = one.groupby("speaker")["value"].agg(["sum", "count"]).to_numpy(float)
@@ -163,23 +184,27 @@ def interval(part: pd.DataFrame, draws: int = 2000) -> tuple[float, float, float
     return float(np.mean(means)), *np.percentile(sims, [2.5, 97.5])
 
 
-def summary(values: pd.DataFrame, runner) -> pd.DataFrame:
+def summarise_measures(values: pd.DataFrame, runner) -> pd.DataFrame:
     "attributions.csv: one line for each row, task, attribution and measure"
     out = []
-    for (row, task, attribution, name), part in values.dropna(subset="value").groupby(["row", "task", "attribution", "measure"], sort=False):
+    for (row, task, attribution,
+         name), part in values.dropna(subset="value").groupby(["row", "task", "attribution", "measure"], sort=False):
         r = runner.rows.get(row)
         mean, low, high = interval(part)
-        out.append(dict(row=row, encoder=ENCODER[r.family] if r else "", method_of_model=r.method if r else "", task=task, attribution=attribution, measure=name,
-                        value=round(mean, 4), low=round(low, 4), high=round(high, 4), n_utterances=len(part), n_seeds=part["seed"].nunique(),
+        out.append(dict(row=row, encoder=ENCODER[r.family] if r else "", method_of_model=r.method if r else "",
+                        task=task, attribution=attribution, measure=name,
+                        value=round(mean, 4), low=round(low, 4), high=round(high, 4), n_utterances=len(part),
+                        n_seeds=part["seed"].nunique(),
                         corpus=Path(runner.corpus).name, preset=runner.preset.name, protocol=PROTOCOL))
     return pd.DataFrame(out, columns=COLUMNS)
 
 
 def write(values: pd.DataFrame, runner, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     "attributions.csv and attribution_groups.csv; returns both"
-    table, folder = summary(values, runner), writable(Path(folder))
+    table, folder = summarise_measures(values, runner), writable(Path(folder))
     grouped = table["measure"].str.startswith("group: ")
-    groups = table[grouped].assign(group=lambda t: t["measure"].str.removeprefix("group: ")).drop(columns="measure").reset_index(drop=True)
+    groups = table[grouped].assign(group=lambda t: t["measure"]
+                                   .str.removeprefix("group: ")).drop(columns="measure").reset_index(drop=True)
     table = table[~grouped].reset_index(drop=True)
     write_text(folder / "attributions.csv", table.to_csv(index=False))
     write_text(folder / "attribution_groups.csv", groups.to_csv(index=False))
@@ -187,28 +212,37 @@ def write(values: pd.DataFrame, runner, folder: Path) -> tuple[pd.DataFrame, pd.
 
 
 def learnt(values: pd.DataFrame) -> pd.DataFrame:
-    "How much more lies on the cells of the cause that a task asks for than with random weights, same utterances; over all rows: task, attribution, value, low, high"
-    wide = values[values["row"] != ""].pivot_table("value", ["row", "seed", "task", "attribution", "utterance", "speaker"], "measure").reset_index()
+    """How much more lies on the cells of the cause that a task asks for than with random weights, same utterances
+
+    Over all rows: task, attribution, value, low, high.
+    """
+    wide = values[values["row"] != ""].pivot_table("value", ["row", "seed", "task", "attribution", "utterance",
+                                                             "speaker"], "measure").reset_index()
     out = []
     for (task, name), part in wide.groupby(["task", "attribution"], sort=False):
-        if not {f"truth_share_{CAUSE[task]}", f"untrained_share_{CAUSE[task]}"} <= set(part): return pd.DataFrame(columns=["task", "attribution", "value", "low", "high"])
+        if not {f"truth_share_{CAUSE[task]}", f"untrained_share_{CAUSE[task]}"} <= set(part):
+            return pd.DataFrame(columns=["task", "attribution", "value", "low", "high"])
         more = (part[f"truth_share_{CAUSE[task]}"] - part[f"untrained_share_{CAUSE[task]}"]).rename("value")
         pairs = part[["seed", "speaker"]].join(more).dropna()
-        if len(pairs): out.append(dict(task=task, attribution=name, **dict(zip(("value", "low", "high"), interval(pairs)))))
+        if len(pairs):
+            out.append(dict(task=task, attribution=name, **dict(zip(("value", "low", "high"), interval(pairs)))))
     return pd.DataFrame(out)
 
 
 # ---- figures
 
-NICE = {"integrated_gradients": "integrated gradients", "gradcam": "Grad-CAM", "kernel_shap": "KernelSHAP", HELD: "int. gradients, K held"}
+NICE = {"integrated_gradients": "integrated gradients", "gradcam": "Grad-CAM", "kernel_shap": "KernelSHAP",
+        HELD: "int. gradients, K held"}
 PANELS = ("integrated_gradients", "gradcam", "occlusion", "attention")
 TITLES = {"infidelity": "infidelity\n(0 best, 1 worthless)", "sensitivity": "sensitivity to 1 dB\n(0 steady)",
-          "randomised_rank_corr": "rank correlation with\nrandom weights (0 best)", "truth": "share on the changed fifth\n(more is better)"}
+          "randomised_rank_corr": "rank correlation with\nrandom weights (0 best)",
+          "truth": "share on the changed fifth\n(more is better)"}
 MARKS = {"3": ("o", 0), "6": ("D", 1), "7": ("s", 2), "10": ("^", 3)}
 
 
-def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
-    "One utterance: the picture, and four attributions below it for gender and agesup, by the full rows of both encoders"
+def figure_examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
+    """One utterance: the picture, and four attributions below it for gender and agesup, by the full rows of both
+    encoders"""
     size = SIZES[runner.preset.name]
     what = heard(runner, seed, size)
     i = int(what.n_frames.argmax())
@@ -217,7 +251,8 @@ def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
     columns = [(row, task) for row in rows for task in ("gender", "agesup")]
     hz, extent = band_hz(), (0, int(n) / 100, 0, 80)
     with mpl.rc_context(STYLE | {"image.interpolation": "nearest"}):
-        fig, axes = plt.subplots(1 + len(PANELS), len(columns), figsize=(2.3 * len(columns), 7.), dpi=72, sharex=True, sharey=True,
+        fig, axes = plt.subplots(1 + len(PANELS), len(columns), figsize=(2.3 * len(columns), 7.), dpi=72, sharex=True,
+                                 sharey=True,
                                  layout="constrained", squeeze=False)
         for (row, task), column in zip(columns, axes.T):
             f = Answer(runner.trained(row, seed).cpu(), task)
@@ -232,10 +267,11 @@ def examples(runner, folder: Path, seed: int = 0, rows: tuple = ("6", "10")):
                 ax.imshow(a.T, origin="lower", aspect="auto", extent=extent, **look)
             column[-1].set_xlabel("time (s)")
             column[-1].xaxis.set_major_locator(mpl.ticker.MaxNLocator(2))
-        for ax, name in zip(axes[:, 0], ("log-Mel input", *PANELS)): ax.set_ylabel(f"{NICE.get(name, name).replace('integrated ', 'int. ')}\nkHz")
+        for ax, name in zip(axes[:, 0], ("log-Mel input", *PANELS)):
+            ax.set_ylabel(f"{NICE.get(name, name).replace('integrated ', 'int. ')}\nkHz")
         axes[0, 0].set_yticks([int((hz < f).sum()) for f in (300, 1000, 2000, 3400)], ["0.3", "1", "2", "3.4"])
         for ax in axes.flat: ax.spines[["top", "right"]].set_visible(True)
-        save(fig, folder, "attribution_examples")
+        save_figure(fig, folder, "attribution_examples")
     return fig
 
 
@@ -253,13 +289,14 @@ def _handles(rows, runner):
     return [plt.Line2D([], [], marker=MARKS[r][0], ls="", color=COLOURS[MARKS[r][1]], label=name[r]) for r in rows]
 
 
-def measures(table: pd.DataFrame, runner, folder: Path):
+def figure_measures(table: pd.DataFrame, runner, folder: Path):
     "Every measure of every method: a line of panels for each task, a mark for each row"
     tasks = [t for t in CAUSE if (table["task"] == t).any()]
     kinds = [k for k in TITLES if k != "truth" or table["measure"].str.startswith("truth_share").any()]
     names = [*METHODS, HELD]
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(len(tasks), len(kinds), figsize=(2.3 * len(kinds) + .8, 2.2 * len(tasks) + .5), sharex="col", sharey=True,
+        fig, axes = plt.subplots(len(tasks), len(kinds), figsize=(2.3 * len(kinds) + .8, 2.2 * len(tasks) + .5),
+                                 sharex="col", sharey=True,
                                  layout="constrained", squeeze=False)
         for line, task in zip(axes, tasks):
             for ax, kind in zip(line, kinds):
@@ -277,20 +314,23 @@ def measures(table: pd.DataFrame, runner, folder: Path):
             line[0].set_ylabel(task, fontsize=9)
         axes[0, 0].invert_yaxis()
         rows = [r for r in ROWS if (table["row"] == r).any()]
-        fig.legend(handles=_handles(rows, runner) + list(axes[0, -1].get_legend_handles_labels()[0]), loc="outside upper center", ncols=3, frameon=False)
-        save(fig, folder, "attribution_measures")
+        fig.legend(handles=_handles(rows, runner) + list(axes[0, -1].get_legend_handles_labels()[0]),
+                   loc="outside upper center", ncols=3, frameon=False)
+        save_figure(fig, folder, "attribution_measures")
     return fig
 
 
-def groups_figure(groups: pd.DataFrame, runner, folder: Path):
+def figure_groups(groups: pd.DataFrame, runner, folder: Path):
     "Share of the six groups in an answer, KernelSHAP beside integrated gradients"
     tasks, names = [t for t in CAUSE if (groups["task"] == t).any()], [*GROUPS, PAUSES]
     kinds = ("kernel_shap", "integrated_gradients")
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(2, len(tasks), figsize=(2.5 * len(tasks) + .9, 4.2), sharex=True, sharey=True, layout="constrained", squeeze=False)
+        fig, axes = plt.subplots(2, len(tasks), figsize=(2.5 * len(tasks) + .9, 4.2), sharex=True, sharey=True,
+                                 layout="constrained", squeeze=False)
         for line, kind in zip(axes, kinds):
             for ax, task in zip(line, tasks):
-                part = groups[(groups["task"] == task) & (groups["attribution"] == kind)].assign(attribution=lambda t: t["group"])
+                part = groups[(groups["task"] == task) & (groups["attribution"]
+                                                          == kind)].assign(attribution=lambda t: t["group"])
                 _panel(ax, part, names, [r for r in ROWS if (part["row"] == r).any()])
                 ax.set_title(task)
             line[0].set_yticks(range(len(names)), names)
@@ -299,7 +339,7 @@ def groups_figure(groups: pd.DataFrame, runner, folder: Path):
         for ax in axes[-1]: ax.set_xlabel("share of the groups' sizes")
         rows = [r for r in ROWS if (groups["row"] == r).any()]
         fig.legend(handles=_handles(rows, runner), loc="outside upper center", ncols=4, frameon=False)
-        save(fig, folder, "attribution_groups")
+        save_figure(fig, folder, "attribution_groups")
     return fig
 
 
@@ -319,10 +359,14 @@ def _pointing(shares, cause, tasks):
     own = shares[(shares["measure"] == f"truth_share_{cause}") & shares["task"].isin(tasks)]
     blind = shares[(shares["measure"] == f"truth_share_{cause}") & (shares["attribution"] == INPUT)].iloc[0]
     top = own.sort_values("value").iloc[-1]
-    return (f"Of {len(own)} combinations of model, task and method, {(own['low'] > .2).sum()} put more on the fifth of the cells that do({cause}) "
-            f"changes most than chance would (0.2), and {(own['low'] > blind['high']).sum()} put more there than the picture's own size does "
-            f"({_say(blind)}); both counted by the intervals. The highest is {_say(top)}: {NICE.get(top['attribution'], top['attribution'])}, "
-            f"row {top['row']}, {top['task']}. A method that knows only time, or only bands, cannot reach far; and a network may rightly use "
+    return (f"Of {len(own)} combinations of model, task and method, {(own['low'] > .2).sum()} put more on the fifth of "
+            f"the cells that do({cause}) "
+            f"changes most than chance would (0.2), and {(own['low'] > blind['high']).sum()} put more there than "
+            "the picture's own size does "
+            f"({_say(blind)}); both counted by the intervals. The highest is {_say(top)}: "
+            f"{NICE.get(top['attribution'], top['attribution'])}, "
+            f"row {top['row']}, {top['task']}. A method that knows only time, or only bands, cannot reach far; "
+            "and a network may rightly use "
             "what a cause changes a little but always.")
 
 
@@ -333,8 +377,10 @@ def _specific(shares):
     above = {c: own[f"truth_share_{c}"] - blind[f"truth_share_{c}"] for c in ("age", "gender")}
     gender = own.index.get_level_values("task") == "gender"
     asked, other = np.where(gender, above["gender"], above["age"]), np.where(gender, above["age"], above["gender"])
-    return (f"Measured from the picture's own share of each cause, {(asked > other).sum()} of {len(own)} explanations lie more on the cause that was asked for "
-            f"than on the other one; half would be no preference. On average {asked.mean():+z.3f} on the cause asked for and {other.mean():+z.3f} on the other. "
+    return (f"Measured from the picture's own share of each cause, {(asked > other).sum()} of {len(own)} explanations "
+            "lie more on the cause that was asked for "
+            f"than on the other one; half would be no preference. On average {asked.mean():+z.3f} on the cause asked "
+            f"for and {other.mean():+z.3f} on the other. "
             "To lie above chance where a cause shows is not yet to point at this cause.")
 
 
@@ -342,35 +388,45 @@ def paragraphs(table: pd.DataFrame) -> dict[str, str]:
     "A paragraph for each question; every number and comparison in it is taken from the table"
     gap = table.loc[table["measure"] == "completeness_gap", "value"]
     say = {"Does it add up?":
-           f"The sum of integrated gradients misses the score gained over the baseline by {100 * gap.min():.1f} to {100 * gap.max():.1f} % of the "
-           f"mean gain, over {len(gap)} combinations of model, task and path of K. What is missing is the rest of an integral; that it adds up "
+           f"The sum of integrated gradients misses the score gained over the baseline by {100 * gap.min():.1f} to "
+           f"{100 * gap.max():.1f} % of the "
+           f"mean gain, over {len(gap)} combinations of model, task and path of K. What is missing is the rest of an "
+           "integral; that it adds up "
            "says nothing on whether it is true."}
     (best, low), (worst, high) = _ends(table, "infidelity")
     say["Does it foretell what a removal costs?"] = (
-        f"Averaged over models and tasks, {best} misses least of the score's changes, {low:.2f}, and {worst} most, {high:.2f}; 1 is worth nothing. "
+        f"Averaged over models and tasks, {best} misses least of the score's changes, {low:.2f}, and {worst} most, "
+        f"{high:.2f}; 1 is worth nothing. "
         "Removal leaves pictures that no voice makes: this measures agreement with the network, not with speech.")
     (best, low), (worst, high) = _ends(table, "sensitivity")
     say["Does it hold still?"] = (
-        f"When every cell moves by at most 1 dB, an explanation changes by {low:.2f} ({best}) to {high:.2f} ({worst}) of its size. "
+        f"When every cell moves by at most 1 dB, an explanation changes by {low:.2f} ({best}) to {high:.2f} "
+        f"({worst}) of its size. "
         "To hold still is not to be right: a map that ignores the answer can hold still best.")
     (best, low), (worst, high) = _ends(table, "randomised_rank_corr")
     say["Does it notice that nothing was learnt?"] = (
-        f"The ranks of an explanation agree with those of the same network with random weights to {low:+z.2f} ({best}) at the least and "
+        f"The ranks of an explanation agree with those of the same network with random weights to {low:+z.2f} "
+        f"({best}) at the least and "
         f"{high:+z.2f} ({worst}) at the most. What the two share cannot be evidence of learning.")
     shares = table[table["measure"].str.startswith("truth_share")]
-    if shares.empty: return say | {"Does it point where the cause is?": "The causes of these recordings are not known, so this cannot be asked of them."}
-    for cause, tasks in (("gender", ("gender",)), ("age", ("agesup", "agesub"))): say[f"Does it point where {cause} is?"] = _pointing(shares, cause, tasks)
+    if shares.empty:
+        return say | {"Does it point where the cause is?": "The causes of these recordings are not known, "
+                                                           "so this cannot be asked of them."}
+    for cause, tasks in (("gender", ("gender",)), ("age", ("agesup", "agesub"))):
+        say[f"Does it point where {cause} is?"] = _pointing(shares, cause, tasks)
     return say | {"Does it point at this cause and no other?": _specific(shares)}
 
 
 def say_learnt(more: pd.DataFrame) -> str:
     "What `learnt` says"
     if more.empty: return "The causes of these recordings are not known, so this cannot be asked of them."
-    cells = lambda part: "; ".join(f"{NICE.get(t.attribution, t.attribution)}, {t.task} {t.value:+z.3f} [{t.low:+z.3f}, {t.high:+z.3f}]"
+    cells = lambda part: "; ".join(f"{NICE.get(t.attribution, t.attribution)}, {t.task} {t.value:+z.3f} "
+                                   f"[{t.low:+z.3f}, {t.high:+z.3f}]"
                                   for t in part.itertuples()) or "none"
     up, down = more[more["low"] > 0], more[more["high"] < 0]
     rest = more.drop([*up.index, *down.index])
-    return (f"More than untrained, with the whole interval: {cells(up)}. Less: {cells(down)}. Not told apart: {cells(rest)}. "
+    return (f"More than untrained, with the whole interval: {cells(up)}. Less: {cells(down)}. "
+            f"Not told apart: {cells(rest)}. "
             "A share of 0.2 is chance: what is learnt is the few hundredths above an untrained network, and no more.")
 
 
@@ -379,24 +435,31 @@ def largest(groups: pd.DataFrame) -> str:
     lines, part = [], groups[groups["attribution"] == "kernel_shap"]
     for (row, task), g in sorted(part.groupby(["row", "task"]), key=lambda kv: (int(kv[0][0]), kv[0][1])):
         g = g.sort_values("value", ascending=False)
-        near = "; ".join(f"{t.group} {t.value:.2f} [{t.low:.2f}, {t.high:.2f}]" for t in g[g["high"] >= g["low"].iloc[0]].itertuples())
+        near = "; ".join(f"{t.group} {t.value:.2f} [{t.low:.2f}, {t.high:.2f}]"
+                         for t in g[g["high"] >= g["low"].iloc[0]].itertuples())
         lines.append(f"- row {row}, {task}: {near}")
     return "\n".join(lines)
 
 
-def sounds(runner, row: str = "6", task: str = "gender", seed: int = 0, share: float = .2, seconds: float = 1.8) -> dict[str, Tensor]:
-    "A synthetic utterance whole, from its most and from its least attributed cells, at one loudness; empty where speech is not synthetic"
+def sounds(runner, row: str = "6", task: str = "gender", seed: int = 0, share: float = .2,
+           seconds: float = 1.8) -> dict[str, Tensor]:
+    """A synthetic utterance whole, from its most and from its least attributed cells, at one loudness
+
+    Empty where speech is not synthetic.
+    """
     if runner.corpus != "standin": return {}
     size = SIZES[runner.preset.name]
     what = heard(runner, seed, size)
     i = int(what.n_frames.argmax())
     n = what.n_frames[i:i + 1]
     x = what.x[i:i + 1, :int(n)]
-    a = attribute(Answer(runner.trained(row, seed).cpu(), task), x, n, "integrated_gradients", **size.settings("integrated_gradients"))[0]
+    a = attribute(Answer(runner.trained(row, seed).cpu(), task), x, n, "integrated_gradients",
+                  **size.settings("integrated_gradients"))[0]
     waves, lengths = render(what.manifest.iloc[i:i + 1])
     wave = waves[0, :int(lengths[0])]
     least = a.abs().max() - a.abs()
     out = {"original": wave, f"its {share:.0%} most attributed cells": resynthesise(wave, a, share),
            f"its {share:.0%} least attributed cells": resynthesise(wave, least, share)}
     level = wave.square().mean().sqrt()
-    return {name: (v * level / v.square().mean().sqrt().clamp(min=1e-9)).clamp(-1, 1)[:round(8000 * min(seconds, int(n) / 100))] for name, v in out.items()}
+    return {name: (v * level / v.square().mean().sqrt().clamp(min=1e-9))
+            .clamp(-1, 1)[:round(8000 * min(seconds, int(n) / 100))] for name, v in out.items()}

@@ -1,4 +1,5 @@
-"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` and `mkdcls table` for results; `make` calls the same."""
+"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` and `mkdcls
+table` for results; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -7,25 +8,28 @@ import re
 import sys
 from pathlib import Path
 
-MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError", "FileExistsError", "IsADirectoryError",
+MISTAKES = {"ValueError", "OSError", "FileNotFoundError", "PermissionError", "FloatingPointError", "FileExistsError",
+            "IsADirectoryError",
             "BadCheckpoint"}  # told in one line, wherever they happen
 RECUT = "not equal bit for bit"  # of adapters.rebuild_selection: there, but cut by another decoder
 ASIDE = {"In", "Out", "exit", "quit", "open", "get_ipython", "check_parameters"}
 
 
 def check_parameters(names: dict, known: tuple[str, ...]):
-    "Called in a results notebook right after its parameters: a name that papermill brought and nobody reads is an error there, not a warning"
+    """Called in a results notebook right after its parameters: a name that papermill brought and nobody reads is an
+    error there, not a warning"""
     extra = sorted(n for n in names if not n.startswith("_") and n not in ASIDE and n not in known)
     if extra: raise ValueError(f"no parameter {', '.join(extra)} in this notebook; it takes {', '.join(known)}")
     out = names.get("out")
     if out and not Path(str(out)).expanduser().is_absolute():
-        raise ValueError(f"out = {str(out)!r} would lie in {Path.cwd()}, where the notebook runs: give a whole path, or leave it empty")
+        raise ValueError(f"out = {str(out)!r} would lie in {Path.cwd()}, where the notebook runs: "
+                         "give a whole path, or leave it empty")
 
 
 def relative(path: Path) -> str:
     "A path as a reader of the project sees it: from the project's root where it lies inside"
-    from mkdcls.engine.store import ROOT
-    try: return Path(path).resolve().relative_to(ROOT).as_posix()
+    from mkdcls.engine.store import PROJECT
+    try: return Path(path).resolve().relative_to(PROJECT).as_posix()
     except ValueError: return Path(path).name
 
 
@@ -66,8 +70,8 @@ def strip(path: Path):
 def run_notebook(notebook: Path, target: Path, parameters: dict):
     """papermill, with unknown parameters refused before anything runs and output shown as it comes.
 
-    A waiting OpenMP thread spins for a moment, then sleeps: sleeping at once makes small networks nearly twice as slow on an idle
-    machine, spinning for long makes them several times slower on a busy one.
+    A waiting OpenMP thread spins for a moment, then sleeps: sleeping at once makes small networks nearly twice as slow
+    on an idle machine, spinning for long makes them several times slower on a busy one.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -76,11 +80,14 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
     part = target.with_name(f".{target.stem}.part.ipynb")
     try:
-        papermill.execute_notebook(str(notebook), str(part), parameters, log_output=False, progress_bar=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-                                   autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3", extra_arguments=["--IPKernelApp.log_level=ERROR"])
+        papermill.execute_notebook(str(notebook), str(part), parameters, log_output=False, progress_bar=False,
+                                   stdout_file=sys.stdout, stderr_file=sys.stderr,
+                                   autosave_cell_every=60, cwd=str(notebook.parent), kernel_name="python3",
+                                   extra_arguments=["--IPKernelApp.log_level=ERROR"])
     except DeadKernelError as e:
         print(file=sys.stderr)
-        raise OSError("the notebook's process was ended from outside, mostly for want of memory: what was finished is kept, and the same command with WORKERS=1 "
+        raise OSError("the notebook's process was ended from outside, mostly for want of memory: "
+                      "what was finished is kept, and the same command with WORKERS=1 "
                       "goes on with less") from e
     except papermill.PapermillExecutionError as e:
         if e.ename not in MISTAKES: raise
@@ -90,11 +97,11 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     part.replace(target)
 
 
-def table(a):
+def command_table(a):
     "A results sheet, from nothing"
     from mkdcls.results.report import default_folder
     from mkdcls.results.sheets import SHEETS, plans
-    from mkdcls.engine.store import ROOT, folder_at, home, writable
+    from mkdcls.engine.store import PROJECT, folder_at, home, writable
     from mkdcls.results.runner import SEEDS, count
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
@@ -106,15 +113,18 @@ def table(a):
     for name in ("corpus", "real"):
         if "\0" in getattr(a, name): folder_at(getattr(a, name), name.upper())
     if a.corpus == "real" and not Path(a.real).is_dir():
-        raise ValueError(f"CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; there is no folder {a.real!r}")
+        raise ValueError("CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; "
+                         f"there is no folder {a.real!r}")
     if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
     if a.corpus not in ("standin", "real"):
         if not Path(a.corpus).exists():
-            raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` wrote; for seo_kim and imu_elevoc "
+            raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` "
+                             "wrote; for seo_kim and imu_elevoc "
                              "a file of lists; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
-    parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device, progress=bars)
+    parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device,
+                  progress=bars)
     bars.close()
     runner = parts[0][0]
     if a.redraw: return redraw(a, runner, Path(folder or default_folder(runner.name)))
@@ -125,30 +135,37 @@ def table(a):
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     minutes = -(-seconds // 60)
-    estimate = f"about {minutes} minute{'s' * (minutes != 1)} on two cores" if seconds else "no estimate for these corpora"
+    estimate = (f"about {minutes} minute{'s' * (minutes != 1)} on two cores" if seconds
+                else "no estimate for these corpora")
     then = SHEETS[a.sheet].after
     print(f"{SHEETS[a.sheet].title}: preset {a.preset}, corpus {a.corpus}, {a.seeds} seed(s), device {runner.device}.\n"
-          f"{len(missing)} of {every} runs to do" + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
-          f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: the same command goes on.\n", flush=True)
-    run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
-                 dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder)))
+          f"{len(missing)} of {every} runs to do"
+          + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
+          f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: "
+          "the same command goes on.\n", flush=True)
+    run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
+                 dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device,
+                      out=str(folder)))
     page = folder / f"{a.sheet}.md"
-    print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  " + "\n  ".join(
-        sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file() and not f.name.startswith("."))))
+    print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  "
+          + "\n  ".join(sorted(str(f.relative_to(folder)) for f in folder.rglob("*")
+                               if f.is_file() and not f.name.startswith("."))))
 
 
 def redraw(a, runner, folder: Path):
     "A sheet's tables, pictures and page from the records in its folder"
-    from mkdcls.engine.store import ROOT
+    from mkdcls.engine.store import PROJECT
     from mkdcls.results.sheets import SHEETS
     jobs = SHEETS[a.sheet].recorded(folder)
     seeds = len({seed for _, seed in jobs})
-    print(f"{SHEETS[a.sheet].title}: drawn from the {len(jobs)} runs recorded in {folder}, {seeds} seed(s); nothing is trained.\n", flush=True)
-    run_notebook(ROOT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
-                 dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder), redraw=True))
+    print(f"{SHEETS[a.sheet].title}: drawn from the {len(jobs)} runs recorded in {folder}, {seeds} seed(s); "
+          "nothing is trained.\n", flush=True)
+    run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
+                 dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder),
+                      redraw=True))
 
 
-def prepare(a) -> int:
+def command_prepare(a) -> int:
     "A corpus as downloaded into prepared audio and its manifest"
     from mkdcls.intake.corpora import about_prepared, prepare_corpus
     bars = Bars()
@@ -158,11 +175,13 @@ def prepare(a) -> int:
     try: out = prepare_corpus(a.corpus, a.folder, a.out, a.workers, a.seed, a.fractions, a.by, progress=bars, say=say)
     finally: bars.close()
     faults = about_prepared(out)["faults"]
-    if faults: print(f"{faults:,} of the others are faulty, not merely outside the classes; prepared is what is sound (exit code 1).")
+    if faults:
+        print(f"{faults:,} of the others are faulty, not merely outside the classes; "
+              "prepared is what is sound (exit code 1).")
     return int(faults > 0)
 
 
-def validate(a) -> int:
+def command_validate(a) -> int:
     "Every file of a manifest, a list or a prepared folder"
     from mkdcls.intake.corpora import validate_manifest
     bars = Bars()
@@ -172,25 +191,29 @@ def validate(a) -> int:
     return code
 
 
-def template(a):
+def command_template(a):
     "An example list of one's own recordings"
     from mkdcls.corpora import own_template
     print(f"{own_template(a.csv)} is an example to fill in; then: mkdcls prepare own {a.csv} --out <folder>")
 
 
-def select(a) -> int:
+def command_select(a) -> int:
     "The recordings behind the committed results on real speech, from the public downloads"
     from mkdcls.adapters import rebuild_selection
-    from mkdcls.engine.lists import shown
-    from mkdcls.engine.store import ROOT
-    selection = Path(a.selection or ROOT / "paper" / "selection" / "real.csv")
-    if not selection.is_file(): raise FileNotFoundError(f"no selection list {selection}: give the list of a checkout, paper/selection/real.csv, with --selection")
+    from mkdcls.engine.lists import printable
+    from mkdcls.engine.store import PROJECT
+    selection = Path(a.selection or PROJECT / "paper" / "selection" / "real.csv")
+    if not selection.is_file():
+        raise FileNotFoundError(f"no selection list {selection}: give the list of a checkout, "
+                                "paper/selection/real.csv, with --selection")
     wrong = rebuild_selection(selection, a.common_voice, a.accent_archive, Path(a.out))
     gone = wrong[wrong["problem"] != RECUT]
     print(f"Written to {a.out}; for the real columns: make table1 CORPUS=real REAL={a.out}")
     if recut := len(wrong) - len(gone):
-        print(f"{recut:,} pieces of the Speech Accent Archive were cut anew and are not equal bit for bit: compare scores, do not expect the same.")
-    if len(gone): print(f"{len(gone):,} files are not as listed and were left out:\n{gone.map(shown).to_string(index=False)}")
+        print(f"{recut:,} pieces of the Speech Accent Archive were cut anew and are not equal bit for bit: "
+              "compare scores, do not expect the same.")
+    if len(gone):
+        print(f"{len(gone):,} files are not as listed and were left out:\n{gone.map(printable).to_string(index=False)}")
     return int(len(gone) > 0)
 
 
@@ -202,7 +225,8 @@ def _number(text: str) -> int | None:
 
 def _shares(text: str) -> tuple[float, ...]:
     try: return tuple(float(p) for p in text.split(","))
-    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between, as 0.8,0.1,0.1") from None
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers with commas between, as 0.8,0.1,0.1") from None
 
 
 class Parser(argparse.ArgumentParser):
@@ -215,50 +239,62 @@ def parser() -> argparse.ArgumentParser:
     from mkdcls.results.sheets import SHEETS
     top = Parser(prog="mkdcls", description="A paper you can run.")
     sub = top.add_subparsers(dest="command", required=True)
-    for name, text in (("table1", "regenerate Table 1"), ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
+    for name, text in (("table1", "regenerate Table 1"),
+                       ("table", "regenerate a results sheet: Table 1, ablations, interventions, …")):
         t = sub.add_parser(name, help=text)
         if name == "table": t.add_argument("--sheet", required=True, help=f"one of {', '.join(SHEETS)}")
         else: t.set_defaults(sheet=name)
         t.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
         t.add_argument("--seeds", type=int, default=1, help="how many seeds, from 0 (default 1; 5 for a status)")
-        t.add_argument("--corpus", default="standin", help="standin (default), real, a corpora file (TOML), or a prepared folder, "
+        t.add_argument("--corpus", default="standin",
+                       help="standin (default), real, a corpora file (TOML), or a prepared folder, "
                        "which then plays every role but FCVE; for seo_kim and imu_elevoc a file of lists (page 28)")
         t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
         t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
-        t.add_argument("--workers", type=_number, help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
-        t.add_argument("--redraw", action="store_true", help="train nothing: tables, pictures and page from the records in the results folder")
-        t.set_defaults(call=table)
+        t.add_argument("--workers", type=_number,
+                       help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
+        t.add_argument("--redraw", action="store_true",
+                       help="train nothing: tables, pictures and page from the records in the results folder")
+        t.set_defaults(call=command_table)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
-                       epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, dropped.csv); 2 nothing could be done; 130 stopped.")
+                       epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, "
+                              "dropped.csv); 2 nothing could be done; 130 stopped.")
     p.add_argument("corpus", help="aihub109, aihub107, aihub571, common_voice, accent_archive, audiomnist, or own")
-    p.add_argument("folder", help="the corpus as downloaded: a folder or one archive; for own, the list (CSV or Parquet)")
-    p.add_argument("--out", required=True, help="a folder of its own for what is made; the same command goes on where it was stopped")
+    p.add_argument("folder",
+                   help="the corpus as downloaded: a folder or one archive; for own, the list (CSV or Parquet)")
+    p.add_argument("--out", required=True,
+                   help="a folder of its own for what is made; the same command goes on where it was stopped")
     p.add_argument("--workers", type=int, help="processes (default: one a core)")
     p.add_argument("--seed", type=int, default=0, help="of the split (default 0)")
-    p.add_argument("--fractions", type=_shares, default=(.8, .1, .1), help="shares of speakers in train, val, test (default 0.8,0.1,0.1)")
-    p.add_argument("--by", default="speaker", choices=("speaker", "utterance"), help="speaker (default); utterance lets voices leak, only to measure that")
-    p.set_defaults(call=prepare)
+    p.add_argument("--fractions", type=_shares, default=(.8, .1, .1),
+                   help="shares of speakers in train, val, test (default 0.8,0.1,0.1)")
+    p.add_argument("--by", default="speaker", choices=("speaker", "utterance"),
+                   help="speaker (default); utterance lets voices leak, only to measure that")
+    p.set_defaults(call=command_prepare)
     v = sub.add_parser("validate", help="open every file of a prepared folder, a manifest or a list",
                        epilog="Exit code: 0 clean, 1 faults found, 2 nothing could be done.")
     v.add_argument("manifest", help="a prepared folder, a manifest (Parquet, CSV), or a list of one's own")
     v.add_argument("--workers", type=int, help="processes (default: one a core)")
-    v.add_argument("--out", default="", help="a folder for report.md and dropped.csv (default: the report is only shown)")
-    v.set_defaults(call=validate)
+    v.add_argument("--out", default="",
+                   help="a folder for report.md and dropped.csv (default: the report is only shown)")
+    v.set_defaults(call=command_validate)
     e = sub.add_parser("template", help="write an example list of one's own recordings")
     e.add_argument("csv", help="the file to write; never overwritten")
-    e.set_defaults(call=template)
-    s = sub.add_parser("select", help="rebuild the real recordings behind the committed results from the public downloads")
+    e.set_defaults(call=command_template)
+    s = sub.add_parser("select",
+                       help="rebuild the real recordings behind the committed results from the public downloads")
     s.add_argument("--common-voice", required=True, help="Common Voice 6.1 as downloaded: folder or archive")
     s.add_argument("--accent-archive", required=True, help="the Speech Accent Archive as downloaded: folder or archive")
     s.add_argument("--out", required=True, help="a new folder; REAL=<it> then serves make table1 CORPUS=real")
     s.add_argument("--selection", default="", help="another selection list (default: paper/selection/real.csv)")
-    s.set_defaults(call=select)
+    s.set_defaults(call=command_select)
     return top
 
 
 def _stopped(command: str) -> int:
-    print("\nStopped." + " What was finished is kept; the same command goes on from there." * (command in ("table1", "table", "prepare")), file=sys.stderr)
+    print("\nStopped." + " What was finished is kept; the same command goes on from there."
+          * (command in ("table1", "table", "prepare")), file=sys.stderr)
     return 130
 
 

@@ -1,4 +1,5 @@
-"""What the front page and the page of all results say: every number in them comes from the committed records or from the notebooks themselves."""
+"""What the front page and the page of all results say: every number in them comes from the committed records or
+from the notebooks themselves."""
 from __future__ import annotations
 
 import json
@@ -8,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.store import ROOT
+from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
-RESULTS = ROOT / "paper" / "results"
+RESULTS = PROJECT / "paper" / "results"
 LABELS = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
-ARITHMETIC = ROOT / "paper" / "arithmetic.csv"  # the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
+# the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
+ARITHMETIC = PROJECT / "paper" / "arithmetic.csv"
 ARITHMETIC_COLUMNS = ["arithmetic", "row", "encoder", "method", "agesup_f1", "agesup_f1_as_trained", "gender_f1"]
 CORES = 2  # of the machine that minutes are told for
 WORDS_A_MINUTE, LINES_A_MINUTE = 180, 12  # reading speed assumed for prose and for code that is followed line by line
@@ -37,14 +39,14 @@ def span(gain: float, low: float, high: float) -> str: return f"{gain:+z.1f} [{l
 
 # ---- Table 1
 
-def gains(folder: Path) -> pd.DataFrame:
+def read_gains(folder: Path) -> pd.DataFrame:
     "Agesup gains on the pooled test set, by row"
     return _read(folder / "gains.csv").query("task == 'agesup' and scope == 'pooled'").set_index("row")
 
 
 def primary(found: dict[str, Path]) -> pd.DataFrame:
     "The protocol's primary contrasts: the paper's gain, ours on each corpus, and the verdict in words"
-    lines, every = {}, {who: gains(f) for who, f in found.items()}
+    lines, every = {}, {who: read_gains(f) for who, f in found.items()}
     for who, g in every.items():
         for row, c in g[g["primary"]].iterrows():
             line = lines.setdefault(row, {"+MKD+CH against base": c["block"], "paper": f"{c['paper_gain']:+.1f}"})
@@ -53,22 +55,26 @@ def primary(found: dict[str, Path]) -> pd.DataFrame:
     for line in lines.values():
         told = line.pop("verdict")
         words = dict.fromkeys(w for _, w in told)
-        line["verdict"] = next(iter(words)) + ("" if len(told) == 1 else " on both") if len(words) == 1 else "; ".join(f"{who}: {w}" for who, w in told)
+        line["verdict"] = (next(iter(words)) + ("" if len(told) == 1 else " on both") if len(words) == 1
+                           else "; ".join(f"{who}: {w}" for who, w in told))
     return pd.DataFrame(list(lines.values())).fillna("")
 
 
-def table1(who: str, folder: Path) -> pd.DataFrame:
+def table1_beside(who: str, folder: Path) -> pd.DataFrame:
     "Table 1 beside the paper's: F1 with its interval, and the gain in agesup over the base of the block"
-    marks, gain = report.marks(folder), gains(folder)
+    marks, gain = report.marks(folder), read_gains(folder)
     out = []
     for _, r in _read(folder / "table1.csv").iterrows():
-        line = {"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": r["method"] + (f" ({r['kd_loss']})" if isinstance(r["kd_loss"], str) else "")}
+        line = {"row": r["row"], "encoder": r["encoder"], "data": r["dataset"],
+                "method": r["method"] + (f" ({r['kd_loss']})" if isinstance(r["kd_loss"], str) else "")}
         for task in ("gender", "agesup"):
-            line |= {f"{task} F1, paper": f"{r[f'paper_{task}_f1']:.2f}", f"{task} F1, {who}": report._cell(r, task) + marks.get((r["row"], task), "")}
+            line |= {f"{task} F1, paper": f"{r[f'paper_{task}_f1']:.2f}",
+                     f"{task} F1, {who}": report.f1_cell(r, task) + marks.get((r["row"], task), "")}
         g = gain.loc[r["row"]] if r["row"] in gain.index else None
         ours = "" if g is None else report.gain_cell(dict(g) | {"row": r["row"]}, marks)
         if g is not None and ours != "†" and pd.notna(g["as_trained"]): ours += f"; as trained {g['as_trained']:+z.1f}"
-        out.append(line | {"agesup gain, paper": "" if g is None else f"{g['paper_gain']:+z.2f}", f"agesup gain, {who}": ours})
+        out.append(line | {"agesup gain, paper": "" if g is None else f"{g['paper_gain']:+z.2f}",
+                           f"agesup gain, {who}": ours})
     return pd.DataFrame(out)
 
 
@@ -78,15 +84,17 @@ def shown_table1(who: str, folder: Path) -> str:
     here = f"../paper/results/{folder.name}"
     cores, rows = minutes_of_all(folder)
     about = (f"{report.about(report.read(folder)[0])} Runs of one thread go two at a time: "
-             f"on two cores the {rows} minutes come to {cores}. More in [table1.md]({here}/table1.md), precision and recall in [table1.csv]({here}/table1.csv), "
+             f"on two cores the {rows} minutes come to {cores}. More in [table1.md]({here}/table1.md), "
+             f"precision and recall in [table1.csv]({here}/table1.csv), "
              f"pictures and the halves of Z in the executed [notebook]({here}/table1.ipynb).")
-    return "\n\n".join(p for p in (report._markdown(table1(who, folder)).strip(), foot, about) if p)
+    return "\n\n".join(p for p in (report.as_markdown(table1_beside(who, folder)).strip(), foot, about) if p)
 
 
 # ---- what no learning scores
 
 def floors(folder: Path, draws: int = 200) -> pd.DataFrame:
-    "Agesup macro F1 of three ways to answer without listening, mean over seeds: an even draw, one class for everybody, base's own answers dealt out anew"
+    """Agesup macro F1 of three ways to answer without listening, mean over seeds: an even draw, one class for
+    everybody, base's own answers dealt out anew"""
     lines, rng, out = report.read(folder)[1], np.random.default_rng(0), []
     score = lambda y, said: prf(confusion(y, said, 3))[2]
     for where, row in FLOORS:
@@ -96,13 +104,14 @@ def floors(folder: Path, draws: int = 200) -> pd.DataFrame:
             even = np.mean([score(y, rng.integers(0, 3, len(y))) for _ in range(draws)])
             one = max(score(y, np.full(len(y), k)) for k in range(3))
             each.append((even, one, np.mean([score(y, rng.permutation(said)) for _ in range(draws)])))
-        out.append(dict(zip(("tested on", "an even draw", "one answer for all", "base's answers permuted"), (where, *np.mean(each, 0).round(1)))))
+        out.append(dict(zip(("tested on", "an even draw", "one answer for all", "base's answers permuted"),
+                            (where, *np.mean(each, 0).round(1)))))
     return pd.DataFrame(out)
 
 
 def shown_floors(found: dict[str, Path]) -> str:
     "The same for every corpus"
-    return report._markdown(pd.concat([floors(f).assign(corpus=who) for who, f in found.items()])[
+    return report.as_markdown(pd.concat([floors(f).assign(corpus=who) for who, f in found.items()])[
         ["corpus", "tested on", "an even draw", "one answer for all", "base's answers permuted"]])
 
 
@@ -114,7 +123,8 @@ def coverage(
     "How often a 95 % interval from a bootstrap over seeds and speakers is right, simulated: the true gain is 0"
     rng = np.random.default_rng(0)
     seen = rng.normal(0, np.hypot(between, within), (sheets, 1, seeds))
-    again = np.take_along_axis(np.broadcast_to(seen, (sheets, draws, seeds)), rng.integers(0, seeds, (sheets, draws, seeds)), 2)
+    again = np.take_along_axis(np.broadcast_to(seen, (sheets, draws, seeds)),
+                               rng.integers(0, seeds, (sheets, draws, seeds)), 2)
     means = (again + rng.normal(0, within, again.shape)).mean(-1)
     low, high = np.percentile(means, [2.5, 97.5], axis=1)
     return float(((low <= 0) & (0 <= high)).mean())
@@ -126,19 +136,24 @@ def cautions(found: dict[str, Path]) -> str:
     "What has to be known before the primary contrasts are read"
     out = []
     if "stand-in" in found:
-        g = gains(found["stand-in"])
+        g = read_gains(found["stand-in"])
         low, high = sorted(100 * coverage(b, w) for b, w in ((1, 0), (0, 1)))
         plain = ", ".join(f"{v:+z.1f}" for v in g.loc[g["primary"], "as_trained"])
-        out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, depending on how much trainings differ from "
-                "each other, not always in 95 % ([how far to trust five seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
-                "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed speech ([11_training](method/11_training.ipynb)). "
+        out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated "
+                "cases, depending on how much trainings differ from "
+                "each other, not always in 95 % ([how far to trust five "
+                "seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
+                "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed "
+                "speech ([11_training](method/11_training.ipynb)). "
                 f"*As trained*, without that step, the three gains on the stand-in are {plain}. We made the "
-                "re-estimated score the headline after a first look at scores; [the protocol](../paper/protocol.md) discloses that. The base of this table is scored "
+                "re-estimated score the headline after a first look at scores; [the protocol](../paper/protocol.md) "
+                "discloses that. The base of this table is scored "
                 "as trained; the table of claims also compares with a re-estimated base."]
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
-        out.append(f"Real speech of this size says hardly anything about age: the fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, "
+        out.append(f"Real speech of this size says hardly anything about age: the fourteen rows score {t.min():.0f} to "
+                   f"{t.max():.0f}, and base's own answers, "
                    f"shuffled among the utterances, still score {ours.min():.0f}.")
     return "\n".join(f"- {line}" for line in out)
 
@@ -149,53 +164,68 @@ def remarks(found: dict[str, Path]) -> str:
     if "stand-in" in found:
         folder = found["stand-in"]
         runs, lines = report.read(folder)
-        f1, g = runs.groupby("row").mean(numeric_only=True), gains(folder)
+        f1, g = runs.groupby("row").mean(numeric_only=True), read_gains(folder)
         mkd = g[g["as_trained"].notna()]
         clears = list(mkd.index[mkd["low"] > MARGIN])
         assert (mkd["as_trained"] < -MARGIN).all() and (mkd["high"] > -MARGIN).all() and len(clears) == 1
-        out.append("**BatchNorm decides whether MKD loses.** Rows with MKD train on mixed inputs, so their BatchNorm statistics are re-estimated on clean ones before "
-                   "scoring (page 11); base is scored as trained in this table, and re-estimated in the second line of the claims below. On the stand-in, "
-                   f"*as trained*, all {len(mkd)} rows with MKD lose more than a point against base; re-estimated, none is clearly worse "
+        out.append("**BatchNorm decides whether MKD loses.** Rows with MKD train on mixed inputs, "
+                   "so their BatchNorm statistics are re-estimated on clean ones before "
+                   "scoring (page 11); base is scored as trained in this table, and re-estimated in the second line of "
+                   "the claims below. On the stand-in, "
+                   f"*as trained*, all {len(mkd)} rows with MKD lose more than a point against base; re-estimated, "
+                   "none is clearly worse "
                    f"and one, row {clears[0]}, clears the margin.")
         alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
-        out.append(f"**The stand-in's elderly give themselves away** by their studio sound: at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % "
+        out.append("**The stand-in's elderly give themselves away** by their studio sound: "
+                   f"at least {np.floor(runs['FCVE_agesup_f1'].min()):.0f} % "
                    f"of FCVE is recognised, "
                    f"and scores on LTV alone are {alone.min():.1f} to {alone.max():.1f} points lower.")
         z = f1[f1["no_k_agesup_f1"].notna()].drop("13")
         one = max(floors(folder, 1)["one answer for all"].iloc[:1])
         assert (z["no_x_agesup_f1"] > z["agesup_f1"] / 2).all()
-        lost = _read(folder / "interventions.csv").query("under == 'K: anybody' and measure == 'drop_f1' and task == 'agesup'").set_index("row")["value"]
-        out.append(f"**How much Z owes to the teacher depends on how one asks.** On LTV+FCVE, zeros in K's place leave an agesup F1 of "
+        lost = _read(folder / "interventions.csv").query("under == 'K: anybody' and measure == "
+                                                         "'drop_f1' and task == 'agesup'").set_index("row")["value"]
+        out.append("**How much Z owes to the teacher depends on how one asks.** On LTV+FCVE, "
+                   "zeros in K's place leave an agesup F1 of "
                    f"{z['no_k_agesup_f1'].min():.0f} to "
-                   f"{z['no_k_agesup_f1'].max():.0f}, where one constant answer would score {one:.0f}; zeros in X's place leave more than half of the score. "
-                   f"Zeros are a harsh way of silencing (page 06): with another person's K, +MKD loses {lost['4a']:.1f} and +MKD+CH {lost['6']:.1f} points on telephone "
+                   f"{z['no_k_agesup_f1'].max():.0f}, where one constant answer would score {one:.0f}; "
+                   "zeros in X's place leave more than half of the score. "
+                   "Zeros are a harsh way of silencing (page 06): with another person's K, "
+                   f"+MKD loses {lost['4a']:.1f} and +MKD+CH {lost['6']:.1f} points on telephone "
                    "speech ([interventions](../paper/results/standin-laptop/interventions.ipynb)).")
         seven = runs.loc[runs["row"] == "7", "agesup_f1"]
-        out.append(f"**One seed is not firm.** Row 7 of the stand-in ranges from {seven.min():.0f} to {seven.max():.0f} over {len(seven)} seeds.")
+        out.append(f"**One seed is not firm.** Row 7 of the stand-in ranges from {seven.min():.0f} to "
+                   f"{seven.max():.0f} over {len(seven)} seeds.")
     if "real speech" in found:
         folder = found["real speech"]
         runs, lines = report.read(folder)
-        t, g = _read(folder / "table1.csv").set_index("row"), gains(folder)
+        t, g = _read(folder / "table1.csv").set_index("row"), read_gains(folder)
         noisy = lines[(lines["corpus"] != "Speech Accent Archive") & (lines["y_agesup"] == 2)]
         old, met = noisy[noisy["row"] == "3"], noisy[noisy["row"].isin(BLOCK_ROWS)]
         most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
         assert set(g["status"]) == {"undecided"}
         few = lines[(lines["row"] == "11") & (lines["y_agesup"] == 2)].groupby("seed")["speaker"].nunique()
-        out.append(f"**Real speech of this size says hardly anything about age.** All rows lie between {t['agesup_f1'].min():.0f} and "
+        out.append("**Real speech of this size says hardly anything about age.** All rows lie between "
+                   f"{t['agesup_f1'].min():.0f} and "
                    f"{t['agesup_f1'].max():.0f}; the next section "
-                   f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in the five folds no row on LTV+FCVE "
+                   f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in "
+                   "the five folds no row on LTV+FCVE "
                    f"recognises more than "
-                   f"{100 * most:.0f} %. The gains have intervals of {width.min():.0f} to {width.max():.0f} points, and all are undecided. At the call centre a fold has "
-                   f"{few.min()} to {few.max()} speakers over 60; a resample without them is averaged over two classes, which is why the intervals of "
+                   f"{100 * most:.0f} %. The gains have intervals of {width.min():.0f} to {width.max():.0f} points, "
+                   "and all are undecided. At the call centre a fold has "
+                   f"{few.min()} to {few.max()} speakers over 60; a resample without them is averaged over two "
+                   "classes, which is why the intervals of "
                    f"rows 11 to 13 reach so "
-                   "far up. The number of epochs on real speech was settled after fold 0 had been seen (protocol, section 6).")
+                   "far up. The number of epochs on real speech was settled after fold 0 had been seen (protocol, "
+                   "section 6).")
     return "\n".join(f"- {line}" for line in out)
 
 
 # ---- how long it takes
 
 def _two_cores(runs: pd.DataFrame) -> float:
-    "Minutes that these runs take on two cores: a run's recorded time, halved where it had one thread, since two such runs go side by side"
+    """Minutes that these runs take on two cores: a run's recorded time, halved where it had one thread, since two
+    such runs go side by side"""
     threads = runs["device"].str.extract(r"(\d+) threads$")[0].astype(float).fillna(CORES).clip(upper=CORES)
     return float((runs["total_s"] * threads).sum() / CORES / 60)
 
@@ -209,7 +239,8 @@ def minutes(name: str, folder: Path) -> int | None:
 
 
 def minutes_of_all(folder: Path) -> tuple[int, int]:
-    "Recorded minutes of all seeds of Table 1: on two cores, and summed over rows (rows with one thread ran two at a time)"
+    """Recorded minutes of all seeds of Table 1: on two cores, and summed over rows (rows with one thread ran two at
+    a time)"""
     runs = _read(folder / "runs.csv")
     return round(_two_cores(runs)), round(runs["total_s"].sum() / 60)
 
@@ -220,7 +251,8 @@ def reading_minutes(path: Path) -> int:
     for cell in json.loads(Path(path).read_text("utf-8"))["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown": words += len(source.split())
-        elif not re.match(r"#\|\s*hide\s*$", source, re.M): lines += sum(bool(l.strip()) and not l.startswith("#|") for l in source.splitlines())
+        elif not re.match(r"#\|\s*hide\s*$", source, re.M):
+            lines += sum(bool(l.strip()) and not l.startswith("#|") for l in source.splitlines())
     return max(1, round(words / WORDS_A_MINUTE + lines / LINES_A_MINUTE))
 
 
@@ -232,16 +264,20 @@ def hours(names: list[Path]) -> int:
 def larger(found: dict[str, Path]) -> str:
     "What takes longer than one seed"
     five = {who: f"{minutes_of_all(f)[0]} minutes on two cores" for who, f in found.items()}
-    lines = [("the stand-in's Table 1 with all five seeds", "`make table1 SEEDS=5`", five.get("stand-in", "not recorded")),
-             ("the best and worst rows of each ablation, with four more seeds", "`make table SHEET=ablations SEEDS=5`", "the screening first"),
+    lines = [("the stand-in's Table 1 with all five seeds", "`make table1 SEEDS=5`",
+              five.get("stand-in", "not recorded")),
+             ("the best and worst rows of each ablation, with four more seeds", "`make table SHEET=ablations SEEDS=5`",
+              "the screening first"),
              ("the paper's network sizes", "`make table1 PRESET=gpu SEEDS=5`", "a large GPU; not run yet"),
              ("the columns of real speech", "`make table1 CORPUS=real REAL=<folder> SEEDS=5`",
-              "the recordings listed in [real.csv](../paper/selection/real.csv), which `mkdcls select` picks from the public downloads; "
+              "the recordings listed in [real.csv](../paper/selection/real.csv), which `mkdcls select` picks "
+              "from the public downloads; "
               + five.get("real speech", "not recorded")),
              ("both verification sheets on real speech", "`make table SHEET=seo_kim CORPUS=real REAL=<folder>`",
               "the same recordings; IMU&Elevoc's Task 1 cannot be run there, for want of fixed phrases"),
-             ("Table 1 or the verification sheets on a corpus of your own", "[own_data](own_data.ipynb)", "your recordings")]
-    return report._markdown(pd.DataFrame([{"to get": g, "command": c, "needs": n} for g, c, n in lines]))
+             ("Table 1 or the verification sheets on a corpus of your own", "[own_data](own_data.ipynb)",
+              "your recordings")]
+    return report.as_markdown(pd.DataFrame([{"to get": g, "command": c, "needs": n} for g, c, n in lines]))
 
 
 # ---- pages
@@ -250,57 +286,65 @@ TOUR = "00_tour"
 FOLDERS = ("method", "verification")
 
 
-def pages(folder: str) -> list[Path]: return sorted((ROOT / "nbs" / folder).glob("[0-9]*.ipynb"))
+def pages(folder: str) -> list[Path]: return sorted((PROJECT / "nbs" / folder).glob("[0-9]*.ipynb"))
 
 
-def page(name: str) -> Path:
+def page_path(name: str) -> Path:
     "A page by its name"
     return next(p for folder in FOLDERS for p in pages(folder) if p.stem == name)
 
 
 def title(path: Path) -> str:
     "A page's heading"
-    return next(m[1] for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "markdown" and (m := re.match(r"# (.+)", "".join(c["source"]))))
+    return next(m[1] for c in json.loads(path.read_text("utf-8"))["cells"] if c["cell_type"] == "markdown"
+                and (m := re.match(r"# (.+)", "".join(c["source"]))))
 
 
-def link(path: Path) -> str: return f"[{path.stem}]({path.relative_to(ROOT / 'nbs').as_posix()})"
+def link(path: Path) -> str: return f"[{path.stem}]({path.relative_to(PROJECT / 'nbs').as_posix()})"
 
 
 def contents() -> str:
     "All pages in reading order, with what they are about and the minutes they take to read"
     lines = []
     for folder in FOLDERS:
-        for p in pages(folder): lines.append({"page": link(p), "about": title(p), "minutes to read": reading_minutes(p)})
-    return report._markdown(pd.DataFrame(lines))
+        for p in pages(folder):
+            lines.append({"page": link(p), "about": title(p), "minutes to read": reading_minutes(p)})
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 def sheets(found: dict[str, Path]) -> str:
     "Every results sheet: what it asks, its executed pages, the command, its recorded minutes"
     lines = []
     for s in SHEETS.values():
-        done = ", ".join(f"[{who}](../paper/results/{f.name}/{s.name}.ipynb)" for who, f in found.items() if (f / f"{s.name}.ipynb").exists())
+        done = ", ".join(f"[{who}](../paper/results/{f.name}/{s.name}.ipynb)"
+                         for who, f in found.items() if (f / f"{s.name}.ipynb").exists())
         first = next((m for f in found.values() if (m := minutes(s.name, f))), None)
         how = "make table1" if s.name == "table1" else f"make table SHEET={s.name}"
         spent = "not recorded" if first is None else str(first)
-        lines.append({"sheet": s.title, "asks": s.asks, "results": done or "not run", "command": f"`{how}`", "minutes, one seed": spent,
-                      "defined on": ", ".join(link(page(p)) for p in s.pages)})
-    return report._markdown(pd.DataFrame(lines))
+        lines.append({"sheet": s.title, "asks": s.asks, "results": done or "not run", "command": f"`{how}`",
+                      "minutes, one seed": spent,
+                      "defined on": ", ".join(link(page_path(p)) for p in s.pages)})
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 def commands(found: dict[str, Path]) -> str:
-    "Five commands and their minutes: estimated for smoke as the command itself would, recorded for the others, reading time for the tour"
+    """Five commands and their minutes: estimated for smoke as the command itself would, recorded for the others,
+    reading time for the tour"""
     def spent(name):
         m = next((m for f in found.values() if (m := minutes(name, f))), None)
         return "not recorded" if m is None else f"{m}"
     p, n = PRESETS["smoke"], len(PRESETS["smoke"].rows())
-    tour = ROOT / "nbs" / f"{TOUR}.ipynb"
+    tour = PROJECT / "nbs" / f"{TOUR}.ipynb"
     lines = [("make lab", "opens the tour: see and hear the method work", f"{reading_minutes(tour)} to read"),
-             ("make table1 PRESET=smoke", f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about "
+             ("make table1 PRESET=smoke",
+              f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about "
               f"{-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
              ("make table1 OUT=mine", "Table 1 on synthetic speech, one seed", spent("table1")),
-             ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed", spent("ablations")),
+             ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed",
+              spent("ablations")),
              ("make table SHEET=seo_kim OUT=mine", "the first of the two earlier papers, one seed", spent("seo_kim"))]
-    return report._markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m} for c, w, m in lines]))
+    return report.as_markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m}
+                                            for c, w, m in lines]))
 
 
 METHOD = ("03_fbank", "12_evaluation")  # first and last page of the method proper
@@ -310,24 +354,34 @@ HOUR = ("08_dependency_loss", "10_objective")  # one idea of the paper, and the 
 def where_to_go() -> str:
     "What to read in five minutes, an hour, a day, and with data of one's own; times are counted from the pages"
     method = [p for p in pages("method") if METHOD[0] <= p.stem <= METHOD[1]]
-    tour, hour = ROOT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page(p)) for p in HOUR]
-    if sum(hour) > 60: raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); [words and symbols](glossary.ipynb)"),
+    tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
+    if sum(hour) > 60:
+        raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
+    lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); "
+                              "[words and symbols](glossary.ipynb)"),
              (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
-             ("an hour", f"one idea of the paper, {link(page(HOUR[0]))} (Eq. 5, {hour[0]} minutes), and the sum of losses that it enters, "
-              f"{link(page(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
-             ("a day", f"the method, {link(page(METHOD[0]))} to {link(page(METHOD[1]))}, {hours(method)} hours; the exercises have [answers](answers/)"),
-             ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, {hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their "
+             ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 5, {hour[0]} minutes), "
+                         "and the sum of losses that it enters, "
+              f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
+             ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, "
+                       f"{hours(method)} hours; the exercises have [answers](answers/)"),
+             ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
+                      f"{hours([p for f in FOLDERS for p in pages(f)])} hours, in the order of their "
               f"numbers: speech with known causes "
-                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 15: {link(page('13c_arrows'))}, {link(page('14_causal'))}, "
-                      f"{link(page('14a_x_and_k'))} and others), the two earlier papers ([20](verification/20_speakers.ipynb) to 29)"),
+                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 15: {link(page_path('13c_arrows'))}, "
+                      f"{link(page_path('14_causal'))}, "
+                      f"{link(page_path('14a_x_and_k'))} and others), the two earlier papers "
+                      "([20](verification/20_speakers.ipynb) to 29)"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
-    return report._markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
+    return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
 
 
-EQUATIONS = (("1", "mixes the student's input", "04_mixup", "mixup"), ("2", "distillation", "06_distillation", "distillation_loss"),
-             ("3", "the sum of all losses", "10_objective", "terms"), ("4", "the loss of the age heads", "07_asymmetric_loss", "asymmetric_loss"),
-             ("5", "the hierarchy of ages", "08_dependency_loss", "dependency_loss"))  # number, what it is, page, function that computes it
+EQUATIONS = (("1", "mixes the student's input", "04_mixup", "mixup"),
+             ("2", "distillation", "06_distillation", "distillation_loss"),
+             ("3", "the sum of all losses", "10_objective", "terms"),
+             ("4", "the loss of the age heads", "07_asymmetric_loss", "asymmetric_loss"),
+             # number, what it is, page, function that computes it
+             ("5", "the hierarchy of ages", "08_dependency_loss", "dependency_loss"))
 
 
 def module_of(path: Path) -> str:
@@ -337,25 +391,30 @@ def module_of(path: Path) -> str:
 
 def equations() -> str:
     "Where each equation of the paper is explained and computed, and where its table is made"
-    lines = [{"of the paper": f"Eq. {n}, {what}", "page": link(page(p)), "code": f"[{(m := module_of(page(p)))}](../{m}), `{f}`"} for n, what, p, f in EQUATIONS]
-    lines.append({"of the paper": "Table 1", "page": "[table1](results/table1.ipynb)", "code": "[mkdcls/results/](../mkdcls/results/), from `runner.py` to `report.py`"})
-    return report._markdown(pd.DataFrame(lines))
+    lines = [{"of the paper": f"Eq. {n}, {what}", "page": link(page_path(p)),
+              "code": f"[{(m := module_of(page_path(p)))}](../{m}), `{f}`"} for n, what, p, f in EQUATIONS]
+    lines.append({"of the paper": "Table 1", "page": "[table1](results/table1.ipynb)",
+                  "code": "[mkdcls/results/](../mkdcls/results/), from `runner.py` to `report.py`"})
+    return report.as_markdown(pd.DataFrame(lines))
 
 
 # ---- the same seed on another machine
 
 def _pairs(table: pd.DataFrame, each: str) -> dict[tuple[str, str], pd.Series]:
-    "Gain of +MKD+CH over base in agesup F1, one value for each of `each` (an arithmetic or a seed), for the blocks whose two rows are there"
+    """Gain of +MKD+CH over base in agesup F1, one value for each of `each` (an arithmetic or a seed), for the
+    blocks whose two rows are there"""
     f1 = table.pivot(index=each, columns="row", values="agesup_f1")
-    return {(more, base): (f1[more] - f1[base]).dropna() for more, base in (("6", "3"), ("10", "7")) if {more, base} <= set(f1)}
+    return {(more, base): (f1[more] - f1[base]).dropna()
+            for more, base in (("6", "3"), ("10", "7")) if {more, base} <= set(f1)}
 
 
 def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-laptop" / "runs.csv") -> str:
     "A section on how far scores move when only the processor's rounding changes; nothing where that was not measured"
     if not Path(path).exists(): return ""
     t = pd.read_csv(path, dtype={"row": str})
-    if lost := [c for c in ARITHMETIC_COLUMNS if c not in t]: raise ValueError(f"{Path(path).name} has no column {', '.join(lost)}; wanted are "
-                                                                               f"{', '.join(ARITHMETIC_COLUMNS)}")
+    if lost := [c for c in ARITHMETIC_COLUMNS if c not in t]:
+        raise ValueError(f"{Path(path).name} has no column {', '.join(lost)}; wanted are "
+                         f"{', '.join(ARITHMETIC_COLUMNS)}")
     t["encoder"] = t["encoder"].replace(report.ENCODER)
     lines, moved = [], {}
     for (row, encoder, method), part in t.groupby(["row", "encoder", "method"], sort=False):
@@ -363,19 +422,26 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
         widths = [hi - lo for lo, hi in (reach["agesup_f1"], reach["agesup_f1_as_trained"]) if pd.notna(lo)]
         moved[encoder] = max(moved.get(encoder, 0.), *widths)
         cell = lambda lo, hi: "" if pd.isna(lo) else f"{lo:.1f} to {hi:.1f}" if round(hi - lo, 1) else f"{lo:.1f}"
-        lines.append({"row": row, "encoder": encoder, "method": method, "agesup F1": cell(*reach["agesup_f1"]), "as trained": cell(*reach["agesup_f1_as_trained"]),
+        lines.append({"row": row, "encoder": encoder, "method": method, "agesup F1": cell(*reach["agesup_f1"]),
+                      "as trained": cell(*reach["agesup_f1_as_trained"]),
                       "gender F1": cell(*reach["gender_f1"])})
     told = "; ".join(f"{e} rows by up to {v:.1f} points" for e, v in moved.items())
     here, seeds = _pairs(t, "arithmetic"), _pairs(_read(sheet), "seed")
-    assert ("10", "7") not in here or here["10", "7"].std() > .8 * seeds["10", "7"].std(), "rounding moves a ResNet's seed less than another seed does: say so"
-    gain = "".join(f" The gain of row {more} over row {base} goes from {g.min():+z.1f} to {g.max():+z.1f}, a standard deviation of {g.std():.1f}, where the "
-                   f"{len(seeds[more, base])} committed seeds have {seeds[more, base].std():.1f}." for (more, base), g in here.items())
+    assert ("10", "7") not in here or here["10", "7"].std() > .8 * seeds["10", "7"].std(), (
+        "rounding moves a ResNet's seed less than another seed does: say so")
+    gain = "".join(f" The gain of row {more} over row {base} goes from {g.min():+z.1f} to {g.max():+z.1f}, "
+                   f"a standard deviation of {g.std():.1f}, where the "
+                   f"{len(seeds[more, base])} committed seeds have {seeds[more, base].std():.1f}."
+                   for (more, base), g in here.items())
     if ("10", "7") in here: gain += " For the ResNet, then, rounding moves a seed as much as another seed does."
     n = t["arithmetic"].nunique() - 1
-    return (f"## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between processors, and training amplifies the difference. "
+    return ("## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between "
+            "processors, and training amplifies the difference. "
             f"Rows {', '.join(dict.fromkeys(t['row']))} of Table 1 "
-            f"were trained with the same seed on two machines, the one of the committed sheet (two threads) and another "
+            "were trained with the same seed on two machines, the one of the committed sheet "
+            "(two threads) and another "
             f"(one thread) under {n} arithmetic{'s' * (n > 1)}. Their agesup F1, as "
-            f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. No switch of PyTorch makes two processors "
+            f"headline or as trained, moves: {told}.{gain} So only means over several seeds may be compared. "
+            "No switch of PyTorch makes two processors "
             f"round alike; deterministic algorithms fix the result on one machine only. "
-            f"`make portable SHEET=table1` repeats the measurement.\n\n{report._markdown(pd.DataFrame(lines))}")
+            f"`make portable SHEET=table1` repeats the measurement.\n\n{report.as_markdown(pd.DataFrame(lines))}")

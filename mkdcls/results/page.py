@@ -1,4 +1,5 @@
-"""How a results notebook begins: one call that refuses unknown parameters and says what will be run, where it goes, and what is missing."""
+"""How a results notebook begins: one call that refuses unknown parameters and says what will be run, where it goes,
+and what is missing."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,16 +7,18 @@ from types import ModuleType
 
 from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
-from mkdcls.results.sheets import Plan, plans, sheet_of
+from mkdcls.results.sheets import RunPlan, plans, sheet_of
 
 PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw")
 PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
 
 
 class Opened:
-    "A sheet as its page works with it: `parts` is its plan, `runner` the first runner of it, `folder` where everything is left"
+    """A sheet as its page works with it: `parts` is its plan, `runner` the first runner of it, `folder` where
+    everything is left"""
 
-    def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str, redraw: bool = False):
+    def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str,
+                 redraw: bool = False):
         self.sheet, self.seeds, self.bars, self.redraw = sheet_of(name), seeds, Bars(), redraw
         self._asked = preset, corpus, real, device
         runner = self._plan(seeds)[0][0]
@@ -24,23 +27,27 @@ class Opened:
         self.parts = self.plan(seeds)
         self.runner, self.jobs = self.parts[0]
 
-    def plan(self, seeds: int) -> Plan:
-        "The plan for so many seeds, of what is known now: the ablations choose their further rows by their first. When redrawn: the recorded runs"
-        parts = self._plan(seeds)
-        return parts if self.recorded is None else [(runner, [job for job in self.recorded if job[0] in runner.rows]) for runner, _ in parts]
+    def plan(self, seeds: int) -> RunPlan:
+        """The plan for so many seeds, of what is known now: the ablations choose their further rows by their first
 
-    def _plan(self, seeds: int) -> Plan:
+        When redrawn: the recorded runs.
+        """
+        parts = self._plan(seeds)
+        return parts if self.recorded is None else [(runner, [job for job in self.recorded if job[0] in runner.rows])
+                                                    for runner, _ in parts]
+
+    def _plan(self, seeds: int) -> RunPlan:
         preset, corpus, real, device = self._asked
         return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars)
 
-    def run(self, parts: Plan | None = None):
+    def run(self, parts: RunPlan | None = None):
         "Everything that is missing; nothing when the sheet is redrawn"
         if self.redraw: return
         for runner, jobs in self.parts if parts is None else parts: runner.run_all(jobs)
         self.bars.close()
         assert not any(runner.missing(jobs) for runner, jobs in (self.parts if parts is None else parts))
 
-    def publish(self, parts: Plan | None = None):
+    def publish(self, parts: RunPlan | None = None):
         "Records into the folder, then the tables made from them; only these when the sheet is redrawn"
         if not self.redraw: self.sheet.publish(self.parts if parts is None else parts, self.folder)
         return self.sheet.tables(self.folder)
@@ -55,9 +62,13 @@ class Opened:
         return sum(self.runner.record(row, s) is not None for s in range(self.seeds))
 
     def _repr_markdown_(self) -> str:
-        if self.recorded is not None: return f"**{self.sheet.title}**: {self.sheet.asks}. Drawn from the {len(self.recorded)} recorded runs; nothing is trained."
-        todo, every = sum(len(r.missing(j)) for r, j in self.parts), sum(len({*j, *r.missing(j)}) for r, j in self.parts)
-        told = f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every else f"**{self.sheet.title}**: {self.sheet.asks}."
+        if self.recorded is not None:
+            return (f"**{self.sheet.title}**: {self.sheet.asks}. Drawn from the {len(self.recorded)} recorded runs; "
+                    "nothing is trained.")
+        todo, every = (sum(len(r.missing(j)) for r, j in self.parts),
+                       sum(len({*j, *r.missing(j)}) for r, j in self.parts))
+        told = (f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every
+                else f"**{self.sheet.title}**: {self.sheet.asks}.")
         return told if self.runner.preset.evidence else f"{told}\n\n{PLUMBING}"
 
 
@@ -66,6 +77,7 @@ def open_sheet(
     names: dict,  # globals() of the page, right after its parameters: a name that nobody reads is an error there
 ) -> Opened:  # shown as what will be done
     "The first line of a results page"
-    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}  # papermill brings literals
+    # papermill brings literals
+    brought = {k: v for k, v in names.items() if not callable(v) and not isinstance(v, ModuleType)}
     check_parameters(brought, PARAMETERS)
     return Opened(name, **{p: names[p] for p in PARAMETERS if p in names})

@@ -1,8 +1,8 @@
 """README.md and paper/results/README.md from their pages in nbs: `python -m mkdcls.results.readme [--check]`.
 
 A page is executed, so that its tables are those of the committed records, then turned to markdown: a cell marked
-`#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten to start where the text will lie.
-`--check` writes nothing and fails when a text or the outputs stored in its page are not what this gives.
+`#| hide` leaves nothing, one marked `#| echo: false` leaves its output only, links are rewritten to start where the
+text will lie. `--check` writes nothing and fails when a text or the outputs stored in its page are not what this gives.
 """
 import argparse
 import os
@@ -16,7 +16,8 @@ from nbconvert import MarkdownExporter
 from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
+from mkdcls.engine.needs import ROOT
+
 PAGES = {"README.md": "nbs/index.ipynb", "paper/results/README.md": "nbs/all_results.ipynb"}  # text → its page
 LIMITS = {"README.md": 10_000}  # bytes: the front page is read in five minutes
 FENCE = re.compile(r"^ {0,3}(```|~~~)")
@@ -41,7 +42,8 @@ class Shown(Preprocessor):
             marks = directives(cell.source) if cell.cell_type == "code" else {}
             if "hide" in marks: continue
             if marks.get("echo") == "false": cell.metadata["transient"] = {"remove_source": True}
-            cell.source = "\n".join(l for l in cell.source.splitlines() if not (cell.cell_type == "code" and l.startswith("#|")))
+            cell.source = "\n".join(l for l in cell.source.splitlines()
+                                    if not (cell.cell_type == "code" and l.startswith("#|")))
             for out in cell.get("outputs", []):
                 if any(kind.startswith("image/") for kind in out.get("data", {})):
                     raise ValueError(f"a cell ends in a picture ({cell.source[:60]!r}); markdown cannot hold it. "
@@ -73,7 +75,7 @@ def relink(
     return "\n".join(lines)
 
 
-def render(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
+def render_page(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
     "The notebook as markdown that will lie at `text`, from the outputs it holds"
     config = Config()
     config.NbConvertBase.display_data_priority = ["text/markdown", "text/html", "text/plain"]
@@ -85,29 +87,35 @@ def render(nb: nbformat.NotebookNode, text: str = "README.md") -> str:
 def execute(nb: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     "A copy of the notebook with fresh outputs"
     from nbclient import NotebookClient
-    return NotebookClient(deepcopy(nb), timeout=600, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(folder)}},
+    return NotebookClient(deepcopy(nb), timeout=600, kernel_name="python3", record_timing=False,
+                          resources={"metadata": {"path": str(folder)}},
                           extra_arguments=["--IPKernelApp.log_level=ERROR"]).execute()
 
 
 def main(argv: list[str] | None = None, root: Path = ROOT) -> int:
-    ap = argparse.ArgumentParser(prog="python -m mkdcls.results.readme", description="README.md and paper/results/README.md from their pages")
+    ap = argparse.ArgumentParser(prog="python -m mkdcls.results.readme",
+                                 description="README.md and paper/results/README.md from their pages")
     ap.add_argument("--check", action="store_true", help="write nothing; fail when a text is not what its page gives")
     args, stale = ap.parse_args(argv), []
     for name, source in PAGES.items():
         page, readme = root / source, root / name
         nb = nbformat.read(page, 4)
         fresh = execute(nb, page.parent)
-        text = render(fresh, name)
-        if (size := len(text.encode())) > LIMITS.get(name, size): raise ValueError(f"{name} would have {size:,} bytes, more than {LIMITS[name]:,}: shorten {source}")
+        text = render_page(fresh, name)
+        if (size := len(text.encode())) > LIMITS.get(name, size):
+            raise ValueError(f"{name} would have {size:,} bytes, more than {LIMITS[name]:,}: shorten {source}")
         if args.check:
-            stale += [f for f, kept in ((name, readme.read_text("utf-8") if readme.exists() else ""), (source, render(nb, name))) if kept != text]
+            stale += [f for f, kept in ((name, readme.read_text("utf-8") if readme.exists() else ""),
+                                        (source, render_page(nb, name))) if kept != text]
             continue
         from nbdev.clean import nbdev_clean
         nbformat.write(fresh, page)
         nbdev_clean(str(page))
         readme.write_text(text, "utf-8")
         print(f"{name}: {size:,} bytes from {source}")
-    if stale: print(f"{' and '.join(stale)}: not what the pages give when run now; run `make readme` and commit all of them", file=sys.stderr)
+    if stale:
+        print(f"{' and '.join(stale)}: not what the pages give when run now; run `make readme` and commit all of them",
+              file=sys.stderr)
     return int(bool(stale))
 
 

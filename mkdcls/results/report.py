@@ -1,4 +1,7 @@
-"""From records to what a reader opens: runs.csv, table1.csv/.md/.tex, gains.csv and figures. Nothing is measured here."""
+"""From records to what a reader opens: runs.csv, table1.csv/.md/.tex, gains.csv and figures
+
+Nothing is measured here.
+"""
 from __future__ import annotations
 
 import json
@@ -7,28 +10,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.store import ROOT, writable, write_table, write_text
+from mkdcls.engine.store import PROJECT, writable, write_table, write_text
 from mkdcls.evaluation import Contrast, bootstrap, confusion, contrast, holm, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.results.runner import Runner
 from mkdcls.runs import preset_of, role_manifest, table1_rows
 from mkdcls.scm import posterior, truth
 
-PARTS = ("p", "r", "f1")
-BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE": ("7", "8", "9", "10"), "ECAPA-TDNN, call centre": ("11", "12", "13")}
+SCORE_COLUMNS = ("p", "r", "f1")
+BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE": ("7", "8", "9", "10"),
+          "ECAPA-TDNN, call centre": ("11", "12", "13")}
 ENCODER = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet"}
 IDENTITY = ["row", "encoder", "dataset", "method", "kd_loss", "corpus", "preset", "protocol", "n_seeds"]
-LINES, RECORDS = "predictions.parquet", "runs.csv"
+ANSWERS, RECORDS = "predictions.parquet", "runs.csv"
 
 
 def published() -> pd.DataFrame:
     "Table 1 as the paper prints it, by row"
-    return pd.read_csv(ROOT / "paper" / "published" / "table1.csv", dtype={"row": str}).set_index("row")
+    return pd.read_csv(PROJECT / "paper" / "published" / "table1.csv", dtype={"row": str}).set_index("row")
 
 
 def default_folder(corpus_name: str) -> Path:
     "Where a sheet's results are left"
-    return ROOT / "paper" / "results" / corpus_name
+    return PROJECT / "paper" / "results" / corpus_name
 
 
 def _lines(table: pd.DataFrame, row: str, seed: int) -> pd.DataFrame:
@@ -44,24 +48,31 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
             if (rec := runner.record(row, seed)) is None: continue
             r, where = runner.rows[row], rec["provenance"]
             knobs = {"knobs": json.dumps(turned)} if (turned := runner.knobs.turned()) else {}
-            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER.get(r.family, r.family), dataset=r.role, method=r.method,
-                        kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"], preset=rec["preset"],
-                        protocol=rec["identity"]["protocol"], data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
+            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER.get(r.family, r.family),
+                        dataset=r.role, method=r.method,
+                        kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"],
+                        preset=rec["preset"],
+                        protocol=rec["identity"]["protocol"], data=rec["identity"]["data"],
+                        code=json.dumps(rec["identity"]["code"]),
                         recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),
-                        commit=where["commit"], device=where["device"], python=where["python"], versions=json.dumps(where["versions"]), finished=where["finished"],
-                        params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1),
-                        test_speakers=rec["test_speakers"], **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
+                        commit=where["commit"], device=where["device"], python=where["python"],
+                        versions=json.dumps(where["versions"]), finished=where["finished"],
+                        params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1),
+                        total_s=round(rec["total_s"], 1),
+                        test_speakers=rec["test_speakers"],
+                        **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
             flat.append(head | {k: round(v, 6) for k, v in rec["metrics"].items()})
             answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed).assign(**knobs))
             curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed, **knobs))
     if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
     lines = pd.concat(answers, ignore_index=True)
     lines["speaker"] = lines["speaker"].map({s: f"s{i:05d}" for i, s in enumerate(sorted(lines["speaker"].unique()))})
-    lines["utterance"] = lines["utterance"].map({s: f"u{i:06d}" for i, s in enumerate(sorted(lines["utterance"].unique()))})
+    lines["utterance"] = lines["utterance"].map({s: f"u{i:06d}"
+                                                 for i, s in enumerate(sorted(lines["utterance"].unique()))})
     for c in lines.columns[lines.columns.str.contains("_logit")]: lines[c] = lines[c].astype("float32").round(3)
     for c in lines.columns:
         if lines[c].dtype == "float64": lines[c] = lines[c].astype("Int8")
-    write_table(folder / LINES, lines)
+    write_table(folder / ANSWERS, lines)
     for name, table in ((RECORDS, pd.DataFrame(flat)), ("curves.csv", pd.concat(curves, ignore_index=True).round(5))):
         write_text(folder / name, table.to_csv(index=False))
     return folder
@@ -70,11 +81,12 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     "Records and answers as they were published"
     folder = Path(folder)
-    for name in (RECORDS, LINES):
-        if not (folder / name).exists(): raise FileNotFoundError(f"no {name} in {folder}: publish the runs first (make table1)")
+    for name in (RECORDS, ANSWERS):
+        if not (folder / name).exists():
+            raise FileNotFoundError(f"no {name} in {folder}: publish the runs first (make table1)")
     runs = pd.read_csv(folder / RECORDS, dtype={"row": str, "kd_loss": str, "protocol": str}, keep_default_na=True)
     runs["kd_loss"] = runs["kd_loss"].fillna("")
-    return runs, pd.read_parquet(folder / LINES)
+    return runs, pd.read_parquet(folder / ANSWERS)
 
 
 def _matrices(lines: pd.DataFrame, task: str) -> np.ndarray:
@@ -96,7 +108,8 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
 def held_against_each(runs, lines, pairs, task, draws=2000) -> dict[tuple[str, str], tuple[Contrast, np.ndarray]]:
     """`held_against` for many pairs `(base, row)` of rows that share a seed.
 
-    Replicates depend on the seeds and the speakers, not on the rows: pairs with the same seeds are counted on one drawing of them.
+    Replicates depend on the seeds and the speakers, not on the rows: pairs with the same seeds are counted on one
+    drawing of them.
     """
     have = runs.groupby("row")["seed"].agg(frozenset)
     together = {}
@@ -112,7 +125,8 @@ def held_against_each(runs, lines, pairs, task, draws=2000) -> dict[tuple[str, s
 
 
 def held_against(runs, lines, base, row, task, scope=None, draws=2000) -> tuple[Contrast | None, np.ndarray | None]:
-    "Macro F1 of a row less that of another on the same seeds and speakers, and the two scores `[2]`: the other's, the row's; None where no seed has both"
+    """Macro F1 of a row less that of another on the same seeds and speakers, and the two scores `[2]`: the other's,
+    the row's; None where no seed has both"""
     found, n = _replicates(runs, lines, [base, row], task, scope, draws)
     return (contrast(found[0][:, 2], found[1][..., 2], n), found[0][:, 2]) if found else (None, None)
 
@@ -131,13 +145,18 @@ def table1(folder: Path) -> pd.DataFrame:
         entry = {k: first[k] for k in IDENTITY if k != "n_seeds"} | {"n_seeds": len(mine)}
         for task in TASKS:
             found = _replicates(runs, lines, [row], task)[0] if task in _tasks(first) else None
-            for i, part in enumerate(PARTS):
+            for i, part in enumerate(SCORE_COLUMNS):
                 entry[f"{task}_{part}"] = round(found[0][0, i], 2) if found else None
-                entry[f"{task}_{part}_ci95"] = json.dumps([round(v, 2) for v in np.percentile(found[1][:, 0, i], [2.5, 97.5])]) if found else None
-        mean = lambda name, mine=mine: round(mine[name].mean(), 2) if name in mine and mine[name].notna().any() else None
-        entry |= {f"as_trained_{t}_f1": mean(f"as_trained_{t}_f1") for t in TASKS} | {f"ltv_{t}_f1": mean(f"LTV_{t}_f1") for t in TASKS}
-        entry |= {"conflict_rate": mean("conflict_rate"), "params": int(first["params"]), "train_s": round(mine["train_s"].mean(), 1)}
-        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in PARTS}
+                entry[f"{task}_{part}_ci95"] = (json.dumps([round(v, 2) for v in np.percentile(found[1][:, 0, i],
+                                                                                               [2.5, 97.5])])
+                                                if found else None)
+        mean = lambda name, mine=mine: (round(mine[name].mean(), 2)
+                                        if name in mine and mine[name].notna().any() else None)
+        entry |= {f"as_trained_{t}_f1": mean(f"as_trained_{t}_f1")
+                  for t in TASKS} | {f"ltv_{t}_f1": mean(f"LTV_{t}_f1") for t in TASKS}
+        entry |= {"conflict_rate": mean("conflict_rate"), "params": int(first["params"]),
+                  "train_s": round(mine["train_s"].mean(), 1)}
+        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in SCORE_COLUMNS}
         out.append(entry)
     return pd.DataFrame(out)
 
@@ -161,10 +180,14 @@ def gains(folder: Path) -> pd.DataFrame:
                     theirs = paper.loc[row, f"{task}_f1"] - paper.loc[base, f"{task}_f1"]
                     mean = lambda row, name: runs.loc[runs["row"] == row, name].mean() if name in runs else None
                     plain = mean(row, f"as_trained_{task}_f1"), mean(base, f"{task}_f1")
-                    out.append(dict(block=block, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
-                                    primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None, corpus=first["corpus"], preset=first["preset"],
-                                    protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
-                                    as_trained=None if scope or any(map(pd.isna, plain)) else round(plain[0] - plain[1], 2),
+                    out.append(dict(block=block, row=row, base_row=base, method=first["method"],
+                                    kd_loss=first["kd_loss"], task=task, scope=scope or "pooled",
+                                    primary=first["method"] == "+MKD+CH" and task == "agesup" and scope is None,
+                                    corpus=first["corpus"], preset=first["preset"],
+                                    protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2),
+                                    low=round(c.low, 2), high=round(c.high, 2),
+                                    as_trained=None if scope or any(map(pd.isna, plain))
+                                    else round(plain[0] - plain[1], 2),
                                     paper_gain=round(theirs, 2), p=round(c.p, 4), status=""))
                     found.append((c, theirs))
     table = pd.DataFrame(out)
@@ -180,22 +203,28 @@ def about(runs: pd.DataFrame, folds: bool = True) -> str:
     first, n = runs.iloc[0], runs["seed"].nunique()
     what = {"standin": "synthetic stand-in speech, not the paper's corpora",
             "real": "real human speech (Speech Accent Archive, Common Voice 6.1), not the paper's corpora"}
-    which = f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if folds and first["corpus"] == "real" else ""
+    which = (f" (fold{'s' * (n > 1)} {', '.join(map(str, sorted(runs['seed'].unique())))} of 5)" if folds
+             and first["corpus"] == "real" else "")
     seeds = f"{n} seed{'s' * (n > 1)}{which}"
     spent = runs["total_s"].sum()
     minutes = f"{spent / 60:.0f} min" if spent >= 90 else f"{spent:.0f} s"
-    smoke = "" if preset_of(first["preset"]).evidence else " PLUMBING CHECK: these numbers are not evidence of anything."
-    return (f"Measured on {what.get(first['corpus'], 'corpora of your own')}; preset {first['preset']}, {seeds}, protocol {first['protocol']}, "
+    smoke = ("" if preset_of(first["preset"]).evidence
+             else " PLUMBING CHECK: these numbers are not evidence of anything.")
+    return (f"Measured on {what.get(first['corpus'], 'corpora of your own')}; preset {first['preset']}, {seeds}, "
+            f"protocol {first['protocol']}, "
             f"{' and '.join(runs['device'].unique())}, {minutes} summed over rows.{smoke}")
 
 
-def _cell(row, task):
+def f1_cell(row, task: str) -> str:
+    "F1 of a task with its interval; empty where the row has no such head"
     if pd.isna(row[f"{task}_f1"]): return ""
     low, high = json.loads(row[f"{task}_f1_ci95"])
     return f"{row[f'{task}_f1']:.1f} [{low:.1f}, {high:.1f}]"
 
 
-def _number(v, f=".1f"): return "" if v is None or pd.isna(v) else format(v, f)
+def as_number(v, f: str = ".1f") -> str:
+    "A number as a table shows it; empty where there is none"
+    return "" if v is None or pd.isna(v) else format(v, f)
 
 
 def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) -> set[str]:
@@ -203,14 +232,20 @@ def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) ->
     return {row for row, part in lines.groupby("row") if part[task].value_counts(normalize=True).iloc[0] >= share}
 
 
-FLAT = "† One class is answered for at least 98 % of the test utterances: this is the score of a constant answer, and compares nothing.\n"
-SMALL = "‡ The base of this block closes less than half of the gap between chance and the oracle on these speakers: by the protocol, too small to compare anything.\n"
+FLAT = ("† One class is answered for at least 98 % of the test utterances: this is the score of a constant answer, "
+        "and compares nothing.\n")
+SMALL = ("‡ The base of this block closes less than half of the gap between chance and the oracle on these speakers: "
+         "by the protocol, too small to compare anything.\n")
 
 
 def too_small(folder: Path) -> set[str]:
-    "Rows of the blocks whose base closes less than half of the gap (protocol, section 3); only the stand-in knows its gap"
+    """Rows of the blocks whose base closes less than half of the gap (protocol, section 3)
+
+    Only the stand-in knows its gap.
+    """
     closed = gap_closed(folder)
-    return {row for block in BLOCKS.values() if block[0] in closed.index and closed.loc[block[0], CLOSED] < 50 for row in block}
+    return {row for block in BLOCKS.values() if block[0] in closed.index and closed.loc[block[0], CLOSED] < 50
+            for row in block}
 
 
 def marks(folder: Path) -> dict[tuple[str, str], str]:
@@ -221,22 +256,27 @@ def marks(folder: Path) -> dict[tuple[str, str], str]:
     return {at: " " + "†" * (at in flat) + "‡" * (at in small) for at in flat | small}
 
 
-def footnotes(marked: dict) -> str: return "".join(text for mark, text in (("†", FLAT), ("‡", SMALL)) if any(mark in m for m in marked.values()))
+def footnotes(marked: dict) -> str:
+    return "".join(text for mark, text in (("†", FLAT), ("‡", SMALL)) if any(mark in m for m in marked.values()))
 
 
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-    cell = lambda r, task: _cell(r, task) + marked.get((r["row"], task), "")
-    return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r), "gender F1 [95 %]": cell(r, "gender"),
-                          "paper": _number(r["paper_gender_f1"], ".2f"),
-                          "agesup F1 [95 %]": cell(r, "agesup"), "paper ": _number(r["paper_agesup_f1"], ".2f"),
-                          "agesup as trained": _number(r["as_trained_agesup_f1"]), "agesup LTV only": _number(r["ltv_agesup_f1"]), "agesub F1": _number(r["agesub_f1"]),
-                          "conflicts %": _number(r["conflict_rate"]), "parameters": f"{r['params']:,}", "train s": _number(r["train_s"], ".0f")}
+    cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
+    return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r),
+                          "gender F1 [95 %]": cell(r, "gender"),
+                          "paper": as_number(r["paper_gender_f1"], ".2f"),
+                          "agesup F1 [95 %]": cell(r, "agesup"), "paper ": as_number(r["paper_agesup_f1"], ".2f"),
+                          "agesup as trained": as_number(r["as_trained_agesup_f1"]),
+                          "agesup LTV only": as_number(r["ltv_agesup_f1"]), "agesub F1": as_number(r["agesub_f1"]),
+                          "conflicts %": as_number(r["conflict_rate"]), "parameters": f"{r['params']:,}",
+                          "train s": as_number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def as_markdown(table: pd.DataFrame) -> str:
+    "A table in markdown, every cell as it stands"
     cells = [list(map(str, table.columns))] + [["---"] * table.shape[1]] + table.astype(str).values.tolist()
     return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
 
@@ -251,15 +291,22 @@ def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Gains as a reader wants them"
     name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
     task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
-    return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g), "paper": f"{g['paper_gain']:+z.2f}",
-                          "gain [95 %]": gain_cell(g, marked), "as trained": _number(g["as_trained"], "+z.1f"), "status": g["status"]} for _, g in table.iterrows()])
+    return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g),
+                          "paper": f"{g['paper_gain']:+z.2f}",
+                          "gain [95 %]": gain_cell(g, marked), "as trained": as_number(g["as_trained"], "+z.1f"),
+                          "status": g["status"]} for _, g in table.iterrows()])
 
 
-NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup are scored with BatchNorm statistics
-re-estimated on x_normal of the training set; "as trained" is the score without that. Labels are scored as observed. "LTV only" leaves out the studio corpus
-of the elderly, whose sound gives them away. "Conflicts" is the share of test utterances whose two age answers contradict each other. "Parameters" counts all
-that must be shipped, the teacher inside +MKD rows included; "train s" does not count the teacher's own row. Row 4b is the bracketed line of the paper's
-table, read as differences to the line above it. The hashes of modules in runs.csv identify the code of a run; a + after its commit says that the working
+NOTES = """Macro F1 in percent; interval: 95 % hierarchical bootstrap over seeds and speakers. Rows trained on x_mixup \
+are scored with BatchNorm statistics
+re-estimated on x_normal of the training set; "as trained" is the score without that. Labels are scored as observed. \
+"LTV only" leaves out the studio corpus
+of the elderly, whose sound gives them away. "Conflicts" is the share of test utterances whose two age answers \
+contradict each other. "Parameters" counts all
+that must be shipped, the teacher inside +MKD rows included; "train s" does not count the teacher's own row. Row 4b is \
+the bracketed line of the paper's
+table, read as differences to the line above it. The hashes of modules in runs.csv identify the code of a run; a + \
+after its commit says that the working
 tree differed from it.
 """
 
@@ -267,10 +314,12 @@ tree differed from it.
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
     runs, marked = read(folder)[0], marks(folder)
-    return (f"# Table 1\n\n{about(runs)}\n\n{_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains over the base of each block\n\n"
-            "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide nothing. \"As trained\": the gain of a row with MKD "
+    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains "
+            "over the base of each block\n\n"
+            "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide "
+            "nothing. \"As trained\": the gain of a row with MKD "
             "without re-estimating its BatchNorm statistics; base never has that done.\n\n"
-            f"{_markdown(shown_gains(contrasts, marked))}")
+            f"{as_markdown(shown_gains(contrasts, marked))}")
 
 
 def latex(folder: Path, table: pd.DataFrame) -> str:
@@ -283,7 +332,8 @@ def latex(folder: Path, table: pd.DataFrame) -> str:
         if last not in (None, (r["encoder"], r["data"])): body.append(r"\midrule")
         last = (r["encoder"], r["data"])
         body.append(" & ".join(esc(v) for v in r) + r" \\")
-    return "\n".join([f"% {about(runs)}", r"\begin{tabular}{llllrrrrr}", r"\toprule", " & ".join(esc(k.strip()) for k in keep) + r" \\", r"\midrule",
+    return "\n".join([f"% {about(runs)}", r"\begin{tabular}{llllrrrrr}", r"\toprule",
+                      " & ".join(esc(k.strip()) for k in keep) + r" \\", r"\midrule",
                       *body, r"\bottomrule", r"\end{tabular}", ""])
 
 
@@ -292,11 +342,12 @@ def write(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     folder = Path(folder)
     table, contrasts = table1(folder), gains(folder)
     for name, text in (("table1.csv", table.to_csv(index=False)), ("gains.csv", contrasts.to_csv(index=False)),
-                       ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))): write_text(folder / name, text)
+                       ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))):
+        write_text(folder / name, text)
     return table, contrasts
 
 
-def check(folder: Path) -> list[str]:
+def check_folder(folder: Path) -> list[str]:
     "What in a folder does not follow from its own records; empty where all agrees"
     folder, wrong = Path(folder), []
     runs, lines = read(folder)
@@ -304,7 +355,8 @@ def check(folder: Path) -> list[str]:
         part = lines[(lines["row"] == r["row"]) & (lines["seed"] == r["seed"])]
         for name, value in scorecard(part.dropna(axis=1, how="all"), _tasks(r)).items():
             if name not in r or not abs(r[name] - value) <= 1e-4:  # a missing number is wrong too
-                wrong.append(f"runs.csv row {r['row']} seed {r['seed']}: {name} is {r.get(name)}, the answers give {value:.4f}")
+                wrong.append(f"runs.csv row {r['row']} seed {r['seed']}: {name} is {r.get(name)}, "
+                             f"the answers give {value:.4f}")
     table, contrasts = table1(folder), gains(folder)
     for name, text in (("table1.csv", table.to_csv(index=False)), ("gains.csv", contrasts.to_csv(index=False)),
                        ("table1.md", markdown(folder, table, contrasts)), ("table1.tex", latex(folder, table))):
@@ -316,7 +368,8 @@ def check(folder: Path) -> list[str]:
 def diagnostics(folder: Path) -> pd.DataFrame:
     "agesup F1 of each row: headline, as trained, K silenced, X silenced, against true labels (mean over seeds)"
     runs, _ = read(folder)
-    names = {"agesup_f1": "headline", "as_trained_agesup_f1": "as trained", "no_k_agesup_f1": "K zeroed", "no_x_agesup_f1": "X zeroed",
+    names = {"agesup_f1": "headline", "as_trained_agesup_f1": "as trained", "no_k_agesup_f1": "K zeroed",
+             "no_x_agesup_f1": "X zeroed",
              "true_agesup_f1": "true labels", "agesup_f1_weighted": "weighted"}
     order = [r for r in table1_rows() if (runs["row"] == r).any()]
     have = [n for n in names if n in runs]
@@ -327,18 +380,24 @@ CLOSED = "share of the gap closed (%)"
 
 
 def gap_closed(folder: Path) -> pd.DataFrame:
-    "How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels, mean over seeds. Stand-in only"
+    """How far rows 3 and 7 (base) get from chance to the oracle: agesup macro F1 on true labels, mean over seeds
+
+    Stand-in only.
+    """
     runs, _ = read(folder)
     preset = preset_of(runs["preset"].iloc[0])
-    if "true_agesup_f1" not in runs or runs["corpus"].iloc[0] != "standin" or not preset.evidence: return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
+    if "true_agesup_f1" not in runs or runs["corpus"].iloc[0] != "standin" or not preset.evidence:
+        return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
     bounds = []
     for seed in runs.loc[runs["row"].isin(["3", "7"]), "seed"].unique():
         manifest = role_manifest("LTV+FCVE", preset, int(seed))[0]
         test = manifest[manifest["split"] == "test"]
         y = truth(test, "agesup")
         share = np.bincount(y, minlength=3) / len(y)
-        bounds.append((100 * (2 * share / 3 / (share + 1 / 3)).mean(), prf(confusion(y, posterior(test, "agesup", decades=(20, 30, 40, 50, 60, 70)).argmax(1), 3))[2]))
+        bounds.append((100 * (2 * share / 3 / (share + 1 / 3)).mean(),
+                       prf(confusion(y, posterior(test, "agesup", decades=(20, 30, 40, 50, 60, 70)).argmax(1), 3))[2]))
     if not bounds: return pd.DataFrame(columns=["chance", "base", "oracle", CLOSED])
     chance, ceiling = np.mean(bounds, 0)
     base = runs[runs["row"].isin(["3", "7"])].groupby("row", sort=True)["true_agesup_f1"].mean()
-    return pd.DataFrame({"chance": chance, "base": base, "oracle": ceiling, CLOSED: 100 * (base - chance) / (ceiling - chance)}).round(1)
+    return pd.DataFrame({"chance": chance, "base": base, "oracle": ceiling,
+                         CLOSED: 100 * (base - chance) / (ceiling - chance)}).round(1)

@@ -1,7 +1,8 @@
 """Runs of a plan: found, resumed or made. What a row is and when a run is the same run is mkdcls.runs (page 13).
 
-`BaseRunner` finds, locks, resumes and records runs of any kind of row; it is handed what differs: how a row is known, what it hears, how it is made.
-`Runner` makes the rows of Table 1 and its ablations, `SpeakerRunner` (mkdcls.results.speaker_runner) those of the two verification sheets.
+`BaseRunner` finds, locks, resumes and records runs of any kind of row; it is handed what differs: how a row is known,
+what it hears, how it is made. `Runner` makes the rows of Table 1 and its ablations, `SpeakerRunner`
+(mkdcls.results.speaker_runner) those of the two verification sheets.
 """
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from mkdcls.engine.pool import Pool
 from mkdcls.engine.record import Outcome, Record
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
-from mkdcls.engine.store import RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights, writable, write_weights
+from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
+                                 writable, write_weights)
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
@@ -33,7 +35,9 @@ from mkdcls.training import BadCheckpoint, Data, encode_all, fit
 from mkdcls.verification.bridge import build, identity
 
 
-K_BYTES = 8 << 30  # the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances (ECAPA-TDNN) or 399,000 (ResNet)
+# the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances
+# (ECAPA-TDNN) or 399,000 (ResNet)
+K_BYTES = 8 << 30
 
 
 SEEDS = 100  # more of them are a slip of the finger: the protocol asks for five
@@ -52,38 +56,47 @@ def seed_of(value) -> int:
     "The seed of a run"
     try: n = operator.index(value)
     except TypeError: raise ValueError(f"seed {value!r}: a whole number, 0 or more") from None
-    if isinstance(value, bool) or not 0 <= n < 2**31: raise ValueError(f"seed {value}: a whole number, 0 or more, below 2^31")
+    if isinstance(value, bool) or not 0 <= n < 2**31:
+        raise ValueError(f"seed {value}: a whole number, 0 or more, below 2^31")
     return n
 
 
 class Rows(dict):
     "Rows of a plan, by name"
     def __missing__(self, row):
-        raise ValueError(f"no row {row!r} in this plan; it has {', '.join(map(str, self))}" + " (names are text: in quotes)" * (str(row) in self))
+        raise ValueError(f"no row {row!r} in this plan; it has {', '.join(map(str, self))}"
+                         + " (names are text: in quotes)" * (str(row) in self))
 
 
 class BaseRunner(ABC):
     """The runs of one preset on one corpus, whatever kind of row they are of.
 
-    `corpus` is 'standin', 'real' (with the folder `real`) or the path of a file; `rows` (name → row) defaults to those of the preset; `knobs` change the
-    stand-in; `say` receives one line for each thing worth knowing, `progress(what, done, of)` is called often.
+    `corpus` is 'standin', 'real' (with the folder `real`) or the path of a file; `rows` (name → row) defaults to those
+    of the preset; `knobs` change the stand-in; `say` receives one line for each thing worth knowing, `progress(what,
+    done, of)` is called often.
 
-    A kind of row says how its presets are found (`preset_of`) and gives the six methods marked abstract. A row is any object with `settings.epochs`.
+    A kind of row says how its presets are found (`preset_of`) and gives the six methods marked abstract. A row is any
+    object with `settings.epochs`.
     """
 
     preset_of: staticmethod  # name → a size, with `name` and `rows(corpus)`
 
-    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None, progress=lambda what, done, of: None,
+    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None,
+                 progress=lambda what, done, of: None,
                  knobs=Knobs()):  # noqa: B008 (frozen)
-        if corpus not in ("standin", "real"): corpus = str(folder_at(corpus, "CORPUS"))  # the same file is the same corpus, wherever it is named from
+        # the same file is the same corpus, wherever it is named from
+        if corpus not in ("standin", "real"): corpus = str(folder_at(corpus, "CORPUS"))
         if real: real = str(folder_at(real, "REAL"))
-        self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = self.preset_of(preset), corpus, real, say, progress, knobs
+        self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = (
+            (self.preset_of(preset), corpus, real, say, progress, knobs))
         self.rows = Rows(rows or self.preset.rows(corpus))
         if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available(): raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
-        self.recorded = prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of)) if corpus == "real" and real else None
+        self.recorded = (prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of))
+                         if corpus == "real" and real else None)
         self.commit = commit()  # of the code that is loaded now, whatever is committed while it runs
         self.store, self._corpora, self._prints = RunStore(self.name), {}, {}
 
@@ -134,7 +147,8 @@ class BaseRunner(ABC):
         "The record of a finished run, or None"
         return self.store.record(row, seed, self.key(row, seed)[1])
 
-    def weights(self, row: str, seed: int, name: str = "model.safetensors", prefix: str = "") -> dict[str, torch.Tensor]:
+    def weights(self, row: str, seed: int, name: str = "model.safetensors",
+                prefix: str = "") -> dict[str, torch.Tensor]:
         "Tensors of a finished run; one line with the reason where there is none"
         ident, key = self.key(row, seed)
         self.finished(row, seed, ident, key)
@@ -146,7 +160,8 @@ class BaseRunner(ABC):
         others = self.store.others(row, seed, key)
         changed = "; ".join(differences(others[0].get("identity", {}), ident)[:3]) if others else ""
         why = f"another run of it is there, from before this changed: {changed}" if others else "it has not been run"
-        raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): run it first, "
+        raise FileNotFoundError(f"row {row}, seed {seed} is not in {self.store.folder} as it stands today ({why}): "
+                                "run it first, "
                                 f"{type(self).__name__}.run({row!r}, {seed})")
 
     def run(self, row: str, seed: int) -> Record:
@@ -156,7 +171,8 @@ class BaseRunner(ABC):
         self.as_written(ident)
         if record := self.store.record(row, seed, key): return record
         for old in [o for o in self.store.others(row, seed, key) if o.get("knobs", {}) == self.knobs.turned()][:1]:
-            self.say(f"row {row}, seed {seed} is run again because " + "; ".join(differences(old.get("identity", {}), ident)[:4]))
+            self.say(f"row {row}, seed {seed} is run again because "
+                     + "; ".join(differences(old.get("identity", {}), ident)[:4]))
         for needed in self.parents(row): self.run(needed, seed)
         self.data(*self.heard(row, seed))
         with lock(self.store.folder / f"row{row}-seed{seed}-{key}.lock", f"row {row}, seed {seed}", self.say):
@@ -165,9 +181,11 @@ class BaseRunner(ABC):
         return self.store.record(row, seed, key)
 
     def as_written(self, ident: dict):
-        "Refuses to answer for code that its files do not hold: something was replaced in a module, or a file was edited after it was imported"
+        """Refuses to answer for code that its files do not hold: something was replaced in a module, or a file was
+        edited after it was imported"""
         if wrong := unchanged(*ident["code"]):
-            raise ValueError(f"{wrong} is not what its file defines: something was put in its place, or the file was edited after it was imported. A run is known by its "
+            raise ValueError(f"{wrong} is not what its file defines: something was put in its place, "
+                             "or the file was edited after it was imported. A run is known by its "
                              "files, so start Python again; a change of your own goes into the page that defines it")
 
     def _resumed(self, row, seed, ident, key, folder):
@@ -180,11 +198,13 @@ class BaseRunner(ABC):
 
     def _recorded(self, row, seed, ident, key, folder, checkpoint) -> tuple[Record, pd.DataFrame]:
         started, epochs = time.perf_counter(), self.rows[row].settings.epochs
-        def progress(epoch, step, steps, ledger): self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, epochs * steps)
+        def progress(epoch, step, steps, ledger):
+            self.progress(f"seed {seed}: row {row}", (epoch - 1) * steps + step, epochs * steps)
         found, answers = self.make(row, seed, folder, dict(checkpoint=checkpoint, key=key, progress=progress))
-        return Record(**found, row=row, seed=seed, key=key, identity=ident, knobs=self.knobs.turned(), preset=self.preset.name, corpus=Path(self.corpus).name,
-                      train_s=sum(c["seconds"] for c in found["curves"]), total_s=time.perf_counter() - started,
-                      provenance=provenance(self.device, self.commit)), answers
+        return (Record(**found, row=row, seed=seed, key=key, identity=ident, knobs=self.knobs.turned(),
+                       preset=self.preset.name, corpus=Path(self.corpus).name,
+                     train_s=sum(c["seconds"] for c in found["curves"]), total_s=time.perf_counter() - started,
+                     provenance=provenance(self.device, self.commit)), answers)
 
     # ---- many runs
 
@@ -203,8 +223,8 @@ class BaseRunner(ABC):
     def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[Record]:
         """The records of a plan of (row, seed), made where they are missing.
 
-        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread half idle. At most four,
-        or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
+        On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread
+        half idle. At most four, or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
         """
         todo = self.missing(plan)
         threads = torch.get_num_threads()
@@ -218,14 +238,16 @@ class BaseRunner(ABC):
 
     def again(self, device: str = "cpu") -> tuple[type, dict]:
         "Class and arguments with which another process makes this runner, `say` and `progress` aside"
-        return type(self), dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device=device, rows=dict(self.rows), knobs=self.knobs)
+        return (type(self), dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device=device,
+                                 rows=dict(self.rows), knobs=self.knobs))
 
     def _in_parallel(self, todo, workers, threads):
         news, left, going = get_context("spawn").Queue(), list(todo), {}
         try:
             with Pool(workers, _begin, (*self.again(), threads, self.commit), (news,)) as pool:
                 while left or going:
-                    for job in [j for j in left if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
+                    for job in [j for j in left
+                                if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
                         if len(going) == workers: break
                         left.remove(job)
                         going[pool.submit(_one, *job)] = job
@@ -243,7 +265,8 @@ class BaseRunner(ABC):
 
 
 class Runner(BaseRunner):
-    "Rows of Table 1, its ablations and the bridge to speaker networks: a row is a `Recipe`, a corpora file names its corpora"
+    """Rows of Table 1, its ablations and the bridge to speaker networks: a row is a `Recipe`, a corpora file names
+    its corpora"""
 
     preset_of = staticmethod(preset_of)
 
@@ -257,7 +280,8 @@ class Runner(BaseRunner):
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
         "Manifest of a role, and what it is known by"
-        return role_manifest(role, self.preset, seed, self.corpus, self.recorded, self.knobs if knobs is None else knobs)
+        return role_manifest(role, self.preset, seed, self.corpus, self.recorded,
+                             self.knobs if knobs is None else knobs)
 
     def about(self, role: str, seed: int) -> dict:
         "What a role's data are known by, without rendering any of it"
@@ -272,12 +296,17 @@ class Runner(BaseRunner):
         return self.rows[row].role, seed
 
     def data(self, role: str, seed: int) -> Corpus:
-        "Manifest and features of a role; the last role stays in memory. Knobs that turn labels only share their features"
+        """Manifest and features of a role; the last role stays in memory
+
+        Knobs that turn labels only share their features.
+        """
         if (role, seed) not in self._corpora:
             heard, about = self.manifest(role, seed, self.knobs.heard)
-            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"), say=self.say)
+            c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"),
+                        say=self.say)
             manifest = heard if self.knobs == self.knobs.heard else self.manifest(role, seed)[0]
-            self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device), self.fingerprint(role, seed))}
+            self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device),
+                                                  self.fingerprint(role, seed))}
         return self._corpora[role, seed]
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
@@ -299,13 +328,16 @@ class Runner(BaseRunner):
         return model.to(self.device).eval()
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
-        """A teacher and its features of a corpus, or None where they take more than K_BYTES. The last pair is kept for the block.
+        """A teacher and its features of a corpus, or None where they take more than K_BYTES. The last pair is kept for
+        the block.
 
-        With None it is asked at every step, and hears what the student hears: the same, but for the cut to `max_frames`, which preset paper has not.
+        With None it is asked at every step, and hears what the student hears: the same, but for the cut to
+        `max_frames`, which preset paper has not.
         """
         at = (row, seed, corpus.fingerprint)
         if at not in self._k:
-            teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row].settings.channels_last else torch.contiguous_format)
+            teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row]
+                                                    .settings.channels_last else torch.contiguous_format)
             fits = 4 * len(corpus.features) * (teacher.pooled_dim + teacher.embed_dim) <= K_BYTES
             self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if fits else None)}
         return self._k[at]
@@ -318,16 +350,20 @@ class Runner(BaseRunner):
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
         data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
         model = build(r, seed, teacher)
-        if r.starts_from: fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
+        if r.starts_from:
+            fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
         renew = (lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {}
         curves = fit(model, data, r.objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
         write_weights(folder / "model.safetensors", model)
         table = answers(model, corpus, data, r)
-        if r.settings.student_view != "normal" or r.reestimate: write_weights(folder / "model-reestimated.safetensors", model)
+        if r.settings.student_view != "normal" or r.reestimate:
+            write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
-        return Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in TASKS if t in table)), params=sum(p.numel() for p in model.parameters()),
-                       student_params=sum(p.numel() for p in model.student.parameters()), utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
-                       test_speakers=int(table["speaker"].nunique())), table
+        return (Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in TASKS if t in table)),
+                        params=sum(p.numel() for p in model.parameters()),
+                      student_params=sum(p.numel() for p in model.student.parameters()),
+                        utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
+                      test_speakers=int(table["speaker"].nunique())), table)
 
 
 _mine = {}  # of a worker process: its runner

@@ -1,6 +1,7 @@
 """The list of results sheets. To add one, add an entry here and the page of the same name in nbs/results.
 
-`make help`, the command line, README.md, the page of all results and the tests read this list; pages open with `mkdcls.results.page.open_sheet`.
+`make help`, the command line, README.md, the page of all results and the tests read this list; pages open with
+`mkdcls.results.page.open_sheet`.
 """
 from __future__ import annotations
 
@@ -10,12 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING: from mkdcls.results.runner import Runner  # everything heavy is imported where it is used: the command line asks this list for names
+# everything heavy is imported where it is used: the command line asks this list for names
+if TYPE_CHECKING: from mkdcls.results.runner import Runner
 
-SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3  # protocol, section 2: the primary contrast at half and at one and a half times the spread
+# protocol, section 2: the primary contrast at half and at one and a half times the spread
+SPREADS, SPREAD_ROWS, SPREAD_SEEDS = (.5, 1.5), ("3", "6"), 3
 
 Jobs = list[tuple[str, int]]
-Plan = "list[tuple[Runner, Jobs]]"
+RunPlan = "list[tuple[Runner, Jobs]]"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Wanted:
         from mkdcls.results.runner import Runner
         return Runner(self.preset, self.corpus, self.real, self.device, **self.callbacks, **more)
 
-    def each(self, rows, seeds: int | None = None) -> Jobs: return [(r, s) for s in range(self.seeds if seeds is None else seeds) for r in rows]
+    def each(self, rows, seeds: int | None = None) -> Jobs:
+        return [(r, s) for s in range(self.seeds if seeds is None else seeds) for r in rows]
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,10 @@ class Sheet:
     name: str  # of its page nbs/results/<name>.ipynb and of SHEET=<name>
     title: str
     asks: str  # one line, for `make help` and the page of all results
-    plan: Callable[[Wanted], Plan]  # runners and what each has to do; the first runner names the results folder
+    plan: Callable[[Wanted], RunPlan]  # runners and what each has to do; the first runner names the results folder
     pages: tuple[str, ...]  # the pages that define what is measured here
-    publish: Callable[[Plan, Path], object] | None = None  # finished runs → records in the folder; None: its page measures trained networks itself
+    # finished runs → records in the folder; None: its page measures trained networks itself
+    publish: Callable[[RunPlan, Path], object] | None = None
     tables: Callable[[Path], object] | None = None  # records in the folder → csv and md, without any network
     runs: str = ""  # its records inside the folder, with the time that each run took
     files: tuple[str, ...] = ()  # its tables inside the folder
@@ -57,43 +62,45 @@ class Sheet:
         "The runs (row, seed) whose records lie in the folder"
         import pandas as pd
         if not self.redraws:
-            raise ValueError(f"REDRAW of {self.name}: its page asks trained networks; only {', '.join(n for n, s in SHEETS.items() if s.redraws)} are drawn from records")
-        if not (Path(folder) / self.runs).is_file(): raise ValueError(f"REDRAW: there is no {self.runs} in {folder}: run the sheet first, without REDRAW")
+            raise ValueError(f"REDRAW of {self.name}: its page asks trained networks; "
+                             f"only {', '.join(n for n, s in SHEETS.items() if s.redraws)} are drawn from records")
+        if not (Path(folder) / self.runs).is_file():
+            raise ValueError(f"REDRAW: there is no {self.runs} in {folder}: run the sheet first, without REDRAW")
         runs = pd.read_csv(Path(folder) / self.runs, dtype={"row": str})
         return list(dict.fromkeys(zip(runs["row"], runs["seed"].astype(int))))
 
 
-def _rows_of_table1(w: Wanted) -> Plan: return [(t := w.runner(), w.each(t.rows))]
+def _rows_of_table1(w: Wanted) -> RunPlan: return [(t := w.runner(), w.each(t.rows))]
 
 
-def _ablations(w: Wanted) -> Plan:
+def _ablations(w: Wanted) -> RunPlan:
     from mkdcls.runs import preset_of
     from mkdcls.verification.bridge import sheet_rows
     a = w.runner(rows=sheet_rows(preset_of(w.preset), w.corpus))
     return [(a, [*w.each(a.rows, 1), *((r, s) for s in range(1, w.seeds) for r in chosen_rows(a))])]
 
 
-def _interventions(w: Wanted) -> Plan:
-    from mkdcls.results.intervention_sheet import Sheet as Asked
+def _interventions(w: Wanted) -> RunPlan:
+    from mkdcls.results.intervention_sheet import InterventionRunners as Asked
     asked = Asked(w.preset, w.corpus, w.real, w.device, **w.callbacks)
     return [(asked.runner(knobs), w.each(rows)) for knobs, rows in asked.plan().items()]
 
 
-def _attributions(w: Wanted) -> Plan:
+def _attributions(w: Wanted) -> RunPlan:
     from mkdcls.results.attribution_sheet import ROWS
     return [(w.runner(), w.each(ROWS))]
 
 
-def _sensitivity(w: Wanted) -> Plan:
+def _sensitivity(w: Wanted) -> RunPlan:
     from mkdcls.runs import Knobs
     jobs = w.each(SPREAD_ROWS, min(w.seeds, SPREAD_SEEDS))
     return [(w.runner(), jobs), *((w.runner(knobs=Knobs(spread=f)), jobs) for f in SPREADS)]
 
 
-def _no_runs(w: Wanted) -> Plan: return [(w.runner(), [])]
+def _no_runs(w: Wanted) -> RunPlan: return [(w.runner(), [])]
 
 
-def _verification(name: str, w: Wanted) -> Plan:
+def _verification(name: str, w: Wanted) -> RunPlan:
     from mkdcls.results.speaker_runner import SpeakerRunner
     v = SpeakerRunner(w.preset, w.corpus, w.real, w.device, **w.callbacks)
     return [(v, w.each(v.preset.rows(w.corpus, name)))]
@@ -103,18 +110,19 @@ def chosen_rows(runner: Runner) -> list[str]:
     "Rows of the ablation sheet that get more seeds; none before the screening is done"
     import pandas as pd
     from mkdcls.ablations import chosen
-    from mkdcls.verification.bridge import ASKED
+    from mkdcls.verification.bridge import ALL_QUESTIONS
     f1 = {r: rec["metrics"]["agesup_f1"] for r in runner.rows if (rec := runner.record(r, 0))}
     if set(runner.rows) - set(f1): return []
-    return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in ASKED for r in q.rows if {r, q.against} <= set(f1)], columns=["question", "row", "gain"]))
+    return chosen(pd.DataFrame([(q.name, r, f1[r] - f1[q.against]) for q in ALL_QUESTIONS
+                                for r in q.rows if {r, q.against} <= set(f1)], columns=["question", "row", "gain"]))
 
 
-def _publish(inside: str, parts: Plan, folder: Path):
+def _publish(inside: str, parts: RunPlan, folder: Path):
     from mkdcls.results import report
     return report.publish(parts, Path(folder) / inside)
 
 
-def _publish_trials(name: str, parts: Plan, folder: Path):
+def _publish_trials(name: str, parts: RunPlan, folder: Path):
     from mkdcls.results import verification_sheets
     (runner, plan), = parts
     verification_sheets.publish(runner, name, plan, Path(folder))
@@ -130,32 +138,44 @@ def _tables(module: str, *names: str) -> Callable[[Path], object]:
 
 
 def _of_verification(name: str) -> dict:
-    return dict(plan=partial(_verification, name), publish=partial(_publish_trials, name), tables=_tables("verification_sheets", name), runs=f"{name}-runs.csv",
+    return dict(plan=partial(_verification, name), publish=partial(_publish_trials, name),
+                tables=_tables("verification_sheets", name), runs=f"{name}-runs.csv",
                 files=(f"{name}.csv", f"{name}-claims.csv", f"{name}.md"), figures=(name, f"{name}-det"), seeds=3)
 
 
 # `make help` reads name and third entry from the lines that begin with Sheet(
 SHEETS = {s.name: s for s in (
     Sheet("table1", "Table 1", "the fourteen rows of the paper's only table",
-          plan=_rows_of_table1, pages=("12_evaluation", "13_runs"), publish=partial(_publish, ""), tables=_tables("report"), runs="runs.csv",
-          files=("table1.csv", "gains.csv", "table1.md", "table1.tex"), figures=("gains", "confusion_agesup", "confusion_agesub", "curves"), seeds=5, redraws=True),
+          plan=_rows_of_table1, pages=("12_evaluation", "13_runs"), publish=partial(_publish, ""),
+          tables=_tables("report"), runs="runs.csv",
+          files=("table1.csv", "gains.csv", "table1.md", "table1.tex"),
+          figures=("gains", "confusion_agesup", "confusion_agesub", "curves"), seeds=5, redraws=True),
     Sheet("ablations", "Ablations", "which part of MKD and of CH makes a difference",
-          plan=_ablations, pages=("14b_ablations", "29_bridge"), publish=partial(_publish, "ablations"), tables=_tables("ablation_sheet"),
-          runs="ablations/runs.csv", files=("ablations.csv", "ablations.md"), figures=("ablations",), seeds=5, redraws=True),
+          plan=_ablations, pages=("14b_ablations", "29_bridge"), publish=partial(_publish, "ablations"),
+          tables=_tables("ablation_sheet"),
+          runs="ablations/runs.csv", files=("ablations.csv", "ablations.md"), figures=("ablations",), seeds=5,
+          redraws=True),
     Sheet("interventions", "Interventions", "one cause changed, everything else held: what do the answers do?",
-          plan=_interventions, pages=("14c_counterfactuals", "11a_intervention"), runs="interventions-runs.csv", files=("interventions.csv",),
-          figures=("effects", "rho", "label_noise", "refuters"), only_standin=True, after=" After them the networks listen, some minutes at laptop."),
+          plan=_interventions, pages=("14c_counterfactuals", "11a_intervention"), runs="interventions-runs.csv",
+          files=("interventions.csv",),
+          figures=("effects", "rho", "label_noise", "refuters"), only_standin=True,
+          after=" After them the networks listen, some minutes at laptop."),
     Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
           plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
           figures=("attribution_examples", "attribution_measures", "attribution_groups"),
-          after=" After them the networks are asked, about 15 minutes at laptop; what is known of a row and task is kept."),
+          after=" After them the networks are asked, about 15 minutes at laptop; "
+                "what is known of a row and task is kept."),
     Sheet("sensitivity", "Sensitivity", "the primary contrast where voices of one age differ less, or more",
-          plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"), tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
+          plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"),
+          tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
           files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3, redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
-          plan=_no_runs, pages=("14_causal",), figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
-    Sheet("seo_kim", "Seo & Kim", "Seo & Kim 2020: ten encodings on one trunk", pages=("22_seo_kim", "28_systems"), **_of_verification("seo_kim")),
-    Sheet("imu_elevoc", "IMU&Elevoc", "IMU&Elevoc 2021: seven networks, transfer, fusion and distillation", pages=("23_imu_networks", "28_systems"),
+          plan=_no_runs, pages=("14_causal",),
+          figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
+    Sheet("seo_kim", "Seo & Kim", "Seo & Kim 2020: ten encodings on one trunk", pages=("22_seo_kim", "28_systems"),
+          **_of_verification("seo_kim")),
+    Sheet("imu_elevoc", "IMU&Elevoc", "IMU&Elevoc 2021: seven networks, transfer, fusion and distillation",
+          pages=("23_imu_networks", "28_systems"),
           **_of_verification("imu_elevoc")),
 )}
 
@@ -166,10 +186,12 @@ def sheet_of(name: str) -> Sheet:
     return SHEETS[name]
 
 
-def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto", **callbacks) -> Plan:
+def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
+          **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
     s, seeds = sheet_of(sheet), count(seeds, "SEEDS", SEEDS)
     if s.only_standin and corpus != "standin":
-        raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
+        raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: "
+                         f"leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks))

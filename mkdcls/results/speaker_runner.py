@@ -1,4 +1,7 @@
-"""Runs of the two verification sheets. What a row is and when a run is the same run is mkdcls.verification.systems (page 28)."""
+"""Runs of the two verification sheets
+
+What a row is and when a run is the same run is mkdcls.verification.systems (page 28).
+"""
 from __future__ import annotations
 
 from functools import partial
@@ -58,7 +61,8 @@ class SpeakerRunner(BaseRunner):
         "How a row is tested"
         s = self.rows[row]
         rule = RULE[s.sheet, s.role]
-        return dict(segments=self.preset.segments, frames=self.preset.frames, rule=rule, trials=self.preset.trials[rule])
+        return dict(segments=self.preset.segments, frames=self.preset.frames, rule=rule,
+                    trials=self.preset.trials[rule])
 
     def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
         "What makes a run this run (page 28)"
@@ -75,8 +79,10 @@ class SpeakerRunner(BaseRunner):
         if (at := (role, front, copies, seed)) not in self._corpora:
             m, mark = self.lists(row, seed).manifest, self.fingerprint(role, seed)
             parts = [(m[m["split"] == p].reset_index(drop=True), p, c) for p, c in (("train", copies), ("test", 0))]
-            self._corpora = {at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, say=self.say, **self.treatment,
-                                                          progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}")), self.device) for part, p, c in parts]}
+            self._corpora = {
+                at: [placed(speaker_features(part, digest([mark, p]), front, copies=c, say=self.say, **self.treatment,
+                                             progress=partial(self.progress, f"seed {seed}: {front}, {role}, {p}")),
+                            self.device) for part, p, c in parts]}
         return self._corpora[at]
 
     def embeddings(self, row: str, seed: int) -> dict[str, torch.Tensor]:
@@ -114,26 +120,32 @@ class SpeakerRunner(BaseRunner):
             net, _ = build(s, seed, int(phrase.max()) + 1)
             net.to(self.device)
             curves = fit_phrases(net, train, phrase, rows, s.settings, seed, **kept)
-            table = pd.DataFrame(dict(utterance=asked["utterance"], phrase=asked["phrase"], said=phrase_answers(net, test).numpy()))
+            table = pd.DataFrame(dict(utterance=asked["utterance"], phrase=asked["phrase"],
+                                      said=phrase_answers(net, test).numpy()))
             known = table[table["phrase"] >= 0]  # a challenge does not say what its test utterances say
             metrics = dict(accuracy=100 * float((known["phrase"] == known["said"]).mean()))
         else:
             people = torch.from_numpy(np.tile(pd.factorize(learnt["speaker"])[0].astype(np.int64), 1 + s.copies))
             net, head = build(s, seed, int(people.max()) + 1)
             frozen = transfer(net, self.weights(s.start, seed) if s.start else None, s.mode)
-            targets = fused([self.embeddings(p, seed)["train"] for p in s.teachers]).to(self.device) if s.teachers else None
-            curves = fit_speakers(net, head, SpeakerData(train, people, rows), s.settings, seed, targets=targets, distil=s.distil, frozen=frozen, **kept)
-            segments, whole = (embed_all(net, f, torch.arange(len(f)), self.preset.frames, n, precision=s.settings.precision).cpu()
+            targets = (fused([self.embeddings(p, seed)["train"] for p in s.teachers]).to(self.device) if s.teachers
+                       else None)
+            curves = fit_speakers(net, head, SpeakerData(train, people, rows), s.settings, seed, targets=targets,
+                                  distil=s.distil, frozen=frozen, **kept)
+            segments, whole = (embed_all(net, f, torch.arange(len(f)), self.preset.frames, n,
+                                         precision=s.settings.precision).cpu()
                                for f, n in ((test, self.preset.segments), (train, 1)))
             write_tensors(folder / EMBEDDINGS, dict(test=segments, train=whole[:, 0].contiguous()))
             plain = self.trial_scores(row, seed, segments)
             table = self.lists(row, seed).trials.assign(score=self.biased(row, seed, plain))
             metrics = measures(table["score"], table["target"], s.sheet)
-            if s.phrases is not None: metrics |= {f"{k}_any_phrase": v for k, v in measures(plain, table["target"], s.sheet).items()}
+            if s.phrases is not None:
+                metrics |= {f"{k}_any_phrase": v for k, v in measures(plain, table["target"], s.sheet).items()}
         write_weights(folder / "model.safetensors", net)
         return Outcome(curves=curves, metrics=metrics, params=sum(p.numel() for p in net.parameters()),
                        utterances=dict(train=len(learnt), copies=s.copies, test=len(asked)),
-                       speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))}, trials=len(table)), table
+                       speakers={k: int(v["speaker"].nunique()) for k, v in (("train", learnt), ("test", asked))},
+                       trials=len(table)), table
 
 
 def measures(scores, target, sheet: str) -> dict[str, float]:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MASKS', 'VAD_RATES', 'ROOMS', 'AUGMENTATIONS', 'SNRS', 'FRONTS', 'melbank', 'mfcc', 'instance_norm', 'sliding_norm',
-           'cut', 'spec_augment', 'enhance', 'speech_frames', 'voice_activity', 'shoebox', 'rooms', 'reverberate_rooms',
-           'add_noise', 'background', 'draws', 'augmented', 'front_end']
+           'cut', 'spec_augment_to_mean', 'enhance', 'speech_frames', 'voice_activity', 'shoebox', 'rooms',
+           'reverberate_rooms', 'add_noise', 'background', 'draws', 'augmented', 'front_end']
 
 # %% ../../nbs/verification/21_frontend.ipynb #c419c8a7
 import importlib
@@ -114,7 +114,7 @@ def cut(
 # %% ../../nbs/verification/21_frontend.ipynb #4b060a6f
 MASKS = mixup.SpecAugmentSettings(freq_masks=2, freq_width=15, time_masks=2, time_width=99, time_share=.2, warp=0)
 
-def spec_augment(
+def spec_augment_to_mean(
     x:Tensor, # `[B, T, F]` features, normalised or not
     generator:torch.Generator|None=None, # CPU generator; None: torch's global one
     n_frames:Tensor|None=None, # `[B]` int64, valid frames; None: all, as in a crop
@@ -123,7 +123,8 @@ def spec_augment(
     "Stripes over time and frequency, drawn for each utterance"
     if settings.warp:
         raise ValueError(
-            f"spec_augment: warp is {settings.warp}; the paper masks only, set warp=0 (mkdcls.mixup.spec_augment warps)"
+            f"spec_augment_to_mean: warp is {settings.warp}; the paper masks only, "
+            "set warp=0 (mkdcls.mixup.spec_augment warps)"
         )
     n_frames = _frames(x, n_frames, 'spec_augment')
     valid = mixup.frame_mask(n_frames, x.shape[1])
@@ -138,7 +139,8 @@ def _library(name, package):
             warnings.filterwarnings('ignore', 'IProgress not found') # noisereduce's progress bar, which is off
             return importlib.import_module(name)
     except ImportError as e:
-        raise ImportError(f"{name} is not installed: pip install {package}; only this step of the front end needs it") from e
+        raise ImportError(f"{name} is not installed: pip install {package}; "
+                          "only this step of the front end needs it") from e
 
 def enhance(
     wave:np.ndarray, # `[N]` float32 in [-1, 1]
@@ -146,7 +148,10 @@ def enhance(
     quietest:float=.1, # share of the 30-ms frames that is taken for noise alone
     prop_decrease:float=.8, # 1 would silence a bin at the noise's level; .8 leaves a fifth of its amplitude, -14 dB
 )->np.ndarray: # `[N]` float32
-    "Spectral gating, the noise learnt from the quietest frames; a wave shorter than one window of 64 ms is returned as it is"
+    """Spectral gating, the noise learnt from the quietest frames
+
+    A wave shorter than one window of 64 ms is returned as it is.
+    """
     wave,k,n_fft = np.asarray(wave, np.float32),rate*30//1000,2**round(np.log2(.064*rate))
     if wave.ndim != 1: raise ValueError(f"enhance: the wave has shape {wave.shape}; give one mono utterance [N]")
     if len(wave) < 2*n_fft or not wave.any(): return wave

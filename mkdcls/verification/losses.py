@@ -99,7 +99,8 @@ class CircleHead(nn.Module):
         )
 
     def extra_repr(self):
-        return f"{self.weight.shape[1]} -> {self.weight.shape[0]}, gamma={self.gamma:g}, m={self.m:g}, adaptive={self.adaptive}"
+        return (f"{self.weight.shape[1]} -> {self.weight.shape[0]}, gamma={self.gamma:g}, m={self.m:g}, "
+                f"adaptive={self.adaptive}")
 
 # %% ../../nbs/verification/24_speaker_losses.ipynb #04ce7f45
 def _same(student, teacher):

@@ -164,11 +164,11 @@ class ResNetTrunk(nn.Module):
     ):
         super().__init__()
         if not len(channels) == len(blocks) == len(strides) == 4:
-            raise ValueError(
-                f"the trunk has four stages, got {len(channels)} channels, {len(blocks)} blocks, {len(strides)} strides"
-            )
+            raise ValueError(f"the trunk has four stages, got {len(channels)} channels, {len(blocks)} blocks, "
+                             f"{len(strides)} strides")
         self.channels, self.steps = (channels[0], *channels), (stem, *strides)
-        conv1 = nn.Sequential(nn.Conv2d(1, channels[0], 3, stem, 1, bias=False), nn.BatchNorm2d(channels[0]), nn.ReLU(inplace=True))
+        conv1 = nn.Sequential(nn.Conv2d(1, channels[0], 3, stem, 1, bias=False), nn.BatchNorm2d(channels[0]),
+                              nn.ReLU(inplace=True))
         self.parts = nn.ModuleList([nn.ModuleList([conv1])])
         for ins, c, n, s in zip(self.channels, channels, blocks, strides):
             self.parts.append(nn.ModuleList(BasicBlock(c if j else ins, c, 1 if j else s) for j in range(n)))
@@ -245,13 +245,14 @@ class ScaledResNet(nn.Module):
     ):
         super().__init__()
         where, self.kind, after, dim = ENCODINGS[encoding]
-        self.encoding, self.n_mels, self.trunk, self.taps = encoding, n_mels, ResNetTrunk(**trunk), range(5) if where == 'all' else range(4, 5)
-        pools = [_pool(self.kind, self.trunk.channels[i], self.trunk.bands(n_mels), dropout, components, clusters, ghosts) for i in self.taps]
+        self.encoding, self.n_mels, self.trunk, self.taps = (encoding, n_mels, ResNetTrunk(**trunk),
+                                                             range(5) if where == 'all' else range(4, 5))
+        pools = [_pool(self.kind, self.trunk.channels[i], self.trunk.bands(n_mels), dropout, components, clusters,
+                       ghosts) for i in self.taps]
         self.pools, self.pooled_dim = nn.ModuleList(p for p, _ in pools), sum(w for _, w in pools)
         self.embed_dim = (embed or dim) if dim else self.pooled_dim
-        self.fc = (
-            nn.Sequential(nn.Linear(self.pooled_dim, self.embed_dim, bias=False), nn.BatchNorm1d(self.embed_dim)) if dim else nn.Identity()
-        )
+        self.fc = (nn.Sequential(nn.Linear(self.pooled_dim, self.embed_dim, bias=False),
+                                 nn.BatchNorm1d(self.embed_dim)) if dim else nn.Identity())
         self.fr = FeatureRecalibration(self.pooled_dim, reduction) if 'FR' in after else nn.Identity()
         self.dln = DeepLengthNorm(alpha) if 'DLN' in after else nn.Identity()
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..distillation import freeze
 from ..engine.features import Features
 from ..training import batches, seed_at, train
-from .frontend import cut, spec_augment
+from .frontend import cut, spec_augment_to_mean
 from .losses import DISTIL
 
 # %% ../../nbs/verification/25_speaker_training.ipynb #6ec7360c
@@ -91,7 +91,7 @@ def speaker_loss(
     "L_spk + weight · L_distil of one batch"
     g, y = torch.Generator().manual_seed(seed), data.speaker[index]
     x = cut(data.features, index, s.crop, torch.rand(len(index), generator=g))
-    if s.mask: x = spec_augment(x, generator=g)
+    if s.mask: x = spec_augment_to_mean(x, generator=g)
     torch.manual_seed(seed) # dropout
     with torch.autocast(x.device.type, torch.bfloat16, enabled=s.precision == 'bf16'): e = net(x).embedding
     e, y = e.float(), y.to(x.device)

@@ -261,5 +261,5 @@ def test_too_many_files(fault, kind, tmp_path, monkeypatch):
 @kinds("archives")
 def test_a_member_too_large_to_hold(fault, tmp_path, monkeypatch):
     (tmp_path / "x.zip").write_bytes(zipped([("x.wav", wav())]))
-    monkeypatch.setattr(archives, "HELD", 100)
+    monkeypatch.setattr(archives, "HELD_BYTES", 100)
     assert fault.survives(lambda: inspect_audio(tmp_path / "x.zip" / "x.wav"))[2] == archives.BOMB
