@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile as sf
-from .corpora import ROLES, _column_check, _hash, _strata, check_manifest, checksum, deal, own_rows, read_audio, speaker_folds
+from .corpora import ROLES, require_columns, content_hash, strata_of, check_manifest, checksum, deal, own_rows, read_audio, speaker_folds
 from .engine import lists
 from .engine.archives import Tree
 from .engine.owned import Owned, leads_out, not_portable
@@ -177,7 +177,7 @@ def _table(tree, name, need, where, **how): # a table of labels, and why there i
     try: d,note = lists.read_text(text, need, strict=False, **how)
     except ValueError as e: raise ValueError(f"{where}: {lists.shown(name)} is no table that can be read ({e}); download it again") from e
     if said := ', '.join(filter(None, [encoding, note])): tree.faults.append((name, UNTOLD, f'read as {said}'))
-    _column_check(d, need, f'{where}: {lists.shown(name)}')
+    require_columns(d, need, f'{where}: {lists.shown(name)}')
     return d,''
 
 def _beside(tree, table, path, inside=''): # where the file lies that a table names, counted from the table's folder, and the fault
@@ -287,7 +287,7 @@ def real_roles(
     "Real human speech in the roles of Table 1 (protocol, section 4)"
     if not 0 <= fold < k: raise ValueError(f"real_roles: fold {fold} outside 0..{k-1}")
     named = _dealt_as(cv, 'common_voice')
-    part = named.speaker.map(deal(_strata(named, 'speaker'), (.8, .2), seed)); out = {}
+    part = named.speaker.map(deal(strata_of(named, 'speaker'), (.8, .2), seed)); out = {}
     for role,m in zip(ROLES, (saa, cv[part == 0], cv[part == 1])):
         m = m.reset_index(drop=True)
         m['fold'] = speaker_folds(_dealt_as(m, _HOME[role]), k, seed)
@@ -306,7 +306,7 @@ def selection_list(
     for r,m in roles.items():
         home = _HOME[r]; files = [f'{home}/{u}' for u in _bare(m, 'utterance')]
         rows.append(pd.DataFrame({'role': r, 'corpus': SAMPLE[home], 'file': files, 'sha256': [checksum(Path(folder)/f) for f in files],
-            'speaker': [_hash(s)[:12] for s in _dealt_as(m, home).speaker], 'fold': m.fold}))
+            'speaker': [content_hash(s)[:12] for s in _dealt_as(m, home).speaker], 'fold': m.fold}))
     return pd.concat(rows).sort_values(['role', 'file'], ignore_index=True)
 
 def _selection(selection, where)->pd.DataFrame: # every row of it a file below common_voice/ or accent_archive/
@@ -314,7 +314,7 @@ def _selection(selection, where)->pd.DataFrame: # every row of it a file below c
     else:
         try: d,_ = lists.read_list(lists.bytes_of(selection), ('file', 'sha256'))
         except ValueError as e: raise ValueError(f'{where}: {lists.shown(Path(selection).name)} cannot be read as a selection list: {e}') from e
-    _column_check(d, ('file', 'sha256'), where)
+    require_columns(d, ('file', 'sha256'), where)
     if not len(d): raise ValueError(f'{where}: the selection list names no file')
     seen = {}
     for i,(f,s) in enumerate(zip(lists.words(d.file), lists.words(d.sha256)), 1):
