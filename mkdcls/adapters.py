@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile as sf
-from .corpora import ROLES, _column_check, _hash, _strata, check_manifest, checksum, deal, own_rows, read_audio, speaker_folds
+from .corpora import (ROLES, check_manifest, checksum, content_hash, deal, own_rows, read_audio,
+    require_columns, speaker_folds, strata_of)
 from .engine import lists
 from .engine.archives import Tree
 from .engine.owned import Owned, leads_out, not_portable
@@ -35,8 +36,9 @@ def _parts(name): # folder, stem, suffix without its dot and in lower case
     folder,_,file = name.rpartition('/'); stem,dot,suffix = file.rpartition('.')
     return (folder, stem, suffix.lower()) if dot else (folder, file, '')
 
-def _folder(tree, name): return tree.path(name).rpartition('/')[0] + '/' # where a file's neighbours lie
+def _folder(tree, name): return tree.path(name).rpartition('/')[0] + '/' # where a file's neighbours are
 
+# %% ../nbs/method/02a_adapters.ipynb #081e7622
 LABEL,TABLE = 64 << 20,2 << 30 # bytes: no label file is larger than the one, no table of labels than the other
 
 def _bytes(tree, name, most=LABEL): # a label file's bytes, and why there are none
@@ -65,7 +67,7 @@ def _field(d, *keys): # the same as text, '' where it is nothing that can be wri
 
 # %% ../nbs/method/02a_adapters.ipynb #702d3dd3
 @lru_cache(10_000)
-def _agreed(label, folder, parse): # a field that is told twice
+def _agreed(label, folder, parse): # a field that is stated twice
     if not label or not folder: return label or folder
     return label if parse(label)[-2:] == parse(folder)[-2:] else f'{label} or {folder}'
 
@@ -80,6 +82,7 @@ def _nearest(names, label): # of files with one stem, the one whose folders shar
     def places(n): f = _parts(n)[0]; return {*f.split('/'), _part(f)}
     return min(names, key=lambda n: (-len(places(n) & places(label)), n)) if names else None
 
+# %% ../nbs/method/02a_adapters.ipynb #317ee707
 @lru_cache(10_000)
 def _sort_of(gender, age): # in one spelling, as part of a speaker's name
     g,a = parse_gender(gender).gender or gender,parse_age(age).years
@@ -96,23 +99,36 @@ def _unlabelled(tree, audio, heard, name): # rows of audio that no label names
     return [(name(n), '', tree.path(n), '', '', '', 'ko', 'label is incomplete') for n in left]
 
 # %% ../nbs/method/02a_adapters.ipynb #f1d133c7
+def _free_talk_name(n, suffix=None): # part and file: how an utterance is called
+    folder,stem,own = _parts(n)
+    return '/'.join(filter(None, (_part(folder), f'{stem}.{suffix or n[-len(own):]}')))
+
+def _recorder(d, n): # gender, age and recorder, by the label and by the folder's name
+    sex,who,years = (_NAME.findall(n) or [('', '', '')])[-1]
+    gender = _agreed(_field(d, '녹음자정보', 'gender'), sex, parse_gender)
+    age = _agreed(_field(d, '녹음자정보', 'age'), years, parse_age)
+    return gender,age,_field(d, '녹음자정보', 'recorderId') or who
+
+def _free_talk_row(tree, n, found, d, fault, speaker_of): # the row of one label file
+    gender,age,who = _recorder(d, n)
+    path = tree.path(n) if fault else tree.path(found) if found else tree.path(n)[:-4] + 'wav'
+    fault = fault or ('' if gender and age and who else 'label is incomplete')
+    name = _free_talk_name(found) if found else _free_talk_name(n, 'wav')
+    return name,speaker_of(gender, age, who),path,age,gender,_field(d, '발화정보', 'recrdTime'),'ko',fault
+
+# %% ../nbs/method/02a_adapters.ipynb #bdefe7af
 def _free_talk(tree, adapter, group, studio, speaker_of): # rows of FCVG or FCVE
     names = [n for n in tree.names if (_GROUP.findall(n) or [group])[-1] == group]
     labels,audio = _labels_and_audio(names, lambda n: _parts(n)[1].casefold()); heard,rows = set(),[]
     if not any(_GROUP.search(n) for n in labels):
-        raise ValueError(f"{adapter}: no label (….json) of {group}남여 in this folder or its archives; give the folder that holds labels and audio, as downloaded")
-    def name(n, suffix=None): folder,stem,own = _parts(n); return '/'.join(filter(None, (_part(folder), f'{stem}.{suffix or n[-len(own):]}')))
+        raise ValueError(f"{adapter}: no label (….json) of {group}남여 in this folder or its archives; give the folder "
+                         f"that holds labels and audio, as downloaded")
     for n in labels:
         d,fault = (None, '') if studio and _part(_parts(n)[0]) in PARTS[:2] else _json(tree, n)
         said = _parts(_field(d, '발화정보', 'fileNm'))[1]
         found = _nearest(audio.get(said.casefold()) or audio.get(_parts(n)[1].casefold()), n); heard.add(found)
-        sex,who,years = (_NAME.findall(n) or [('', '', '')])[-1]
-        gender,age = _agreed(_field(d, '녹음자정보', 'gender'), sex, parse_gender),_agreed(_field(d, '녹음자정보', 'age'), years, parse_age)
-        who = _field(d, '녹음자정보', 'recorderId') or who
-        path = tree.path(n) if fault else tree.path(found) if found else tree.path(n)[:-4] + 'wav'
-        fault = fault or ('' if gender and age and who else 'label is incomplete')
-        rows.append((name(found) if found else name(n, 'wav'), speaker_of(gender, age, who), path, age, gender, _field(d, '발화정보', 'recrdTime'), 'ko', fault))
-    d = _rows(rows + _unlabelled(tree, audio, heard, name))
+        rows.append(_free_talk_row(tree, n, found, d, fault, speaker_of))
+    d = _rows(rows + _unlabelled(tree, audio, heard, _free_talk_name))
     elsewhere = d.utterance.str.split('/').str[0].isin(PARTS[:2]) & studio
     return d.assign(fault=d.fault.mask(elsewhere, 'not the studio part'))
 
@@ -134,7 +150,7 @@ def aihub107(
 
 # %% ../nbs/method/02a_adapters.ipynb #29995ac9
 @lru_cache(10_000)
-def _call(folder): # D, J and S, as far as a path tells them; the last of each counts
+def _call(folder): # D, J and S, as far as a path states them; the last of each counts
     told = {}
     for c in folder.split('/'):
         if m := re.fullmatch(r'(?:[TV][LS]_)?(D\d+)(?:\.\w+)?', c): told['D'] = m[1]
@@ -142,29 +158,35 @@ def _call(folder): # D, J and S, as far as a path tells them; the last of each c
     return told
 
 def _at(place, stem): return '/'.join((*(place.get(k, '') for k in 'DJS'), stem))
+def _place(n): return _at(_call(_parts(n)[0]), _parts(n)[1])
 def _list(d, *keys): v = _dig(d, *keys); return v if isinstance(v, list) else []
 
 # %% ../nbs/method/02a_adapters.ipynb #e8348ce9
+def _call_rows(tree, n, audio, heard): # rows of one call's label file
+    d,fault = _json(tree, n); call = _call(n.removesuffix('.json')); folder = _folder(tree, n)
+    people = {_field(s, 'id'): s for s in _list(d, 'dataSet', 'typeInfo', 'speakers')}
+    dialogs = _list(d, 'dataSet', 'dialogs')
+    if not dialogs: yield f'{_place(n)}.json','',tree.path(n),'','','','ko',fault or 'label is incomplete'
+    for i,o in enumerate(dialogs):
+        inside,stem,_ = _parts(_field(o, 'audioPath').replace('\\', '/')); here = call | _call(inside)
+        found = _nearest(audio.get(_at(here, stem)) or audio.get(_at(call, stem)), n); heard.add(found)
+        who = _field(o, 'speaker'); age,gender = (_field(people.get(who), k) for k in ('age', 'gender'))
+        path = tree.path(found) if found else f'{folder}{stem}.wav' if stem else tree.path(n)
+        fault = '' if stem and who and age and gender else 'label is incomplete'
+        yield (_at(here, f'{stem}.wav' if stem else f'#{i}'), _at(here, who), path, age, gender,
+            _field(o, 'duration'), 'ko', fault)
+
+# %% ../nbs/method/02a_adapters.ipynb #557ac23f
 def aihub571(
     tree:Tree, # 저음질 전화망 음성인식 데이터, as downloaded
 )->pd.DataFrame: # rows
     "LTV: AI-Hub 571, calls over a poor telephone line"
-    def place(n): return _at(_call(_parts(n)[0]), _parts(n)[1])
-    labels,audio = _labels_and_audio(tree.names, place); heard,rows = set(),[]
+    labels,audio = _labels_and_audio(tree.names, _place); heard = set()
     if not any('S' in _call(n.removesuffix('.json')) for n in labels):
-        raise ValueError("aihub571: no label of a call (S023423/S023423.json) in this folder or its archives; give the folder with labels and audio, as downloaded")
-    for n in labels:
-        d,fault = _json(tree, n); call = _call(n.removesuffix('.json')); folder = _folder(tree, n)
-        people,dialogs = {_field(s, 'id'): s for s in _list(d, 'dataSet', 'typeInfo', 'speakers')},_list(d, 'dataSet', 'dialogs')
-        if not dialogs: rows.append((f'{place(n)}.json', '', tree.path(n), '', '', '', 'ko', fault or 'label is incomplete'))
-        for i,o in enumerate(dialogs):
-            inside,stem,_ = _parts(_field(o, 'audioPath').replace('\\', '/')); here = call | _call(inside)
-            found = _nearest(audio.get(_at(here, stem)) or audio.get(_at(call, stem)), n); heard.add(found)
-            who = _field(o, 'speaker'); age,gender = (_field(people.get(who), k) for k in ('age', 'gender'))
-            told = stem and who and age and gender
-            rows.append((_at(here, f'{stem}.wav' if stem else f'#{i}'), _at(here, who), tree.path(found) if found else f'{folder}{stem}.wav' if stem else tree.path(n),
-                age, gender, _field(o, 'duration'), 'ko', '' if told else 'label is incomplete'))
-    return _rows(rows + _unlabelled(tree, audio, heard, lambda n: f'{place(n)}.wav'))
+        raise ValueError("aihub571: no label of a call (S023423/S023423.json) in this folder or its archives; give the "
+                         "folder with labels and audio, as downloaded")
+    rows = [row for n in labels for row in _call_rows(tree, n, audio, heard)]
+    return _rows(rows + _unlabelled(tree, audio, heard, lambda n: f'{_place(n)}.wav'))
 
 # %% ../nbs/method/02a_adapters.ipynb #35617422
 UNTOLD = 'list is not plain UTF-8' # a note: what had to be guessed
@@ -175,35 +197,40 @@ def _table(tree, name, need, where, **how): # a table of labels, and why there i
     try: text,encoding = lists.decoded(data)
     except ValueError: return pd.DataFrame(columns=list(need)),'label is not UTF-8'
     try: d,note = lists.read_text(text, need, strict=False, **how)
-    except ValueError as e: raise ValueError(f"{where}: {lists.printable(name)} is no table that can be read ({e}); download it again") from e
+    except ValueError as e:
+        raise ValueError(f"{where}: {lists.printable(name)} is no table that can be read ({e}); download it again") from e
     if said := ', '.join(filter(None, [encoding, note])): tree.faults.append((name, UNTOLD, f'read as {said}'))
-    _column_check(d, need, f'{where}: {lists.printable(name)}')
+    require_columns(d, need, f'{where}: {lists.printable(name)}')
     return d,''
 
-def _beside(tree, table, path, inside=''): # where the file lies that a table names, counted from the table's folder, and the fault
+def _beside(tree, table, path, inside=''): # where a file named in a table is, from the table's folder; and the fault
     if not path: return tree.path(table),'label is incomplete'
     if leads_out(path): return tree.path(table),'path outside the corpus'
     found = tree.find(f"{table.rpartition('/')[0]}/{inside}{path}".lstrip('/'))
     return (tree.path(found) if found else _folder(tree, table) + inside + path),''
 
 # %% ../nbs/method/02a_adapters.ipynb #0dafe822
-def _locale(tree, table): return _folder(tree, table).split('/')[-2].split('.')[0] # the folder's name, also where that is an archive
+def _locale(tree, table): return _folder(tree, table).split('/')[-2].split('.')[0] # the folder's or the archive's name
+
+def _locale_rows(tree, n): # rows of one validated.tsv
+    d,fault = _table(tree, n, ('client_id', 'path', 'age', 'gender'), 'common_voice', sep='\t', quoted=False)
+    locale = _locale(tree, n)
+    if fault: yield f'{locale}/validated.tsv','',tree.path(n),'','','',locale,fault
+    for i,(who,name,age,gender) in enumerate(zip(d.client_id, d.path, d.age, d.gender), 2):
+        if name and not re.search(r'\.\w+$', name): name += '.mp3'
+        path,fault = _beside(tree, n, name, 'clips/')
+        called = f'{locale}/clips/{name}' if name else f'{locale}/validated.tsv#{i}'
+        yield called,who,path,age,gender,'',locale,fault
 
 def common_voice(
     tree:Tree, # locales as folders or .tar.gz, or one locale
 )->pd.DataFrame: # rows
     "Mozilla Common Voice, any number of locales, old and new columns"
-    tables = [n for n in tree.names if n.rpartition('/')[2] == 'validated.tsv']; rows = []
-    if not tables: raise ValueError("common_voice: no validated.tsv in this folder, its locales or its archives; give the folder that holds the locales")
-    for n in tables:
-        d,fault = _table(tree, n, ('client_id', 'path', 'age', 'gender'), 'common_voice', sep='\t', quoted=False)
-        locale = _locale(tree, n)
-        if fault: rows.append((f'{locale}/validated.tsv', '', tree.path(n), '', '', '', locale, fault))
-        for i,(who,name,age,gender) in enumerate(zip(d.client_id, d.path, d.age, d.gender), 2):
-            if name and not re.search(r'\.\w+$', name): name += '.mp3'
-            path,fault = _beside(tree, n, name, 'clips/')
-            rows.append((f'{locale}/clips/{name}' if name else f'{locale}/validated.tsv#{i}', who, path, age, gender, '', locale, fault))
-    return _rows(rows)
+    tables = [n for n in tree.names if n.rpartition('/')[2] == 'validated.tsv']
+    if not tables:
+        raise ValueError("common_voice: no validated.tsv in this folder, its locales or its archives; give the folder "
+                         "that holds the locales")
+    return _rows([row for n in tables for row in _locale_rows(tree, n)])
 
 # %% ../nbs/method/02a_adapters.ipynb #5d697bae
 PIECE_S,PIECES = 5.,3 # seconds of a piece, pieces of a recording
@@ -211,25 +238,33 @@ PIECE_S,PIECES = 5.,3 # seconds of a piece, pieces of a recording
 def _pieces(tree, name): # the cut form
     d,fault = _table(tree, name, ('path', 'speaker_id', 'age', 'gender'), 'accent_archive')
     rows = [('manifest.csv', '', tree.path(name), '', '', '', 'en', fault)] if fault else []
-    for i,(path,who,age,gender,told) in enumerate(zip(d.path, d.speaker_id, d.age, d.gender, d.get('duration_s', ['']*len(d))), 2):
+    told_s = d.get('duration_s', ['']*len(d))
+    for i,(path,who,age,gender,told) in enumerate(zip(d.path, d.speaker_id, d.age, d.gender, told_s), 2):
         where,fault = _beside(tree, name, path)
         rows.append((path or f'manifest.csv#{i}', who, where, age, gender, told, 'en', fault))
     return _rows(rows)
 
 # %% ../nbs/method/02a_adapters.ipynb #3c8bdef1
+_WHOLE = [(np.nan, np.nan)] # seconds of a row that is not cut
+_CUTS = [(PIECE_S*k, PIECE_S*(k + 1)) for k in range(PIECES)]
+
+def _reading(file, who, path, age, sex, fault, cuts=_WHOLE): # rows of one recording, and the seconds of each
+    for a,b in cuts:
+        name = f'recordings/{file}.mp3' + ('' if np.isnan(a) else f'#{a:g}-{b:g}')
+        yield (name, who, path, age, sex, '', 'en', fault),(a, b)
+
 def _readings(tree, name): # the common copy
     d,fault = _table(tree, name, ('filename', 'speakerid', 'age', 'sex'), 'accent_archive')
-    rows = [('speakers_all.csv', '', tree.path(name), '', '', '', 'en', fault)] if fault else []
-    audio,heard,parts = {_parts(n)[1].casefold(): n for n in reversed(tree.names) if _parts(n)[2] == 'mp3'},set(),[(np.nan, np.nan)]*len(rows)
-    def add(file, who, path, age, sex, fault, cuts=((np.nan, np.nan),)):
-        for a,b in cuts:
-            rows.append((f'recordings/{file}.mp3' + ('' if np.isnan(a) else f'#{a:g}-{b:g}'), who, path, age, sex, '', 'en', fault)); parts.append((a, b))
+    found = [(('speakers_all.csv', '', tree.path(name), '', '', '', 'en', fault), *_WHOLE)] if fault else []
+    audio,heard = {_parts(n)[1].casefold(): n for n in reversed(tree.names) if _parts(n)[2] == 'mp3'},set()
     for file,number,age,sex in zip(d.filename, d.speakerid, d.age, d.sex):
-        found = audio.get(unicodedata.normalize('NFC', file).casefold()); heard.add(found)
-        if found: add(file, f'saa_{number}', tree.path(found), age, sex, '', [(PIECE_S*k, PIECE_S*(k + 1)) for k in range(PIECES)])
-        else: add(file, f'saa_{number}', _folder(tree, name) + f"recordings/recordings/{file.rpartition('/')[2]}.mp3", age, sex, '')
-    for n in sorted(set(audio.values()) - heard): add(_parts(n)[1], '', tree.path(n), '', '', 'label is incomplete')
-    return _rows(rows).assign(start_s=[a for a,_ in parts], end_s=[b for _,b in parts])
+        at = audio.get(unicodedata.normalize('NFC', file).casefold()); heard.add(at)
+        path = tree.path(at) if at else _folder(tree, name) + f"recordings/recordings/{file.rpartition('/')[2]}.mp3"
+        found += _reading(file, f'saa_{number}', path, age, sex, '', _CUTS if at else _WHOLE)
+    for n in sorted(set(audio.values()) - heard):
+        found += _reading(_parts(n)[1], '', tree.path(n), '', '', 'label is incomplete')
+    rows,spans = [r for r,_ in found],[s for _,s in found]
+    return _rows(rows).assign(start_s=[a for a,_ in spans], end_s=[b for _,b in spans])
 
 # %% ../nbs/method/02a_adapters.ipynb #8d86e2c5
 def accent_archive(
@@ -239,7 +274,8 @@ def accent_archive(
     at = {n.rpartition('/')[2]: n for n in reversed(tree.names)}
     if name := at.get('manifest.csv'): return _pieces(tree, name)
     if name := at.get('speakers_all.csv'): return _readings(tree, name)
-    raise ValueError("accent_archive: neither speakers_all.csv (the common copy) nor manifest.csv (the cut form) here; give the folder or archive that holds one of them")
+    raise ValueError("accent_archive: neither speakers_all.csv (the common copy) nor manifest.csv (the cut form) here; "
+                     "give the folder or archive that holds one of them")
 
 # %% ../nbs/method/02a_adapters.ipynb #4f5fb1bf
 def audiomnist(
@@ -247,19 +283,22 @@ def audiomnist(
 )->pd.DataFrame: # rows
     "AudioMNIST: spoken digits, nearly all shorter than a second"
     meta = next((n for n in tree.names if n.rpartition('/')[2] == 'audioMNIST_meta.txt'), None)
-    if meta is None: raise ValueError("audiomnist: no audioMNIST_meta.txt here; give the folder or archive that holds it and data/")
+    if meta is None:
+        raise ValueError("audiomnist: no audioMNIST_meta.txt here; give the folder or archive that holds it and data/")
     d,fault = _json(tree, meta)
     rows = [('audioMNIST_meta.txt', '', tree.path(meta), '', '', '', 'en', fault)] if fault else []
     for n in tree.names:
         if not (m := re.search(r'(?:^|/)([^/]+)/\d_\1_\d+\.wav$', n)): continue
         age,gender = (_field(d, m[1], k) for k in ('age', 'gender'))
-        rows.append(('/'.join(n.split('/')[-2:]), m[1], tree.path(n), age, gender, '', 'en', '' if age and gender else 'label is incomplete'))
+        fault = '' if age and gender else 'label is incomplete'
+        rows.append(('/'.join(n.split('/')[-2:]), m[1], tree.path(n), age, gender, '', 'en', fault))
     return _rows(rows)
 
 # %% ../nbs/method/02a_adapters.ipynb #16667062
 ADAPTERS = { # name: adapter, the corpus's name (of a list of one's own: the list's)
-    'aihub109':(aihub109, 'FCVG'), 'aihub107':(aihub107, 'FCVE'), 'aihub571':(aihub571, 'LTV'), 'common_voice':(common_voice, 'Common Voice'),
-    'accent_archive':(accent_archive, 'Speech Accent Archive'), 'audiomnist':(audiomnist, 'AudioMNIST'), 'own':(own_rows, '')}
+    'aihub109':(aihub109, 'FCVG'), 'aihub107':(aihub107, 'FCVE'), 'aihub571':(aihub571, 'LTV'),
+    'common_voice':(common_voice, 'Common Voice'), 'accent_archive':(accent_archive, 'Speech Accent Archive'),
+    'audiomnist':(audiomnist, 'AudioMNIST'), 'own':(own_rows, '')}
 
 def read_corpus(
     name:str, # one of `ADAPTERS`
@@ -271,7 +310,7 @@ def read_corpus(
     return adapter(folder) if name == 'own' else adapter(Tree(folder))
 
 # %% ../nbs/method/02a_adapters.ipynb #20a028cc
-SAMPLE = {'accent_archive':'Speech Accent Archive', 'common_voice':'Common Voice 6.1'} # folder and name of the real corpora in the selection
+SAMPLE = {'accent_archive':'Speech Accent Archive', 'common_voice':'Common Voice 6.1'} # folder → name in the selection
 _HOME = dict(zip(ROLES, ('accent_archive', 'common_voice', 'common_voice'))) # of each role
 
 def _bare(m, column): return [s.removeprefix(f'{c}/') for s,c in zip(m[column], m.corpus)]
@@ -287,7 +326,7 @@ def real_roles(
     "Real human speech in the roles of Table 1 (protocol, section 4)"
     if not 0 <= fold < k: raise ValueError(f"real_roles: fold {fold} outside 0..{k-1}")
     named = _dealt_as(cv, 'common_voice')
-    part = named.speaker.map(deal(_strata(named, 'speaker'), (.8, .2), seed)); out = {}
+    part = named.speaker.map(deal(strata_of(named, 'speaker'), (.8, .2), seed)); out = {}
     for role,m in zip(ROLES, (saa, cv[part == 0], cv[part == 1])):
         m = m.reset_index(drop=True)
         m['fold'] = speaker_folds(_dealt_as(m, _HOME[role]), k, seed)
@@ -295,8 +334,6 @@ def real_roles(
     return out
 
 # %% ../nbs/method/02a_adapters.ipynb #352ccd68
-_SELECTED = re.compile(r'common_voice/[^/]+/clips/[^/]+|accent_archive/audio/[^/]+\.flac')
-
 def selection_list(
     roles:dict, # from `real_roles`
     folder, # holds accent_archive/ (the cut form) and common_voice/, whose files are named and summed
@@ -305,37 +342,63 @@ def selection_list(
     rows = []
     for r,m in roles.items():
         home = _HOME[r]; files = [f'{home}/{u}' for u in _bare(m, 'utterance')]
-        rows.append(pd.DataFrame({'role': r, 'corpus': SAMPLE[home], 'file': files, 'sha256': [checksum(Path(folder)/f) for f in files],
-            'speaker': [_hash(s)[:12] for s in _dealt_as(m, home).speaker], 'fold': m.fold}))
+        speakers = [content_hash(s)[:12] for s in _dealt_as(m, home).speaker]
+        rows.append(pd.DataFrame({'role': r, 'corpus': SAMPLE[home], 'file': files,
+            'sha256': [checksum(Path(folder)/f) for f in files], 'speaker': speakers, 'fold': m.fold}))
     return pd.concat(rows).sort_values(['role', 'file'], ignore_index=True)
+
+# %% ../nbs/method/02a_adapters.ipynb #0618d6ab
+_SELECTED = re.compile(r'common_voice/[^/]+/clips/[^/]+|accent_archive/audio/[^/]+\.flac')
+
+def _bad_entry(f, s)->str: # why a file and its checksum cannot be in a selection list, or ''
+    if why := not_portable(f): return why
+    if not _SELECTED.fullmatch(f):
+        return 'it is neither common_voice/<locale>/clips/<name> nor accent_archive/audio/<name>.flac'
+    return '' if re.fullmatch('[0-9a-f]{64}', s) else 'its sha256 is none'
 
 def _selection(selection, where)->pd.DataFrame: # every row of it a file below common_voice/ or accent_archive/
     if isinstance(selection, pd.DataFrame): d = selection
     else:
         try: d,_ = lists.read_list(lists.bytes_of(selection), ('file', 'sha256'))
-        except ValueError as e: raise ValueError(f'{where}: {lists.printable(Path(selection).name)} cannot be read as a selection list: {e}') from e
-    _column_check(d, ('file', 'sha256'), where)
+        except ValueError as e:
+            name = lists.printable(Path(selection).name)
+            raise ValueError(f'{where}: {name} cannot be read as a selection list: {e}') from e
+    require_columns(d, ('file', 'sha256'), where)
     if not len(d): raise ValueError(f'{where}: the selection list names no file')
     seen = {}
     for i,(f,s) in enumerate(zip(lists.as_text(d.file), lists.as_text(d.sha256)), 1):
-        why = not_portable(f) or ('' if _SELECTED.fullmatch(f) else 'it is neither common_voice/<locale>/clips/<name> nor accent_archive/audio/<name>.flac')
-        why = why or ('' if re.fullmatch('[0-9a-f]{64}', s) else 'its sha256 is none')
-        first = seen.setdefault(unicodedata.normalize('NFC', f).casefold(), i)
+        why = _bad_entry(f, s); first = seen.setdefault(unicodedata.normalize('NFC', f).casefold(), i)
         if first != i: why = why or f'the same file as row {first}, on some disks at least'
         if why: raise ValueError(f'{where}: row {i} of the selection list, {lists.printable(f, 120)!r}: {why}')
     return d
 
+# %% ../nbs/method/02a_adapters.ipynb #08263cec
 def check_selection(
     folder, # holds the corpora
     selection, # a selection list, or the path of its CSV
 )->pd.DataFrame: # file, problem ('missing' or 'changed'); empty where all is as it was
     "Are the selected files here, byte for byte?"
-    d = _selection(selection, 'check_selection')
-    state = [(f, 'missing' if not (p := Path(folder)/f).is_file() else 'changed' if checksum(p) != s else None) for f,s in zip(d.file, d.sha256)]
-    return pd.DataFrame([o for o in state if o[1]], columns=['file', 'problem'])
+    d,state = _selection(selection, 'check_selection'),[]
+    for f,s in zip(d.file, d.sha256):
+        p = Path(folder)/f
+        if not p.is_file(): state.append((f, 'missing'))
+        elif checksum(p) != s: state.append((f, 'changed'))
+    return pd.DataFrame(state, columns=['file', 'problem'])
 
 # %% ../nbs/method/02a_adapters.ipynb #40f7e083
-def _pick_clips(wanted, tree, out): # [(file, sha256)] → problems; clips as they are, the list of each locale reduced to them
+def _clip_list(locale, text, clips): # lines of a locale's table by clip, of the clips picked; and its head
+    head,*lines = text.rstrip('\n').split('\n')
+    if 'path' not in (names := head.strip().split('\t')):
+        raise ValueError(f'rebuild_selection: the validated.tsv of {lists.printable(locale, 40)} has no column path; '
+                         f'download it again')
+    column = names.index('path'); kept = {}
+    for l in lines:
+        name = (l.rstrip('\r').split('\t') + ['']*column)[column]
+        if name in clips: kept[name] = l
+    return kept,head
+
+# %% ../nbs/method/02a_adapters.ipynb #845e829e
+def _pick_clips(wanted, tree, out): # [(file, sha256)] → problems; clips as they are, each locale's list reduced to them
     at = {'/'.join(n.split('/')[-3:]): n for n in tree.names}
     tables = {n for n in tree.names if n.rpartition('/')[2] == 'validated.tsv'}
     sums,place = dict(wanted),{at[k]: f for f,_ in wanted if (k := f.removeprefix('common_voice/')) in at}
@@ -346,10 +409,7 @@ def _pick_clips(wanted, tree, out): # [(file, sha256)] → problems; clips as th
         elif hashlib.sha256(data).hexdigest() != sums[f]: wrong.append((f, 'changed'))
         else: out.write(f, data); got.setdefault(f.split('/')[1], set()).add(f.rpartition('/')[2])
     for locale,clips in got.items():
-        head,*lines = texts.get(locale, 'path').rstrip('\n').split('\n')
-        if 'path' not in (names := head.strip().split('\t')):
-            raise ValueError(f'rebuild_selection: the validated.tsv of {lists.printable(locale, 40)} has no column path; download it again')
-        column = names.index('path'); kept = {name: l for l in lines if (name := (l.rstrip('\r').split('\t') + ['']*column)[column]) in clips}
+        kept,head = _clip_list(locale, texts.get(locale, 'path'), clips)
         out.write(f'common_voice/{locale}/validated.tsv', ''.join(f'{l}\n' for l in [head, *kept.values()]).encode())
         wrong += [(f'common_voice/{locale}/clips/{c}', 'no label in validated.tsv') for c in clips - set(kept)]
     return sorted(wrong)
@@ -361,24 +421,39 @@ def _plain_cell(text): # as CSV writes it, and nothing that a spreadsheet would 
 
 def _readings_list(tree):
     listed = next((n for n in tree.names if n.rpartition('/')[2] == 'speakers_all.csv'), None)
-    if listed is None: raise ValueError("rebuild_selection: no speakers_all.csv in the download of the accent archive; give the folder or archive that holds it")
+    if listed is None:
+        raise ValueError("rebuild_selection: no speakers_all.csv in the download of the accent archive; give the "
+                         "folder or archive that holds it")
     return listed
 
+def _flac(wave)->bytes: # at 8 kHz and 16 bit
+    sf.write(data := BytesIO(), wave, 8000, format='FLAC', subtype='PCM_16')
+    return data.getvalue()
+
+# %% ../nbs/method/02a_adapters.ipynb #597a7611
 def _cut_pieces(wanted, tree, out): # [(file, sha256)] → problems; pieces cut anew, and their list
     pieces = {f'{r.speaker}_{r.start_s / PIECE_S:g}': r for r in _readings(tree, _readings_list(tree)).itertuples()}
     wrong,lines = [],['path,speaker_id,age,gender,duration_s,language']
     for f,sha in wanted:
         if not (r := pieces.get(Path(f).stem)): wrong.append((f, 'missing')); continue
         try: wave = read_audio(r.path, start_s=r.start_s, end_s=r.end_s)
-        except (ValueError, OSError, RuntimeError) as e: wrong.append((f, f'cannot be cut: {lists.printable(e, 200)}')); continue
-        data = BytesIO(); sf.write(data, wave, 8000, format='FLAC', subtype='PCM_16')
-        if hashlib.sha256(data.getvalue()).hexdigest() != sha: wrong.append((f, 'not equal bit for bit'))
-        out.write(f, data.getvalue())
-        lines.append(','.join(map(_plain_cell, (f.removeprefix('accent_archive/'), r.speaker, r.age, r.gender, f'{len(wave)/8000:g}', 'en'))))
+        except (ValueError, OSError, RuntimeError) as e:
+            wrong.append((f, f'cannot be cut: {lists.printable(e, 200)}')); continue
+        data = _flac(wave)
+        if hashlib.sha256(data).hexdigest() != sha: wrong.append((f, 'not equal bit for bit'))
+        out.write(f, data)
+        cells = f.removeprefix('accent_archive/'),r.speaker,r.age,r.gender,f'{len(wave)/8000:g}','en'
+        lines.append(','.join(map(_plain_cell, cells)))
     out.write('accent_archive/manifest.csv', ('\n'.join(lines) + '\n').encode())
     return wrong
 
 # %% ../nbs/method/02a_adapters.ipynb #896fee99
+def _apart(out, download): # neither folder may be inside the other
+    a,b = Path(out).resolve(),Path(download).resolve()
+    if a == b or a.is_relative_to(b) or b.is_relative_to(a):
+        raise ValueError(f'rebuild_selection: {lists.printable(out)} and the download {lists.printable(download)} lie in each '
+            'other: choose a new folder, nothing is written over')
+
 def rebuild_selection(
     selection, # a selection list, or the path of its CSV
     common_voice_download, # Common Voice 6.1: folders or .tar.gz, one for each locale of the list
@@ -386,15 +461,12 @@ def rebuild_selection(
     out, # where common_voice/ and accent_archive/ are written
 )->pd.DataFrame: # file, problem; 'not equal bit for bit' is a file that is there, every other one is not
     "The selected files, picked out of the public downloads"
-    d = _selection(selection, 'rebuild_selection'); place = Path(out)
-    for download in map(Path, (common_voice_download, accent_archive_download)):
-        a,b = place.resolve(),download.resolve()
-        if a == b or a.is_relative_to(b) or b.is_relative_to(a):
-            raise ValueError(f'rebuild_selection: {lists.printable(out)} and the download {lists.printable(download)} lie in each other: choose a new folder, '
-                'nothing is written over')
-    clips,pieces = ([(f, s) for f,s in zip(d.file, d.sha256) if f.startswith(f'{home}/')] for home in ('common_voice', 'accent_archive'))
+    d = _selection(selection, 'rebuild_selection')
+    for download in map(Path, (common_voice_download, accent_archive_download)): _apart(out, download)
+    listed = list(zip(d.file, d.sha256))
+    clips,pieces = ([(f, s) for f,s in listed if f.startswith(home)] for home in ('common_voice/', 'accent_archive/'))
     trees = Tree(common_voice_download),Tree(accent_archive_download)
-    _readings_list(trees[1]); written = Owned(place, 'mkdcls select'); written.save()
+    _readings_list(trees[1]); written = Owned(Path(out), 'mkdcls select'); written.save()
     try: wrong = _pick_clips(clips, trees[0], written) + _cut_pieces(pieces, trees[1], written)
     finally: written.save()
     return pd.DataFrame(wrong, columns=['file', 'problem'])

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'ROLES', 'MANIFEST', 'REQUIRED', 'OPTIONAL', 'HIGHEST', 'OWN', 'OWN_OPTIONAL', 'NEEDED', 'NUMBERS',
-           'check_manifest', 'deal', 'split_speakers', 'speaker_folds', 'read_audio', 'label_reasons',
-           'finish_manifest', 'reasons', 'own_rows', 'own_corpus', 'own_template', 'open_prepared', 'check_roles',
-           'checksum', 'corpora_file']
+           'check_manifest', 'content_hash', 'deal', 'strata_of', 'split_speakers', 'speaker_folds', 'read_audio',
+           'label_reasons', 'audio_header', 'finish_manifest', 'reasons', 'require_columns', 'read_own_list',
+           'place_paths', 'own_rows', 'own_corpus', 'own_template', 'open_prepared', 'parse_numbers', 'open_manifest',
+           'check_roles', 'corpora_file', 'checksum']
 
 # %% ../nbs/method/02_corpora.ipynb #425ddf22
 import hashlib
@@ -29,30 +30,34 @@ from .labels import CLASSES, PARENT, read_labels
 
 # %% ../nbs/method/02_corpora.ipynb #975c44da
 SPLITS = ('train', 'val', 'test')
-ROLES = ('FCVG', 'LTV+FCVE', 'call centre') # what a corpus is used as: teacher's, student's, and the last block of Table 1
+ROLES = ('FCVG', 'LTV+FCVE', 'call centre') # a corpus trains the teacher, the student, or is the last block of Table 1
 
-def _positions(names, known)->np.ndarray: # place of each name in `known`, -1 outside; each distinct name is looked up once
+def _positions(names, known)->np.ndarray: # place of each name in `known`, -1 outside; a distinct name is looked up once
     codes,found = pd.factorize(names)
     return np.append(pd.Index(known).get_indexer(found), -1)[codes]
 
 def _check(ok, told, na=True, name=None): # `ok`: column → booleans; `na`: pass over empty cells
     return pa.Check(ok, error=told, ignore_na=na, n_failure_cases=3, name=name)
 
+# %% ../nbs/method/02_corpora.ipynb #d3b27368
 def _among(known, advice=''):
-    return _check(lambda s: pd.Series(_positions(s, known) >= 0, s.index), f'{{column}} {{values}} outside {known} at {{some}}{advice}')
+    return _check(lambda s: pd.Series(_positions(s, known) >= 0, s.index),
+        f'{{column}} {{values}} outside {known} at {{some}}{advice}')
 
 def _numbers(ok, na=True):
     numeric = pd.api.types.is_numeric_dtype
     def good(s): return pd.Series(ok(s.to_numpy(float, na_value=np.nan)) if numeric(s.dtype) else True, s.index)
-    return [_check(lambda s: pd.Series(numeric(s.dtype), s.index), '{column} has dtype {dtype}; expected numbers', na=False),
+    return [_check(lambda s: pd.Series(numeric(s.dtype), s.index),
+                '{column} has dtype {dtype}; expected numbers', na=False),
             _check(good, '{n} rows with an impossible {column}, as at {some}', na)]
 
 _GIVEN = _check(lambda s: s.notna() & (s != ''), '{n} rows without {column}', na=False)
 _SINGLE = _check(lambda s: ~pd.Series(pd.factorize(s)[0], s.index).duplicated(), 'duplicate {column} {some}')
-_SHA256 = _check(lambda s: (s == '') | s.astype(str).str.fullmatch('[0-9a-f]{64}'), '{n} rows with a {column} that is no SHA-256 in hexadecimal, as at {some}')
+_SHA256 = _check(lambda s: (s == '') | s.astype(str).str.fullmatch('[0-9a-f]{64}'),
+    '{n} rows with a {column} that is no SHA-256 in hexadecimal, as at {some}')
 
 # %% ../nbs/method/02_corpora.ipynb #39c37a3a
-def _parents_agree(df): # of each row; classes outside the lists are told elsewhere
+def _parents_agree(df): # of each row; classes outside the lists are reported by another check
     sub,sup = (_positions(df[c], CLASSES[c]) for c in ('agesub', 'agesup'))
     return pd.Series((sub < 0) | (np.append(PARENT, -1)[sub] == sup), df.index)
 
@@ -63,32 +68,44 @@ def _one_split(df): # of each row: does its speaker keep to one split?
     return pd.Series(seen[who, :-1].sum(1) < 2, df.index)
 
 # %% ../nbs/method/02_corpora.ipynb #8c2bb604
-def _column(about, *checks, required=False): return pa.Column(checks=list(checks), nullable=True, required=required, description=about)
+def _column(about, *checks, required=False):
+    return pa.Column(checks=list(checks), nullable=True, required=required, description=about)
 
 def _label(c, about): return _column(about, _GIVEN, _among(CLASSES[c], '; use labels.read_labels'), required=True)
 
-MANIFEST = pa.DataFrameSchema({
-    'utterance': _column('its name, once in a manifest: corpus/file, with seconds where a file holds several', _GIVEN, _SINGLE, required=True),
+_ALWAYS = {
+    'utterance': _column('its name, once in a manifest: corpus/file, with seconds where a file holds several',
+        _GIVEN, _SINGLE, required=True),
     'speaker': _column('whose voice: corpus/name', _GIVEN, required=True),
     'gender': _label('gender', 'as observed: female or male'),
-    'age': _column('years; empty where only a decade is known', *_numbers(lambda o: (o > 0) & (o <= 120)), required=True),
+    'age': _column('years; empty where only a decade is known',
+        *_numbers(lambda o: (o > 0) & (o <= 120)), required=True),
     'agesub': _label('agesub', 'decade, as observed: 20s to 60s+'),
     'agesup': _label('agesup', 'superclass, as observed: the parent of agesub'),
     'corpus': _column('where it comes from; in the joined role LTV or FCVE', _GIVEN, required=True),
-    'duration': _column('length of the utterance, s', *_numbers(lambda o: np.isfinite(o) & (o > 0), na=False), required=True),
+    'duration': _column('length of the utterance, s',
+        *_numbers(lambda o: np.isfinite(o) & (o > 0), na=False), required=True)}
+
+# %% ../nbs/method/02_corpora.ipynb #ef927345
+_WHERE_KNOWN = {
     'split': _column('train, val or test; one for each speaker', _GIVEN, _among(SPLITS)),
-    'path': _column('where its sound lies: a file, a path through an archive, or a shard of a prepared folder', _GIVEN),
+    'path': _column('where its sound is: a file, a path through an archive, or a shard of a prepared folder', _GIVEN),
     'rate': _column('sampling rate of the source, Hz', *_numbers(lambda o: (o >= 8000) & np.isfinite(o))),
-    'start_s': _column('where it begins in its file, s; empty: at the beginning', *_numbers(lambda o: (o >= 0) & np.isfinite(o))),
+    'start_s': _column('where it begins in its file, s; empty: at the beginning',
+        *_numbers(lambda o: (o >= 0) & np.isfinite(o))),
     'end_s': _column('where it ends in its file, s; empty: at the end', *_numbers(lambda o: (o > 0) & np.isfinite(o))),
     'language': _column('as the corpus calls it, for example ko'),
     'checksum': _column('SHA-256 of its samples at 8 kHz and 16 bit, hexadecimal', _SHA256),
     'fold': _column('0 to k − 1; one for each speaker', *_numbers(lambda o: (o >= 0) & (o == np.floor(o)))),
     'shard': _column('file of a prepared folder that holds its samples'),
     'row': _column('its place in that file, from 0', *_numbers(lambda o: (o >= 0) & (o == np.floor(o)))),
-    'source': _column('name of the corpus that plays LTV or FCVE in the joined role'),
-}, name='manifest', checks=[_check(_parents_agree, 'agesup is not the parent of agesub at {some}', na=False),
-    _check(_one_split, '{kinds} speakers in more than one split, as {values}; split by speaker, not by utterance', na=False, name='one split')])
+    'source': _column('name of the corpus that plays LTV or FCVE in the joined role')}
+
+# %% ../nbs/method/02_corpora.ipynb #bbb06c6d
+MANIFEST = pa.DataFrameSchema(_ALWAYS | _WHERE_KNOWN, name='manifest', checks=[
+    _check(_parents_agree, 'agesup is not the parent of agesub at {some}', na=False),
+    _check(_one_split, '{kinds} speakers in more than one split, as {values}; split by speaker, not by utterance',
+        na=False, name='one split')])
 
 REQUIRED = tuple(c for c,o in MANIFEST.columns.items() if o.required) # and `split`, once it has one
 OPTIONAL = tuple(c for c,o in MANIFEST.columns.items() if not o.required)
@@ -98,9 +115,18 @@ def _told(d, e)->str: # the sentence of a failed check, filled in
     c,ok = e.schema.name,e.check_output
     if not isinstance(e.check, pa.Check) or not isinstance(ok, pd.Series): return f"{c}: {e}"
     bad = ok.index[~ok.to_numpy(bool)]; kinds = (d[c] if c in d else d.speaker)[bad].unique()
-    return e.check.error.format(column=c, n=len(bad), some=d.utterance[bad[:3]].astype(str).tolist(), kinds=len(kinds), values=sorted(map(str, kinds))[:4],
-        dtype=d[c].dtype if c in d else None)
+    return e.check.error.format(column=c, n=len(bad), some=d.utterance[bad[:3]].astype(str).tolist(), kinds=len(kinds),
+        values=sorted(map(str, kinds))[:4], dtype=d[c].dtype if c in d else None)
 
+def _complaints(d, leaky)->list[str]: # what the schema finds in a manifest, a sentence each
+    try:
+        with config_context(validation_enabled=True, validation_depth='SCHEMA_AND_DATA'):
+            MANIFEST.validate(d, lazy=True, inplace=True)
+    except pa.errors.SchemaErrors as e:
+        return [_told(d, o) for o in e.schema_errors if not (leaky and getattr(o.check, 'name', '') == 'one split')]
+    return []
+
+# %% ../nbs/method/02_corpora.ipynb #594cc7a2
 def check_manifest(
     df:pd.DataFrame, # one row per utterance
     split:bool=True, # must the column `split` be there? False: it is not looked at
@@ -109,17 +135,18 @@ def check_manifest(
     "Raise one ValueError that lists everything wrong with a manifest"
     need = REQUIRED + (('split',) if split else ())
     if gone := [c for c in need if c not in df.columns]:
-        raise ValueError(f"manifest: columns {gone} are missing; has {list(df.columns)}. split comes from split_speakers")
+        raise ValueError(f"manifest: columns {gone} are missing; has {list(df.columns)}. split comes from "
+                         f"split_speakers")
     if not len(df): raise ValueError("manifest: no rows; look at what the adapter counted as dropped")
-    d,wrong = (df if split else df.drop(columns='split', errors='ignore')).reset_index(drop=True),[]
-    try:
-        with config_context(validation_enabled=True, validation_depth='SCHEMA_AND_DATA'): MANIFEST.validate(d, lazy=True, inplace=True)
-    except pa.errors.SchemaErrors as e: wrong = [_told(d, o) for o in e.schema_errors if not (leaky and getattr(o.check, 'name', '') == 'one split')]
-    if wrong: raise ValueError(f"manifest: {len(wrong)} problems:\n- " + '\n- '.join(wrong))
+    d = (df if split else df.drop(columns='split', errors='ignore')).reset_index(drop=True)
+    if wrong := _complaints(d, leaky):
+        raise ValueError(f"manifest: {len(wrong)} problems:\n- " + '\n- '.join(wrong))
     return df
 
 # %% ../nbs/method/02_corpora.ipynb #0fe02620
-def _hash(*parts)->str: return hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()
+def content_hash(*parts)->str: # hexadecimal
+    "SHA-256 of the parts as text: the same on every machine, and without any order"
+    return hashlib.sha256('|'.join(map(str, parts)).encode()).hexdigest()
 
 def deal(
     strata:dict, # unit (speaker) → stratum, a string
@@ -127,16 +154,17 @@ def deal(
     seed:int=0, # another seed, another deal
 )->dict: # unit → hand, 0..len(shares)-1
     "Deal units into hands: each next one, by stratum and hash, to the hand owed most"
-    if not len(shares) or not abs(sum(shares) - 1) <= 1e-6 or min(shares) < 0: raise ValueError(f"shares {tuple(shares)} must be ≥ 0 and sum to 1")
+    if not len(shares) or not abs(sum(shares) - 1) <= 1e-6 or min(shares) < 0:
+        raise ValueError(f"shares {tuple(shares)} must be ≥ 0 and sum to 1")
     owed,hands = [0.] * len(shares),{}
-    for u in sorted(strata, key=lambda u: (strata[u], _hash(seed, u))):
+    for u in sorted(strata, key=lambda u: (strata[u], content_hash(seed, u))):
         owed = [o + s for o,s in zip(owed, shares)]
         hands[u] = j = max(range(len(owed)), key=lambda j: round(owed[j], 9))
         owed[j] -= 1
     return hands
 
 # %% ../nbs/method/02_corpora.ipynb #1c757150
-def _strata(df:pd.DataFrame, unit:str)->dict:
+def strata_of(df:pd.DataFrame, unit:str)->dict:
     "unit → 'gender agesub' of the majority of its rows"
     for c in (unit, 'gender', 'agesub'):
         if c not in df.columns: raise ValueError(f"split: no column {c!r}; give a manifest, has {list(df.columns)}")
@@ -146,15 +174,17 @@ def _strata(df:pd.DataFrame, unit:str)->dict:
     who,names = pd.factorize(df[unit])
     stratum = _positions(df.gender, genders) * len(decades) + _positions(df.agesub, decades)
     key,n = np.unique(who.astype(np.int64) * k + stratum, return_counts=True)
-    by_majority = np.lexsort((key % k, -n, key // k)) # of each unit the largest first, the earlier class where two are alike
+    # of each unit the largest first, the earlier class where two are alike
+    by_majority = np.lexsort((key % k, -n, key // k))
     first = key[by_majority][np.diff(key[by_majority] // k, prepend=-1) > 0] % k
     strata = [f'{g} {a}' for g in genders for a in decades]
     return {u: strata[j] for u,j in zip(names, first)}
 
 def _dealt(df, unit, shares, seed)->np.ndarray: # hand of each row
-    hands = deal(_strata(df, unit), shares, seed); who,names = pd.factorize(df[unit])
+    hands = deal(strata_of(df, unit), shares, seed); who,names = pd.factorize(df[unit])
     return np.array([hands[u] for u in names])[who]
 
+# %% ../nbs/method/02_corpora.ipynb #14e8b2dd
 def split_speakers(
     df:pd.DataFrame, # manifest; needs utterance, speaker, gender, agesub
     fractions=(.8, .1, .1), # shares of speakers in train, val, test; the paper's 80-10-10
@@ -162,11 +192,14 @@ def split_speakers(
     by:str='speaker', # 'utterance' leaks voices across splits: only for showing what that does
 )->pd.DataFrame: # a copy with the column `split`, rows as they came
     "Speaker-disjoint split, stratified by gender and decade, from content and seed alone"
-    if by not in ('speaker', 'utterance'): raise ValueError(f"split_speakers: by is {by!r}; expected 'speaker' or, to show leakage, 'utterance'")
-    if len(fractions) != 3: raise ValueError(f"split_speakers: fractions {tuple(fractions)}; expected three, for {SPLITS}")
+    if by not in ('speaker', 'utterance'):
+        raise ValueError(f"split_speakers: by is {by!r}; expected 'speaker' or, to show leakage, 'utterance'")
+    if len(fractions) != 3:
+        raise ValueError(f"split_speakers: fractions {tuple(fractions)}; expected three, for {SPLITS}")
     hands = _dealt(df, by, fractions, seed)
     if empty := [s for j,s in enumerate(SPLITS) if fractions[j] and not (hands == j).any()]:
-        raise ValueError(f"split_speakers: {df[by].nunique()} {by}s leave {empty} without any; use more, or a larger fraction")
+        raise ValueError(f"split_speakers: {df[by].nunique()} {by}s leave {empty} without any; use more, or a larger "
+                         f"fraction")
     return df.assign(split=pd.Series(SPLITS).take(hands).to_numpy())
 
 # %% ../nbs/method/02_corpora.ipynb #b60a1d18
@@ -176,11 +209,37 @@ def speaker_folds(
     seed:int=0,
 )->pd.Series: # fold 0..k-1 of each row, on the manifest's index
     "Speaker-disjoint folds, stratified by gender and decade"
-    speakers = len(_strata(df, 'speaker'))
-    if not 2 <= k <= speakers: raise ValueError(f"speaker_folds: k is {k}; expected 2 to {speakers}, the number of speakers")
+    speakers = len(strata_of(df, 'speaker'))
+    if not 2 <= k <= speakers:
+        raise ValueError(f"speaker_folds: k is {k}; expected 2 to {speakers}, the number of speakers")
     return pd.Series(_dealt(df, 'speaker', [1 / k] * k, seed), df.index, name='fold')
 
 # %% ../nbs/method/02_corpora.ipynb #ce09c6ad
+def _segment(f, name, start_s, end_s)->np.ndarray: # `[n, channels]`: part of an open sound file
+    source,n = f.samplerate,len(f)
+    a = 0 if start_s is None or math.isnan(start_s) else round(start_s * source)
+    b = n if end_s is None or math.isnan(end_s) else round(end_s * source)
+    if not 0 <= a < b <= n + source / 1000: # seconds are given to the millisecond
+        raise ValueError(f"read_audio: {name} is {n/source:.2f} s long; no samples from {a/source:.2f} to "
+                         f"{b/source:.2f} s")
+    read = lambda k: f.read(k, dtype='float32', always_2d=True)
+    # GSM 6.10 and G.721 cannot seek
+    return read(min(b, n) - a) if f.seekable() and f.seek(a) == a else read(min(b, n))[a:]
+
+def _sound(wave, name, source, rate)->np.ndarray: # `[n]`: the only channel, or why the samples cannot be used
+    if wave.shape[1] != 1:
+        raise ValueError(f"read_audio: {name} has {wave.shape[1]} channels; write each speaker's channel to a mono "
+                         f"file of its own")
+    if source < rate:
+        raise ValueError(f"read_audio: {name} is at {source} Hz, below the {rate} Hz wanted; drop it, resampling "
+                         f"upwards adds nothing")
+    wave = wave[:, 0]
+    if not np.isfinite(wave).all(): raise ValueError(f"read_audio: {name} holds NaN or infinity; repair or drop it")
+    if not len(wave) or wave.min() == wave.max():
+        raise ValueError(f"read_audio: {name} is digital silence ({len(wave)} equal samples); drop it")
+    return wave
+
+# %% ../nbs/method/02_corpora.ipynb #5f79fa19
 def read_audio(
     path, # WAV, FLAC, MP3, OGG, ...; may lie in an archive, as 'corpus.zip/a.wav'
     rate:int=8000, # samples per second wanted, Hz
@@ -191,23 +250,15 @@ def read_audio(
     "One mono wave at the rate wanted"
     name = Path(path).name
     try: file = open_audio_source(path)
-    except FileNotFoundError as e: raise FileNotFoundError(f"read_audio: no file {path}; is the corpus complete, and are paths relative to its list?") from e
+    except FileNotFoundError as e:
+        raise FileNotFoundError(f"read_audio: no file {path}; is the corpus complete, and are paths relative to its "
+                                f"list?") from e
     try:
-        with sf.SoundFile(file) as f:
-            source,n,channels = f.samplerate,len(f),f.channels
-            a = 0 if start_s is None or math.isnan(start_s) else round(start_s * source)
-            b = n if end_s is None or math.isnan(end_s) else round(end_s * source)
-            if not 0 <= a < b <= n + source / 1000: # told to the millisecond
-                raise ValueError(f"read_audio: {name} is {n/source:.2f} s long; no samples from {a/source:.2f} to {b/source:.2f} s")
-            read = lambda k: f.read(k, dtype='float32', always_2d=True)
-            wave = read(min(b, n) - a) if f.seekable() and f.seek(a) == a else read(min(b, n))[a:] # GSM 6.10 and G.721 cannot seek
+        with sf.SoundFile(file) as f: source,wave = f.samplerate,_segment(f, name, start_s, end_s)
     except sf.LibsndfileError as e:
-        raise ValueError(f"read_audio: {name} is not audio that can be decoded ({e.error_string}); convert it to WAV or drop it") from e
-    if channels != 1: raise ValueError(f"read_audio: {name} has {channels} channels; write each speaker's channel to a mono file of its own")
-    if source < rate: raise ValueError(f"read_audio: {name} is at {source} Hz, below the {rate} Hz wanted; drop it, resampling upwards adds nothing")
-    wave = wave[:, 0]
-    if not np.isfinite(wave).all(): raise ValueError(f"read_audio: {name} holds NaN or infinity; repair or drop it")
-    if not len(wave) or wave.min() == wave.max(): raise ValueError(f"read_audio: {name} is digital silence ({len(wave)} equal samples); drop it")
+        raise ValueError(f"read_audio: {name} is not audio that can be decoded ({e.error_string}); convert it to WAV "
+                         f"or drop it") from e
+    wave = _sound(wave, name, source, rate)
     if source != rate:
         import soxr
         wave = soxr.resample(wave, source, rate)
@@ -221,16 +272,14 @@ def _first(reason): # a function that notes why rows are dropped, keeping the fi
 
 def _text(column): return column.astype(object).where(column.notna(), '').astype(str).str.strip()
 
-def _read_pairs(age, gender)->pd.DataFrame: # as read_labels; each pair of fields is parsed once, however many rows hold it
+def _read_pairs(age, gender)->pd.DataFrame: # as read_labels; a pair of fields is parsed once, however many rows hold it
     (i,ages),(j,genders) = (pd.factorize(c, use_na_sentinel=False) for c in (age, gender))
     pair,at = np.unique(i.astype(np.int64) * len(genders) + j, return_inverse=True)
-    return read_labels([ages[p // len(genders)] for p in pair], [genders[p % len(genders)] for p in pair]).iloc[at].set_axis(age.index)
+    fields = [ages[p // len(genders)] for p in pair], [genders[p % len(genders)] for p in pair]
+    return read_labels(*fields).iloc[at].set_axis(age.index)
 
-def label_reasons(
-    rows:pd.DataFrame, # utterance, speaker, age, gender as the corpus writes them; optional agesub, agesup, and fault: why the label file could not be read
-)->tuple[pd.DataFrame,pd.Series]: # gender, age (years or NaN), agesub, agesup; and why the row cannot be used, '' where it can
-    "Labels as observed, and what is wrong with them"
-    found = _read_pairs(rows.age, rows.gender); reason = found.pop('reason').fillna('').astype(str); drop = _first(reason)
+# %% ../nbs/method/02_corpora.ipynb #4cd75472
+def _stated_classes(rows, found, reason, drop): # classes that the corpus states count, and must agree with the age
     if 'agesub' in rows:
         told = _read_pairs(rows.agesub, rows.gender); has = _text(rows.agesub) != ''
         clash = has & found.agesub.notna() & told.agesub.notna() & (found.agesub != told.agesub)
@@ -239,32 +288,71 @@ def label_reasons(
     if 'agesup' in rows:
         text = _text(rows.agesup).replace('60', '60+')
         drop((text != '') & found.agesup.notna() & (text != found.agesup), 'agesup and agesub disagree')
-    if 'fault' in rows: fault = _text(rows.fault); reason[fault != ''] = fault
-    drop(_text(rows.speaker) == '', 'no speaker')
+
+def _across_rows(rows, found, drop): # what only all rows of a name show
     drop(rows.utterance.duplicated(), 'duplicate utterance')
-    drop(found.gender.groupby(rows.speaker, observed=True).transform('nunique') > 1, 'speaker with two genders')
+    genders = found.gender.groupby(rows.speaker, observed=True).transform('nunique')
+    drop(genders > 1, 'speaker with two genders')
     years = found.age.groupby(rows.speaker, observed=True)
     drop(years.transform('max') - years.transform('min') > 10, 'ages of one speaker far apart')
+
+# %% ../nbs/method/02_corpora.ipynb #5eb74c29
+def label_reasons(
+    rows:pd.DataFrame, # utterance, speaker, age, gender as in the corpus; optional agesub, agesup, fault
+)->tuple[pd.DataFrame,pd.Series]: # gender, age (years or NaN), agesub, agesup; the reason to drop the row, or ''
+    "Labels as observed, and what is wrong with them"
+    found = _read_pairs(rows.age, rows.gender)
+    reason = found.pop('reason').fillna('').astype(str); drop = _first(reason)
+    _stated_classes(rows, found, reason, drop)
+    if 'fault' in rows: fault = _text(rows.fault); reason[fault != ''] = fault
+    drop(_text(rows.speaker) == '', 'no speaker')
+    _across_rows(rows, found, drop)
     return found,reason
 
 # %% ../nbs/method/02_corpora.ipynb #0ae8ed3f
 HIGHEST = 1_000_000 # Hz; a header with a higher sampling rate lies
 
-def _header(path)->tuple: # rate Hz, duration s, reason ('' where it can be used)
+def _bad_header(i)->str: # why a file with this header cannot be used, '' where it can
+    if not i.frames: return 'no samples'
+    if i.channels != 1: return 'several channels'
+    return 'rate below 8 kHz' if i.samplerate < 8000 else ''
+
+def audio_header(path)->tuple: # rate Hz, duration s, reason ('' where it can be used)
+    "What the header of a recording says, without decoding it; the path may go through archives"
     try: source = open_audio_source(path)
     except FileNotFoundError: return math.nan,math.nan,'audio missing'
     except ValueError as e: return math.nan,math.nan,getattr(e, 'reason', 'archive unreadable')
     except OSError: return math.nan,math.nan,'audio missing' # not to be opened
-    if not (source.getbuffer().nbytes if isinstance(source, io.BytesIO) else os.path.getsize(source)): return math.nan,math.nan,'audio is empty'
+    size = source.getbuffer().nbytes if isinstance(source, io.BytesIO) else os.path.getsize(source)
+    if not size: return math.nan,math.nan,'audio is empty'
     try: i = sf.info(source)
     except (sf.LibsndfileError, RuntimeError, TypeError, ValueError): return math.nan,math.nan,'not audio'
     if not 0 < i.samplerate <= HIGHEST or not i.channels: return math.nan,math.nan,'not audio'
-    reason = 'no samples' if not i.frames else 'several channels' if i.channels != 1 else 'rate below 8 kHz' if i.samplerate < 8000 else ''
-    return i.samplerate,i.frames / i.samplerate,reason
+    return i.samplerate,i.frames / i.samplerate,_bad_header(i)
 
 # %% ../nbs/method/02_corpora.ipynb #aa70b742
+def _audio_facts(df, wanted)->pd.DataFrame: # rate (Hz), length (s), why; only files of wanted rows are opened
+    todo = sorted(set(df.path[wanted].astype(str)))
+    with ThreadPoolExecutor(4) as pool: head = dict(zip(todo, pool.map(audio_header, todo)))
+    facts = [head.get(str(p), (math.nan, math.nan, '')) for p in df.path]
+    return pd.DataFrame(facts, columns=['rate', 'length', 'why'])
+
+def _lengths(df, length, drop, seconds)->pd.Series: # s; writes start_s and end_s into df as numbers
+    if 'start_s' in df:
+        a = pd.to_numeric(df.start_s, errors='coerce').fillna(0.)
+        b = pd.to_numeric(df.end_s, errors='coerce').fillna(length)
+        drop((a < 0) | (b > length + 1e-3) | (b <= a), 'segment outside the audio')
+        df['start_s'],df['end_s'],length = a,b,b - a
+    if 'told_s' in df:
+        told = pd.to_numeric(df.told_s, errors='coerce')
+        drop((length - told).abs() > np.maximum(.1, .05 * told) + 1e-6, 'duration disagrees with the label')
+    drop(length < seconds[0], f'shorter than {seconds[0]:g} s')
+    drop(length > seconds[1], f'longer than {seconds[1]:g} s')
+    return length
+
+# %% ../nbs/method/02_corpora.ipynb #4c89c61c
 def finish_manifest(
-    rows:pd.DataFrame, # utterance, speaker, path, age, gender; optional agesub, agesup, told_s (s, by the label file), language, split, start_s, end_s, fault
+    rows:pd.DataFrame, # utterance, speaker, path, age, gender; optional fields: see the columns of an adapter, page 02a
     corpus:str, # its name; goes before utterance and speaker, so that corpora can be joined
     seconds=(1., 20.), # shortest and longest utterance kept, s, both inclusive; the paper's
 )->tuple[pd.DataFrame,pd.DataFrame]: # manifest of the rows kept; and utterance, path, reason of those dropped
@@ -272,20 +360,11 @@ def finish_manifest(
     df = rows.reset_index(drop=True)
     if not len(df): raise ValueError(f"{corpus}: the list is empty; is this the corpus's folder?")
     labels,reason = label_reasons(df); drop = _first(reason)
-    todo = sorted(set(df.path[reason == ''].astype(str)))
-    with ThreadPoolExecutor(4) as pool: head = dict(zip(todo, pool.map(_header, todo)))
-    facts = pd.DataFrame([head.get(str(p), (math.nan, math.nan, '')) for p in df.path], columns=['rate', 'length', 'why'])
-    length = facts.length.astype(float); drop(facts.why != '', facts.why)
-    if 'start_s' in df:
-        a = pd.to_numeric(df.start_s, errors='coerce').fillna(0.); b = pd.to_numeric(df.end_s, errors='coerce').fillna(length)
-        drop((a < 0) | (b > length + 1e-3) | (b <= a), 'segment outside the audio')
-        df['start_s'],df['end_s'],length = a,b,b - a
-    if 'told_s' in df:
-        told = pd.to_numeric(df.told_s, errors='coerce')
-        drop((length - told).abs() > np.maximum(.1, .05 * told) + 1e-6, 'duration disagrees with the label')
-    drop(length < seconds[0], f'shorter than {seconds[0]:g} s'); drop(length > seconds[1], f'longer than {seconds[1]:g} s')
-    df = df.assign(**{c: labels[c] for c in ('gender', 'age', 'agesub', 'agesup')}, corpus=corpus, duration=length, rate=facts.rate.astype(float),
-        utterance=corpus + '/' + df.utterance.astype(str), speaker=corpus + '/' + df.speaker.astype(str))
+    facts = _audio_facts(df, reason == ''); drop(facts.why != '', facts.why)
+    length = _lengths(df, facts.length.astype(float), drop, seconds)
+    df = df.assign(**{c: labels[c] for c in ('gender', 'age', 'agesub', 'agesup')}, corpus=corpus, duration=length,
+        rate=facts.rate.astype(float), utterance=corpus + '/' + df.utterance.astype(str),
+        speaker=corpus + '/' + df.speaker.astype(str))
     kept = df.loc[reason == '', [c for c in MANIFEST.columns if c in df]].reset_index(drop=True)
     dropped = df[['utterance', 'path']].assign(reason=reason)[reason != ''].reset_index(drop=True)
     return kept.astype(dict.fromkeys(('gender', 'agesub', 'agesup'), str)),dropped
@@ -297,17 +376,21 @@ def reasons(
     return {why: int(n) for why,n in dropped.reason.value_counts().sort_index().items()}
 
 # %% ../nbs/method/02_corpora.ipynb #547e7d9e
-def _column_check(df, need, where):
-    if gone := [c for c in need if c not in df.columns]: raise ValueError(f"{where}: columns {gone} are missing; has {lists.few(df.columns, 20)}")
+def require_columns(df, need, where):
+    "Raise a ValueError that names the columns which a table lacks"
+    if gone := [c for c in need if c not in df.columns]:
+        raise ValueError(f"{where}: columns {gone} are missing; has {lists.few(df.columns, 20)}")
 
 OWN = ('path', 'speaker_id', 'gender', 'age')
 OWN_OPTIONAL = ('agesub', 'agesup', 'split', 'start_s', 'end_s', 'language', 'corpus')
+NEEDED = [OWN, ('utterance', 'speaker')] # these columns tell which separator a list has
 
-NEEDED = [OWN, ('utterance', 'speaker')] # what tells a list's separator: columns of a list of one's own, or of a manifest
-
-def _read_list(file)->pd.DataFrame: # cells of a CSV as text, of Parquet as they are; `attrs['note']`: what had to be guessed
+def read_own_list(file)->pd.DataFrame:
+    "Cells of a CSV as text, of Parquet as they are; `attrs['note']` says what had to be guessed"
     file = Path(file)
-    if file.is_dir(): raise ValueError(f"{file} is a folder; a corpus of one's own is a list, CSV or Parquet: `mkdcls template` writes an example")
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; a corpus of one's own is a list, CSV or Parquet: `mkdcls template` "
+                         f"writes an example")
     if not file.is_file(): raise FileNotFoundError(f"no list {file}; paths in a corpora file count from its own folder")
     if file.suffix.lower() == '.parquet': return lists.read_parquet(file)
     if file.suffix.lower() != '.csv': raise ValueError(f"{file.name}: expected .csv or .parquet")
@@ -316,52 +399,63 @@ def _read_list(file)->pd.DataFrame: # cells of a CSV as text, of Parquet as they
     if note: d.attrs['note'] = f'read as {note}: save it as CSV UTF-8 with commas, so that nothing has to be guessed'
     return d
 
+# %% ../nbs/method/02_corpora.ipynb #45909de3
+def _own_place(base, name)->tuple: # where a path of a list leads, '' for nowhere, and why
+    if not name: return '','it is empty'
+    if '\\' in name and not os.path.lexists(os.path.join(base, name)):
+        name = name.replace('\\', '/') # as Windows writes folders
+    full = os.path.normpath(os.path.join(base, name))
+    inside = full.startswith(base.rstrip(os.sep) + os.sep) and '\0' not in name
+    inside = inside and not leads_out(os.path.relpath(full, base))
+    return (os.path.join(base, name), '') if inside else ('', leads_out(name) or 'it is absolute')
+
+def place_paths(rows, file)->pd.DataFrame:
+    "Rows with paths counted from the list's folder; one that leaves it gets a fault and its detail"
+    base = os.path.abspath(file.parent); found = {p: _own_place(base, p) for p in rows.path.unique()}
+    bad = rows.path.map(lambda p: not found[p][0]).astype(bool)
+    if bad.any():
+        why = np.where(rows.path == '', 'label is incomplete', 'path outside the corpus')
+        detail = [f'path: {found[p][1]}' if b else '' for p,b in zip(rows.path, bad)]
+        rows = rows.assign(fault=np.where(bad, why, ''), detail=detail)
+    return rows.assign(path=[found[p][0] or str(file) for p in rows.path])
+
+# %% ../nbs/method/02_corpora.ipynb #5ae5ef45
+def _own_faults(rows, comma)->pd.DataFrame: # seconds as numbers; `comma`: as lists with semicolons write them
+    for c in [c for c in ('start_s', 'end_s') if c in rows]:
+        text = _text(rows[c]); text = text.str.replace(r'^(\d*),(\d+)$', r'\1.\2', regex=True) if comma else text
+        s = pd.to_numeric(text.where(text != ''), errors='coerce').astype(float)
+        bad = (text != '') & ~s.between(-1e7, 1e7)
+        if bad.any():
+            rows = rows.assign(**{n: rows[n] if n in rows else '' for n in ('fault', 'detail')})
+            new = bad & (rows.fault == ''); rows.loc[new, 'fault'] = 'segment outside the audio'
+            said = text[new].map(lambda t: repr(lists.printable(t, 40)))
+            rows.loc[new, 'detail'] = f'{c} is ' + said + ', no number of seconds'
+        rows[c] = s if comma or bad.any() else rows[c]
+    return rows
+
+# %% ../nbs/method/02_corpora.ipynb #5b655d22
+def _own_columns(d, name): # a list's columns are known, its splits too
+    require_columns(d, OWN, f'own_corpus: {name}')
+    if unknown := [c for c in d.columns if c not in OWN + OWN_OPTIONAL]:
+        raise ValueError(f"own_corpus: {name} has unknown columns {lists.few(unknown)}; expected {OWN} and optionally "
+            f"{OWN_OPTIONAL}{lists.meant(unknown[0], OWN + OWN_OPTIONAL)}")
+    d = d.assign(**{c: lists.as_text(d[c]) for c in d.columns if c not in ('age', 'start_s', 'end_s')})
+    if 'split' in d and (bad := set(d.split) - set(SPLITS)):
+        raise ValueError(f"own_corpus: split {lists.few(sorted(bad), 4)} outside {SPLITS}, for every row or for none")
+    return d
+
 def own_rows(
     file, # CSV or Parquet, one row per utterance or per segment of a recording
 )->pd.DataFrame: # rows as `finish_manifest` takes them, with the list's column `corpus` where it has one
     "A list of one's own, its columns checked"
-    file = Path(file); d = _read_list(file)
-    _column_check(d, OWN, f'own_corpus: {file.name}')
-    if unknown := [c for c in d.columns if c not in OWN + OWN_OPTIONAL]:
-        raise ValueError(f"own_corpus: {file.name} has unknown columns {lists.few(unknown)}; expected {OWN} and optionally {OWN_OPTIONAL}"
-            f"{lists.meant(unknown[0], OWN + OWN_OPTIONAL)}")
-    d = d.assign(**{c: lists.as_text(d[c]) for c in d.columns if c not in ('age', 'start_s', 'end_s')})
-    if 'split' in d and (bad := set(d.split) - set(SPLITS)):
-        raise ValueError(f"own_corpus: split {lists.few(sorted(bad), 4)} outside {SPLITS}, for every row or for none")
+    file = Path(file); d = _own_columns(read_own_list(file), file.name)
     rows = d.rename(columns={'speaker_id':'speaker'}).assign(utterance=d.path)
     if 'start_s' in d or 'end_s' in d:
         rows = rows.assign(start_s=d.get('start_s', ''), end_s=d.get('end_s', ''))
         span = _text(rows.start_s) + '-' + _text(rows.end_s)
         rows['utterance'] += ('#' + span).where(span != '-', '')
-    return _own_faults(_own_places(rows, file), 'semicolons' in d.attrs.get('note', '') or 'tabs' in d.attrs.get('note', ''))
-
-# %% ../nbs/method/02_corpora.ipynb #45909de3
-def _own_place(base, name)->tuple: # where a path of a list leads, '' for nowhere, and why
-    if not name: return '','it is empty'
-    if '\\' in name and not os.path.lexists(os.path.join(base, name)): name = name.replace('\\', '/') # as Windows writes folders
-    full = os.path.normpath(os.path.join(base, name))
-    inside = full.startswith(base.rstrip(os.sep) + os.sep) and '\0' not in name and not leads_out(os.path.relpath(full, base))
-    return (os.path.join(base, name), '') if inside else ('', leads_out(name) or 'it is absolute')
-
-def _own_places(rows, file)->pd.DataFrame: # paths counted from the list's folder, which none may leave
-    base = os.path.abspath(file.parent); found = {p: _own_place(base, p) for p in rows.path.unique()}
-    bad = rows.path.map(lambda p: not found[p][0]).astype(bool)
-    if bad.any():
-        rows = rows.assign(fault=np.where(bad, np.where(rows.path == '', 'label is incomplete', 'path outside the corpus'), ''),
-            detail=[f'path: {found[p][1]}' if b else '' for p,b in zip(rows.path, bad)])
-    return rows.assign(path=[found[p][0] or str(file) for p in rows.path])
-
-def _own_faults(rows, comma)->pd.DataFrame: # seconds as numbers; `comma`: as lists with semicolons write them
-    for c in [c for c in ('start_s', 'end_s') if c in rows]:
-        text = _text(rows[c]); text = text.str.replace(r'^(\d*),(\d+)$', r'\1.\2', regex=True) if comma else text
-        s = pd.to_numeric(text.where(text != ''), errors='coerce').astype(float); bad = (text != '') & ~s.between(-1e7, 1e7)
-        if bad.any():
-            rows = rows.assign(**{n: rows[n] if n in rows else '' for n in ('fault', 'detail')})
-            new = bad & (rows.fault == ''); rows.loc[new, 'fault'] = 'segment outside the audio'
-            rows.loc[new, 'detail'] = f'{c} is ' + text[new].map(lambda t: repr(lists.printable(t, 40))) + ', no number of seconds'
-        rows[c] = s if comma or bad.any() else rows[c]
-    return rows
-
+    note = d.attrs.get('note', '')
+    return _own_faults(place_paths(rows, file), 'semicolons' in note or 'tabs' in note)
 
 # %% ../nbs/method/02_corpora.ipynb #4583ebb8
 def own_corpus(
@@ -371,131 +465,185 @@ def own_corpus(
     "A corpus listed by its owner"
     rows = own_rows(file)
     if corpus is None and 'corpus' in rows and rows.corpus.nunique() > 1:
-        done = [finish_manifest(o.drop(columns='corpus'), str(n)) for n,o in rows.groupby('corpus', sort=True, observed=True)]
+        each = rows.groupby('corpus', sort=True, observed=True)
+        done = [finish_manifest(o.drop(columns='corpus'), str(n)) for n,o in each]
         return tuple(pd.concat(o, ignore_index=True) for o in zip(*done))
     name = corpus or (str(rows.corpus.iloc[0]) if 'corpus' in rows and len(rows) else Path(file).stem)
     return finish_manifest(rows.drop(columns='corpus', errors='ignore'), name)
 
 # %% ../nbs/method/02_corpora.ipynb #e9d8dd63
+_EXAMPLE = ['call_0001.wav,agent_1,F,34,,,train,0.0,4.2,ko,call centre',
+            'call_0001.wav,caller_0001,남,20대,20s,20-30,train,4.2,9.8,ko,call centre']
+
 def own_template(
     file, # CSV to write; never overwritten
 )->Path: # the same
     "An example list to fill in"
     file = Path(file)
     if os.path.lexists(file): raise ValueError(f"own_template: {file} exists; give a new name")
-    if file.suffix.lower() != '.csv': raise ValueError(f"own_template: {file.name} should end in .csv, else the list cannot be read later")
-    lines = [','.join(OWN + OWN_OPTIONAL), 'call_0001.wav,agent_1,F,34,,,train,0.0,4.2,ko,call centre',
-             'call_0001.wav,caller_0001,남,20대,20s,20-30,train,4.2,9.8,ko,call centre']
+    if file.suffix.lower() != '.csv':
+        raise ValueError(f"own_template: {file.name} should end in .csv, else the list cannot be read later")
+    lines = [','.join(OWN + OWN_OPTIONAL), *_EXAMPLE]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with open(file, 'x', encoding='utf-8', newline='') as f: f.write('\n'.join(lines) + '\n') # 'x': never over another one, or through a link
+    with open(file, 'x', encoding='utf-8', newline='') as f: # 'x': never over another one, or through a link
+        f.write('\n'.join(lines) + '\n')
     return file
 
 # %% ../nbs/method/02_corpora.ipynb #190ebc3e
 NUMBERS = ('age', 'duration', 'rate', 'start_s', 'end_s', 'fold', 'row')
+
+def _bad_shard(s)->bool: # is it no plain file name inside audio/?
+    return not isinstance(s, str) or bool(leads_out(s)) or '/' in s or '\\' in s
 
 def open_prepared(
     folder, # written by `mkdcls prepare`
 )->pd.DataFrame: # checked manifest; `path` is the shard, and `row` the utterance's place in it
     "The manifest of a prepared folder"
     file = Path(folder)/'manifest.parquet'
-    if not file.is_file(): raise FileNotFoundError(f"no manifest.parquet in {folder}; give the folder that `mkdcls prepare` wrote")
-    d = lists.read_parquet(file); _column_check(d, ('shard', 'row'), f'open_prepared: {file}')
-    if wrong := [s for s in d['shard'].unique() if not isinstance(s, str) or leads_out(s) or '/' in s or '\\' in s]:
-        raise ValueError(f"open_prepared: {file} names the shard {lists.printable(wrong[0], 60)!r}, which is no file of audio/: copy the folder again, or prepare it anew")
-    return check_manifest(d.assign(path=d['shard'].astype('category').cat.rename_categories(lambda s: str(file.parent/'audio'/s))))
+    if not file.is_file():
+        raise FileNotFoundError(f"no manifest.parquet in {folder}; give the folder that `mkdcls prepare` wrote")
+    d = lists.read_parquet(file); require_columns(d, ('shard', 'row'), f'open_prepared: {file}')
+    if wrong := [s for s in d['shard'].unique() if _bad_shard(s)]:
+        raise ValueError(f"open_prepared: {file} names the shard {lists.printable(wrong[0], 60)!r}, which is no file of "
+                         f"audio/: copy the folder again, or prepare it anew")
+    at = d['shard'].astype('category').cat.rename_categories(lambda s: str(file.parent/'audio'/s))
+    return check_manifest(d.assign(path=at))
 
-def _opened(path)->pd.DataFrame: # the manifest of a prepared folder, a manifest file, or a list of one's own
+# %% ../nbs/method/02_corpora.ipynb #3651adaa
+def parse_numbers(d, name)->pd.DataFrame:
+    "A manifest that was read as text, its columns of numbers as numbers"
+    columns = [c for c in MANIFEST.columns if c in d and c in NUMBERS]
+    number = {c: pd.to_numeric(d[c].where(d[c] != ''), errors='coerce') for c in columns}
+    for c,s in number.items():
+        if (bad := s.isna() & (d[c] != '')).any():
+            raise ValueError(f"{name}: {c} is {lists.printable(d[c][bad].iloc[0], 40)!r} at "
+                             f"{lists.few(d.utterance[bad], 3)}; expected a number")
+    return d.assign(**number)
+
+def open_manifest(path)->pd.DataFrame:
+    "The manifest of a prepared folder, of a manifest file, or of a list of one's own"
     if path.is_dir(): return open_prepared(path)
-    d = _read_list(path)
+    d = read_own_list(path)
     if note := d.attrs.get('note'): warnings.warn(f'{path.name}: {note}', stacklevel=3)
     if 'utterance' not in d:
         d,dropped = own_corpus(path)
-        if len(dropped): warnings.warn(f"{path.name}: {len(dropped)} of {len(d) + len(dropped)} rows cannot be used, {reasons(dropped)}; "
-            f"`mkdcls validate {path.name}` names them", stacklevel=3)
-    elif path.suffix.lower() == '.csv': d = _with_numbers(d, path.name)
-    d.attrs = {} # what was told is not told again
+        if len(dropped):
+            warnings.warn(f"{path.name}: {len(dropped)} of {len(d) + len(dropped)} rows cannot be used, "
+                f"{reasons(dropped)}; `mkdcls validate {path.name}` names them", stacklevel=3)
+    elif path.suffix.lower() == '.csv': d = parse_numbers(d, path.name)
+    d.attrs = {} # a note is given once
     return d
-
-def _with_numbers(d, name)->pd.DataFrame: # a manifest that was text
-    number = {c: pd.to_numeric(d[c].where(d[c] != ''), errors='coerce') for c in MANIFEST.columns if c in d and c in NUMBERS}
-    for c,s in number.items():
-        if (bad := s.isna() & (d[c] != '')).any():
-            raise ValueError(f"{name}: {c} is {lists.printable(d[c][bad].iloc[0], 40)!r} at {lists.few(d.utterance[bad], 3)}; expected a number")
-    return d.assign(**number)
 
 # %% ../nbs/method/02_corpora.ipynb #e145c15a
 def check_roles(
     roles:dict, # role → manifest with split
 )->dict: # the same
     "Raise a ValueError where a speaker is in one split of one role and in another of another"
-    who = pd.concat([m[['speaker', 'split']].drop_duplicates().astype(str).assign(role=r) for r,m in roles.items()])
+    each = [m[['speaker', 'split']].drop_duplicates().astype(str).assign(role=r) for r,m in roles.items()]
+    who = pd.concat(each)
     sides = who.groupby('speaker').split.nunique(); both = sides.index[sides > 1]
     if len(both):
         seen = ', '.join(f'{r.split} of {r.role}' for r in who[who.speaker == both[0]].itertuples())
-        raise ValueError(f"{len(both)} speakers change sides between roles, as {both[0]!r} ({seen}): a student would be tested on voices its teacher was trained on. "
-            "Use the same manifest, fractions and seed for both roles, or split the corpora together once and keep the column split")
+        raise ValueError(f"{len(both)} speakers change sides between roles, as {both[0]!r} ({seen}): a student would "
+            "be tested on voices its teacher was trained on. Use the same manifest, fractions and seed for both roles, "
+            "or split the corpora together once and keep the column split")
     return roles
 
 # %% ../nbs/method/02_corpora.ipynb #11a3b367
 def _read_spec(file)->dict:
     if not file.is_file(): raise FileNotFoundError(f"corpora_file: no file {file}")
-    if file.stat().st_size > 1 << 20: raise ValueError(f"corpora_file: {file.name} has more than a megabyte; it should hold a few lines of TOML")
+    if file.stat().st_size > 1 << 20:
+        raise ValueError(f"corpora_file: {file.name} has more than a megabyte; it should hold a few lines of TOML")
     try: text,encoding = lists.decoded(file.read_bytes())
     except ValueError as e: raise ValueError(f"corpora_file: {file.name} cannot be read: {e}") from e
-    if encoding: warnings.warn(f"{file.name}: read as {encoding}; save it as UTF-8, so that nothing has to be guessed", stacklevel=3)
+    if encoding:
+        warnings.warn(f"{file.name}: read as {encoding}; save it as UTF-8, so that nothing has to be guessed",
+            stacklevel=3)
     try: return tomllib.loads(text)
-    except RecursionError: raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] and [split]") from None
-    except ValueError as e: raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.printable(e, 200)}; role names with a space or + need quotation marks") from e
+    except RecursionError:
+        raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] "
+                         f"and [split]") from None
+    except ValueError as e:
+        raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.printable(e, 200)}; role names with a space or + "
+                         f"need quotation marks") from e
 
+# %% ../nbs/method/02_corpora.ipynb #11967e25
 def _root(folder):
-    if not isinstance(folder, str) or '\0' in folder: raise ValueError(f"corpora_file: root = {lists.printable(repr(folder), 60)}; expected a folder")
+    if not isinstance(folder, str) or '\0' in folder:
+        raise ValueError(f"corpora_file: root = {lists.printable(repr(folder), 60)}; expected a folder")
     return folder
 
 def _check_split(split):
     shares,seed = split.get('fractions', [1., 0., 0.]),split.get('seed', 0)
     plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
-    if not isinstance(shares, list) or len(shares) != 3 or not all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares):
-        raise ValueError(f"corpora_file: fractions = {lists.printable(repr(shares), 60)}; expected three numbers from 0 to 1, as [0.8, 0.1, 0.1]")
-    if not plain(seed, int) or not 0 <= seed < 2**63: raise ValueError(f"corpora_file: seed = {lists.printable(repr(seed), 60)}; expected a whole number, 0 or more")
+    good = isinstance(shares, list) and len(shares) == 3 and all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares)
+    if not good:
+        raise ValueError(f"corpora_file: fractions = {lists.printable(repr(shares), 60)}; expected three numbers from 0 to "
+                         f"1, as [0.8, 0.1, 0.1]")
+    if not plain(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"corpora_file: seed = {lists.printable(repr(seed), 60)}; expected a whole number, 0 or more")
+
+# %% ../nbs/method/02_corpora.ipynb #4740c1d1
+_PLAYED = [p for r in ROLES for p in r.split('+')] # what [roles] may name
+
+def _tables(spec)->tuple: # [roles] and [split], checked
+    roles,split = spec.get('roles', {}),spec.get('split', {})
+    if bad := [n for n,t in (('roles', roles), ('split', split)) if not isinstance(t, dict)]:
+        raise ValueError(f"corpora_file: {bad[0]} = {lists.printable(repr(spec[bad[0]]), 40)} should be a table, which "
+                         f"begins with a line [{bad[0]}]")
+    if 'LTV+FCVE' in roles:
+        raise ValueError("corpora_file: 'LTV+FCVE' is two roles; name them apart, LTV = ... and, if there is one, "
+                         "FCVE = ...")
+    if wrong := (set(spec) - {'roles', 'split'}) | (set(roles) - set(_PLAYED)) | (set(split) - {'fractions', 'seed'}):
+        close = lists.meant(sorted(wrong)[0], ('roles', 'split', *_PLAYED, 'fractions', 'seed'))
+        raise ValueError(f"corpora_file: {lists.few(sorted(wrong))} unknown; [roles] takes {_PLAYED}, [split] takes "
+                         f"fractions and seed{close}")
+    _check_split(split)
+    if gone := [p for p in _PLAYED if p not in roles and p != 'FCVE']:
+        raise ValueError(f"corpora_file: nothing for {gone} under [roles]; a corpus may play several roles")
+    return roles,split
+
+# %% ../nbs/method/02_corpora.ipynb #9dcaa1b9
+def _files_of(roles)->dict: # FCVG, LTV, FCVE, call centre → paths as written
+    files = {p: [one] if isinstance(one, str) else one for p,one in roles.items()}
+    good = lambda l: isinstance(l, list) and l and all(isinstance(o, str) for o in l)
+    if bad := [p for p,l in files.items() if not good(l)]:
+        raise ValueError(f"corpora_file: {bad} should name a path, or a list of paths")
+    return files
+
+def _place_of(base, one, file)->Path: # where a path of the file of roles leads
+    place,why = _own_place(os.path.abspath(base), one) if one != '.' else (base, '')
+    if why:
+        raise ValueError(f"corpora_file: {lists.printable(one, 80)!r} leads out of the folder of {file.name} ({why}): "
+            "put that file above its corpora, or name the folder above them on its first line, root = '...'")
+    return Path(place)
+
+def _joined(role, parts)->pd.DataFrame: # the manifests of one role; in the joined role `corpus` says which part
+    both = [d.assign(source=d.corpus, corpus=p) if '+' in role else d for p,d in parts]
+    return pd.concat(both, ignore_index=True)
+
+# %% ../nbs/method/02_corpora.ipynb #70973ed7
+def corpora_file(
+    file, # TOML with root, [roles] and [split] (see above); or a prepared folder, for all roles but FCVE
+)->dict[str,pd.DataFrame]: # role of `ROLES` → checked manifest with splits
+    "Manifests for the paper's roles, from any corpora"
+    file = Path(file)
+    if file.is_dir(): spec,base = {'roles': {p: '.' for p in _PLAYED if p != 'FCVE'}},file
+    else: spec = _read_spec(file); base = file.parent / _root(spec.pop('root', ''))
+    roles,split = _tables(spec)
+    files,opened,out = _files_of(roles),{},{}
+    for one in dict.fromkeys(o for l in files.values() for o in l):
+        d = open_manifest(_place_of(base, one, file))
+        try: opened[one] = d if 'split' in d else split_speakers(check_manifest(d, split=False), **split)
+        except ValueError as e: raise ValueError(f"corpora_file: {one}, {e}") from None
+    for role in ROLES:
+        parts = [(p, opened[o]) for p in role.split('+') for o in files.get(p, [])]
+        try: out[role] = check_manifest(_joined(role, parts))
+        except ValueError as e: raise ValueError(f"corpora_file: role {role!r}, {e}") from None
+    return check_roles(out)
 
 def checksum(path)->str: # SHA-256 of a file, hexadecimal; the path may go through an archive
     "Fingerprint of a file's bytes"
     source = open_audio_source(path)
     if isinstance(source, io.BytesIO): return hashlib.sha256(source.getbuffer()).hexdigest()
     with open(source, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
-
-# %% ../nbs/method/02_corpora.ipynb #70973ed7
-def corpora_file(
-    file, # TOML: root (folder of all paths, default its own), [roles], [split]; or a prepared folder: FCVG, LTV and call centre, no FCVE
-)->dict[str,pd.DataFrame]: # role of `ROLES` → checked manifest with splits
-    "Manifests for the paper's roles, from any corpora"
-    file,known = Path(file),[p for r in ROLES for p in r.split('+')]
-    if file.is_dir(): spec,base = {'roles': {p: '.' for p in known if p != 'FCVE'}},file
-    else: spec = _read_spec(file); base = file.parent / _root(spec.pop('root', ''))
-    roles,split = spec.get('roles', {}),spec.get('split', {})
-    if bad := [n for n,t in (('roles', roles), ('split', split)) if not isinstance(t, dict)]:
-        raise ValueError(f"corpora_file: {bad[0]} = {lists.printable(repr(spec[bad[0]]), 40)} should be a table, which begins with a line [{bad[0]}]")
-    if 'LTV+FCVE' in roles: raise ValueError("corpora_file: 'LTV+FCVE' is two roles; name them apart, LTV = ... and, if there is one, FCVE = ...")
-    if wrong := (set(spec) - {'roles', 'split'}) | (set(roles) - set(known)) | (set(split) - {'fractions', 'seed'}):
-        raise ValueError(f"corpora_file: {lists.few(sorted(wrong))} unknown; [roles] takes {known}, [split] takes fractions and seed"
-            f"{lists.meant(sorted(wrong)[0], ('roles', 'split', *known, 'fractions', 'seed'))}")
-    _check_split(split)
-    if gone := [p for p in known if p not in roles and p != 'FCVE']: raise ValueError(f"corpora_file: nothing for {gone} under [roles]; a corpus may play several roles")
-    files = {p: [one] if isinstance(one, str) else one for p,one in roles.items()}
-    if bad := [p for p,l in files.items() if not isinstance(l, list) or not l or not all(isinstance(o, str) for o in l)]:
-        raise ValueError(f"corpora_file: {bad} should name a path, or a list of paths")
-    opened = {}
-    for one in dict.fromkeys(o for l in files.values() for o in l):
-        place,why = _own_place(os.path.abspath(base), one) if one != '.' else (base, '')
-        if why: raise ValueError(f"corpora_file: {lists.printable(one, 80)!r} leads out of the folder of {file.name} ({why}): "
-            "put that file above its corpora, or name the folder above them on its first line, root = '...'")
-        d = _opened(Path(place))
-        try: opened[one] = d if 'split' in d else split_speakers(check_manifest(d, split=False), **split)
-        except ValueError as e: raise ValueError(f"corpora_file: {one}, {e}") from None
-    out = {}
-    for role in ROLES:
-        parts = [(p, opened[o]) for p in role.split('+') for o in files.get(p, [])]
-        joined = pd.concat([d.assign(source=d.corpus, corpus=p) if '+' in role else d for p,d in parts], ignore_index=True)
-        try: out[role] = check_manifest(joined)
-        except ValueError as e: raise ValueError(f"corpora_file: role {role!r}, {e}") from None
-    return check_roles(out)

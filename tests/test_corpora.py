@@ -101,10 +101,10 @@ def test_split_is_the_same_in_another_process_with_another_hash_seed():
 def test_majority_label_decides_the_stratum_and_order_does_not_break_ties():
     df = invent([('a', 'male', '20s', 1), ('a ', 'male', '20s', 1)])
     df = pd.concat([df, df.assign(utterance=['p', 'q'], agesub='30s')], ignore_index=True)
-    from mkdcls.corpora import _strata
-    assert _strata(df, 'speaker') == _strata(df[::-1], 'speaker') == {'a': 'male 20s', 'a ': 'male 20s'}
+    from mkdcls.corpora import strata_of
+    assert strata_of(df, 'speaker') == strata_of(df[::-1], 'speaker') == {'a': 'male 20s', 'a ': 'male 20s'}
     more = pd.concat([df, df[2:3].assign(utterance='r'), df[:1].assign(utterance='s', gender='female')])
-    assert _strata(more, 'speaker') == {'a': 'male 30s', 'a ': 'male 20s'}
+    assert strata_of(more, 'speaker') == {'a': 'male 30s', 'a ': 'male 20s'}
 
 
 def test_deal_refuses_impossible_shares():

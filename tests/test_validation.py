@@ -175,9 +175,9 @@ def test_telephone_codes_are_read_whole_and_in_part(tmp_path, subtype):
 
 def frames(d, skip=0):
     "Where the frames of an MP3 made by libsndfile begin"
-    from mkdcls.validation import _frame_bytes
+    from mkdcls.validation import mp3_frame_bytes
     at, out = skip, [skip]
-    while at + 4 <= len(d) and (step := _frame_bytes(int.from_bytes(d[at:at + 4], 'big'))): at += step; out.append(at)
+    while at + 4 <= len(d) and (step := mp3_frame_bytes(int.from_bytes(d[at:at + 4], 'big'))): at += step; out.append(at)
     return out
 
 

@@ -24,8 +24,8 @@ import pyarrow.dataset as ds
 
 from mkdcls import __version__
 from mkdcls.adapters import ADAPTERS, SAMPLE as REAL, UNTOLD
-from mkdcls.corpora import (MANIFEST, _own_places, _read_list, _with_numbers, check_manifest, label_reasons,
-                            open_prepared, speaker_folds, split_speakers)
+from mkdcls.corpora import (MANIFEST, check_manifest, label_reasons, open_prepared, parse_numbers, place_paths,
+                            read_own_list, speaker_folds, split_speakers)
 from mkdcls.engine import lists
 from mkdcls.engine.archives import Tree, printable_name
 from mkdcls.engine.codehash import module_hash
@@ -516,17 +516,17 @@ def _to_validate(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     if path.suffix.lower() not in (".parquet", ".csv"):
         raise ValueError(f"{path.name} is no .csv or .parquet: give a prepared folder, "
                          "a manifest or a list of your own")
-    m = _read_list(path)
+    m = read_own_list(path)
     if "speaker_id" in m: return _listing("own", path)
     told = m.attrs.pop("note", None)
     notes = pd.DataFrame([(path.name, path.name, UNTOLD, told)] if told else [], columns=LISTED)
     if path.suffix.lower() == ".csv":
         if gone := [c for c in ("utterance", "speaker") if c not in m]:
             raise ValueError(f"{path.name}: columns {gone} are missing; has {lists.few(m.columns, 20)}")
-        m = _with_numbers(m, path.name)
+        m = parse_numbers(m, path.name)
     check_manifest(m, split="split" in m)
     if "path" not in m: raise ValueError(f"{path.name} has no column path, so there is no audio to open")
-    at, base = _own_places(m.assign(path=lists.as_text(m["path"])), path), os.path.abspath(path.parent)
+    at, base = place_paths(m.assign(path=lists.as_text(m["path"])), path), os.path.abspath(path.parent)
     fault = at["fault"] if "fault" in at else ""
     return (m.assign(path=at["path"], source=_names(at["path"], base), told_s=m["duration"], reason=fault,
                      detail=at["detail"] if "fault" in at else "",

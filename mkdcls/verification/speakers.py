@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from ..corpora import _header, split_speakers
+from ..corpora import audio_header, split_speakers
 from ..engine.archives import Tree
 from ..labels import parse_gender
 from ..standin import StandIn, draw_manifest
@@ -327,7 +327,7 @@ def _found(rows, corpus, trials=None, enrolled=None, span=()): # rows as in d, s
             f"{corpus}: {d.utterance[d.utterance.duplicated()].iloc[0]!r} is there twice; keep one of the copies"
         )
     todo = sorted(set(d.path))
-    with ThreadPoolExecutor(4) as pool: head = dict(zip(todo, pool.map(_header, todo)))
+    with ThreadPoolExecutor(4) as pool: head = dict(zip(todo, pool.map(audio_header, todo)))
     rate,length,why = (np.array(c) for c in zip(*d.path.map(head)))
     if len(bad := np.flatnonzero(why != '')):
         raise ValueError(

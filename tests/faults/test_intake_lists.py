@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from faults.harness import kinds
-from mkdcls.corpora import SPLITS, _opened, corpora_file, open_prepared, own_rows, own_template
+from mkdcls.corpora import SPLITS, open_manifest, corpora_file, open_prepared, own_rows, own_template
 from mkdcls.engine import lists
 from mkdcls.labels import AGESUB, GENDERS, agesup_of
 from mkdcls.validation import report_text
@@ -149,7 +149,7 @@ def test_a_shards_name_that_leads_out(fault, kind, tmp_path):
 @kinds("lists refused", {"duration": ("duration", "long"), "start": ("start_s", "x"), "row": ("row", "one"), "rate": ("rate", "8k"), "age": ("age", "old")})
 def test_a_manifest_with_words_for_numbers(fault, kind, tmp_path):
     people().assign(**{kind[0]: kind[1]}).to_csv(tmp_path / "m.csv", index=False)
-    fault.refuses(lambda: _opened(tmp_path / "m.csv"), f"{kind[0]} is '{kind[1]}'.*expected a number")
+    fault.refuses(lambda: open_manifest(tmp_path / "m.csv"), f"{kind[0]} is '{kind[1]}'.*expected a number")
 
 
 # ---- TOML
