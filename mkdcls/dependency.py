@@ -41,8 +41,8 @@ def marginal_log(
 
 # %% ../nbs/method/08_dependency_loss.ipynb #086fca54
 KINDS = ('corrected', 'literal', 'constant', 'shifted', 'soft_kl')
-_LITERAL = ("kind='literal' is Eq. 5 as printed: its minus sign rewards conflicts. "
-            "It is for teaching; train with 'corrected'")
+_LITERAL = ("kind='literal' is Eq. 5 as printed: its minus sign rewards conflicts wherever the losses of the wrong heads "
+            "multiply to more than 1. It is for teaching; train with 'corrected'")
 
 def _check(loss_sub, loss_sup, sub_logits, sup_logits, y_sub, y_sup, kind, reduction):
     if kind not in KINDS: raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")

@@ -180,7 +180,7 @@ def recordings(
     manifest:pd.DataFrame, # with paths
     ordered:bool=True, # False: rows in another order are the same corpus
 )->dict: # what a corpus of recordings is known by
-    "What is heard and told, and by which code; not where it lies"
+    "Samples, labels and split, and the code that reads them; not where they lie"
     sums = manifest['checksum'] if 'checksum' in manifest else pd.Series(np.nan, index=manifest.index)
     code, plain_files = code_hashes('mkdcls.fbank'), sums.isna() # prepared audio is known by samples, a file by bytes
     if plain_files.any():
@@ -203,7 +203,7 @@ def role_manifest(
     real:tuple|None=None, # manifests of the real speech, prepared (`intake.corpora.prepared_real`)
     knobs:Knobs=Knobs(), # noqa: B008 (frozen) changes of the stand-in
 )->tuple[pd.DataFrame, dict]: # manifest with splits, and what its fingerprint is made of
-    "Who plays a role of Table 1"
+    "The corpus that plays a role of Table 1"
     if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {ROLES}")
     if corpus == 'standin':
         if preset.speakers is None:
@@ -212,7 +212,7 @@ def role_manifest(
         specs, heard = knobs.specs(role), knobs.heard.specs(role)
         sizes = {n: preset.speakers[n] for n in specs}
         if set(specs) != set(role.split('+')): sizes = {'LTV': sum(preset.speakers[n] for n in role.split('+'))}
-        def dealt(n): # strata are observed labels: a knob on labels must not deal anew
+        def dealt(n): # strata are observed labels: a knob on labels must not change the split
             m = split_speakers(draw_manifest(heard[n], sizes[n], seed=seed), preset.fractions, seed)
             return m if specs[n] == heard[n] else draw_manifest(specs[n], sizes[n], seed=seed).assign(split=m['split'])
         manifest = pd.concat([dealt(n) for n in sizes], ignore_index=True)
