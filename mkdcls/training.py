@@ -148,7 +148,8 @@ def forward_loss(
 # %% ../nbs/method/11_training.ipynb #1428a7f1
 class BadCheckpoint(ValueError): "A checkpoint that must not be resumed from; without it, the run starts anew"
 
-def _mark(data): return b'blake2b ' + hashlib.blake2b(data, digest_size=16).hexdigest().encode() # what a checkpoint ends with
+# what a checkpoint ends with
+def _mark(data): return b'blake2b ' + hashlib.blake2b(data, digest_size=16).hexdigest().encode()
 
 def save_checkpoint(
     path:Path, # file; its folder must exist
@@ -161,7 +162,8 @@ def save_checkpoint(
         with open(part, 'wb') as f: f.write(data); f.write(_mark(data))
         os.replace(part, path)
     except OSError as e:
-        raise OSError(f"cannot write checkpoint {path} ({e.strerror}): make room or mend the folder; the same command goes on from the last checkpoint") from e
+        raise OSError(f"cannot write checkpoint {path} ({e.strerror}): make room or mend the folder; "
+                      "the same command goes on from the last checkpoint") from e
     finally: part.unlink(missing_ok=True)
 
 def load_checkpoint(
@@ -173,14 +175,16 @@ def load_checkpoint(
     path, size = Path(path), len(_mark(b''))
     if not path.exists(): return None
     if not path.is_file(): raise ValueError(f"checkpoint {path} is no file: remove it to start this run again")
-    bad = lambda why: BadCheckpoint(f"checkpoint {path} cannot be read ({why}): truncated or not ours; delete it to start this run again")
+    bad = lambda why: BadCheckpoint(f"checkpoint {path} cannot be read ({why}): truncated or not ours; "
+                                    "delete it to start this run again")
     data = memoryview(path.read_bytes())
     if bytes(data[-size:]) != _mark(data[:-size]): raise bad('its digest is another, or it is older than digests')
     try: state = torch.load(io.BytesIO(data[:-size]), map_location=device, weights_only=True)
     except Exception as e: raise bad(type(e).__name__) from e
     if not isinstance(state, dict): raise bad('it holds no state')
     if state.get('key') != key:
-        raise BadCheckpoint(f"checkpoint {path} is of run {state.get('key')!r}, this is run {key!r}: the configuration changed; delete it or restore the settings")
+        raise BadCheckpoint(f"checkpoint {path} is of run {state.get('key')!r}, this is run {key!r}: "
+                            "the configuration changed; delete it or restore the settings")
     return state
 
 # %% ../nbs/method/11_training.ipynb #b7d20e4c
@@ -191,16 +195,22 @@ def restore(
 )->tuple: # curves, position (epoch, step), sums of that epoch, seconds spent on it so far
     "Go on where a checkpoint stopped; at the beginning where there is none"
     if path is None or not (state := load_checkpoint(path, key, device)): return [], (1, 0), {}, 0.
-    bad = lambda why: BadCheckpoint(f"checkpoint {path} does not fit this run ({why}): delete it to start this run again")
-    if missing := {'model', 'optimiser', 'curves', 'at', 'sums', 'seconds'} - set(state): raise bad(f"it has no {', '.join(sorted(missing))}")
+    bad = lambda why: BadCheckpoint(f"checkpoint {path} does not fit this run ({why}): "
+                                    "delete it to start this run again")
+    if missing := {'model', 'optimiser', 'curves', 'at', 'sums', 'seconds'} - set(state):
+        raise bad(f"it has no {', '.join(sorted(missing))}")
     curves, at, sums = state['curves'], state['at'], state['sums']
-    if not isinstance(at, tuple | list) or len(at) != 2 or not all(type(n) is int for n in at): raise bad(f"its position is {at!r}")
+    if not isinstance(at, tuple | list) or len(at) != 2 or not all(type(n) is int for n in at):
+        raise bad(f"its position is {at!r}")
     last = epochs if at[1] else epochs + 1 # after the last step of the last epoch it stands at (epochs + 1, 0)
-    if not (1 <= at[0] <= last and 0 <= at[1] <= steps): raise bad(f"epoch {at[0]}, step {at[1]} of {epochs} epochs of {steps} steps")
-    if [c.get('epoch') for c in curves] != list(range(1, at[0])) or bool(sums) != bool(at[1]): raise bad('curves or sums of another position')
+    if not (1 <= at[0] <= last and 0 <= at[1] <= steps):
+        raise bad(f"epoch {at[0]}, step {at[1]} of {epochs} epochs of {steps} steps")
+    if [c.get('epoch') for c in curves] != list(range(1, at[0])) or bool(sums) != bool(at[1]):
+        raise bad('curves or sums of another position')
     if not all(math.isfinite(float(v)) for v in sums.values()): raise bad('its sums are not finite')
     own, kept = model.state_dict(), state['model']
-    if wrong := [n for n in {**own, **kept} if n not in own or n not in kept or own[n].shape != kept[n].shape]: raise bad(f"{wrong[0]} is of another network")
+    if wrong := [n for n in {**own, **kept} if n not in own or n not in kept or own[n].shape != kept[n].shape]:
+        raise bad(f"{wrong[0]} is of another network")
     try: opt.load_state_dict(state['optimiser'])
     except (ValueError, KeyError, TypeError) as e: raise bad(f"the optimiser's state: {e}") from e
     model.load_state_dict(kept)
@@ -239,10 +249,13 @@ def train(
     still:tuple=(), # modules that stay in test mode: their BatchNorm does not drift
 )->list[dict]: # one dict for each epoch: epoch, lr, seconds of work, each entry's mean over utterances, what `each_epoch` gave
     "The loop of every network; resumes where a checkpoint of the same run stopped"
-    curves, at, sums, spent = restore(checkpoint, key, next(model.parameters()).device, model, opt, s.epochs, len(order(1)))
+    curves, at, sums, spent = restore(checkpoint, key, next(model.parameters()).device, model, opt, s.epochs,
+                                      len(order(1)))
     saved = began = time.monotonic()
-    def save(at): save_checkpoint(checkpoint, dict(key=key, model=model.state_dict(), optimiser=opt.state_dict(), curves=curves, at=at,
-                                                   sums=sums, seconds=spent + time.monotonic() - began))
+    def save(at):
+        save_checkpoint(checkpoint, dict(key=key, model=model.state_dict(), optimiser=opt.state_dict(), curves=curves,
+                                         at=at,
+                                         sums=sums, seconds=spent + time.monotonic() - began))
     for epoch in range(at[0], s.epochs + 1):
         todo, rate = order(epoch), s.rate(epoch, [c['total'] for c in curves])
         for group in opt.param_groups: group['lr'] = rate

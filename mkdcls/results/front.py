@@ -348,7 +348,7 @@ def commands(found: dict[str, Path]) -> str:
 
 
 METHOD = ("03_fbank", "12_evaluation")  # first and last page of the method proper
-HOUR = ("08_dependency_loss", "10_objective")  # one idea of the paper, and the sum that it enters
+HOUR = ("07_asymmetric_loss", "10_objective")  # one idea of the paper, and the sum that it enters
 
 
 def where_to_go() -> str:
@@ -360,7 +360,7 @@ def where_to_go() -> str:
     lines = [("five minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); "
                               "[words and symbols](glossary.ipynb)"),
              (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
-             ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 5, {hour[0]} minutes), "
+             ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
                          "and the sum of losses that it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
              ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, "

@@ -27,7 +27,8 @@ class SpeakerSettings:
     lr:float=.1; momentum:float=.9; weight_decay:float=1e-4 # momentum is read by 'sgd' only
     schedule:str='plateau' # or 'step'
     factor:float=.1 # what the rate is multiplied by
-    patience:int=10; threshold:float=1e-4 # 'plateau': epochs without a new best that are forgiven; least relative gain of a best
+    # 'plateau': epochs without a new best that are forgiven; least relative gain of a best
+    patience:int=10; threshold:float=1e-4
     every:int=10 # 'step': epochs between two falls
     crop:int=1200 # frames of 10 ms that a step sees of each utterance
     mask:bool=True # SpecAugment on what the network sees
@@ -37,8 +38,10 @@ class SpeakerSettings:
     SEO_KIM:ClassVar['SpeakerSettings']; IMU:ClassVar['SpeakerSettings']
 
     def __post_init__(self):
-        for name, known in dict(optimiser=('sgd', 'adam'), schedule=('plateau', 'step'), precision=('float32', 'bf16')).items():
-            if getattr(self, name) not in known: raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {known}")
+        for name, known in dict(optimiser=('sgd', 'adam'), schedule=('plateau', 'step'),
+                                precision=('float32', 'bf16')).items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {known}")
         for name, least in dict(epochs=1, batch=2, every=1, crop=1, patience=0).items():
             if getattr(self, name) < least: raise ValueError(f"{name}={getattr(self, name)}: must be at least {least}")
 
@@ -55,7 +58,8 @@ class SpeakerSettings:
         return lr
 
 SpeakerSettings.SEO_KIM = SpeakerSettings()
-SpeakerSettings.IMU = SpeakerSettings(epochs=100, batch=200, optimiser='adam', lr=1e-3, weight_decay=5e-5, schedule='step', factor=.85, every=10,
+SpeakerSettings.IMU = SpeakerSettings(epochs=100, batch=200, optimiser='adam', lr=1e-3, weight_decay=5e-5,
+                                      schedule='step', factor=.85, every=10,
                                       crop=200, mask=False, precision='bf16')
 
 # %% ../../nbs/verification/25_speaker_training.ipynb #51549fd6
@@ -107,12 +111,17 @@ def _optimiser(parameters, s):
 
 def _check_fit(net, head, data, targets, distil, frozen):
     if distil not in ('none', *DISTIL): raise ValueError(f"distil={distil!r}: choose one of {('none', *DISTIL)}")
-    if (distil == 'none') != (targets is None): raise ValueError(f"distil={distil!r} and targets={'None' if targets is None else 'given'}: give both or neither")
+    if (distil == 'none') != (targets is None):
+        raise ValueError(f"distil={distil!r} and targets={'None' if targets is None else 'given'}: "
+                         "give both or neither")
     if targets is not None and targets.shape != (len(data.features), net.embed_dim):
-        raise ValueError(f"targets are {list(targets.shape)}, wanted [{len(data.features)}, {net.embed_dim}]: one row an utterance, as wide as the student's embedding")
-    if targets is not None and not targets[data.rows].isfinite().all(): raise ValueError("targets hold NaN or infinity on training rows: check teachers' embeddings")
+        raise ValueError(f"targets are {list(targets.shape)}, wanted [{len(data.features)}, {net.embed_dim}]: "
+                         "one row an utterance, as wide as the student's embedding")
+    if targets is not None and not targets[data.rows].isfinite().all():
+        raise ValueError("targets hold NaN or infinity on training rows: check teachers' embeddings")
     inside = set(net.modules())
-    if any(p not in inside for p in frozen): raise ValueError("frozen names a module that is not part of this network: use what `transfer` returned for it")
+    if any(p not in inside for p in frozen):
+        raise ValueError("frozen names a module that is not part of this network: use what `transfer` returned for it")
 
 # %% ../../nbs/verification/25_speaker_training.ipynb #65be56d1
 def fit_speakers(
@@ -134,7 +143,8 @@ def fit_speakers(
     opt = _optimiser([p for p in both.parameters() if p.requires_grad], s)
     def order(epoch): return batches(torch.zeros(len(data.rows)), s.batch, seed_at(seed, epoch), pool=1)
     def loss(b, at): return speaker_loss(net, head, data, data.rows[b], s, at, targets, distil, weight)
-    curves = train(both, opt, s, seed, order, loss, checkpoint, key, save_every, lambda: each_epoch(net, head), progress, frozen)
+    curves = train(both, opt, s, seed, order, loss, checkpoint, key, save_every, lambda: each_epoch(net, head),
+                   progress, frozen)
     both.eval()
     return curves
 
