@@ -198,7 +198,8 @@ def _table(tree, name, need, where, **how): # a table of labels, and why there i
     except ValueError: return pd.DataFrame(columns=list(need)),'label is not UTF-8'
     try: d,note = lists.read_text(text, need, strict=False, **how)
     except ValueError as e:
-        raise ValueError(f"{where}: {lists.printable(name)} is no table that can be read ({e}); download it again") from e
+        raise ValueError(f"{where}: {lists.printable(name)} is no table that can be read ({e}); "
+                         "download it again") from e
     if said := ', '.join(filter(None, [encoding, note])): tree.faults.append((name, UNTOLD, f'read as {said}'))
     require_columns(d, need, f'{where}: {lists.printable(name)}')
     return d,''
@@ -451,7 +452,8 @@ def _cut_pieces(wanted, tree, out): # [(file, sha256)] → problems; pieces cut 
 def _apart(out, download): # neither folder may be inside the other
     a,b = Path(out).resolve(),Path(download).resolve()
     if a == b or a.is_relative_to(b) or b.is_relative_to(a):
-        raise ValueError(f'rebuild_selection: {lists.printable(out)} and the download {lists.printable(download)} lie in each '
+        raise ValueError(f'rebuild_selection: {lists.printable(out)} and the download '
+                         f'{lists.printable(download)} lie in each '
             'other: choose a new folder, nothing is written over')
 
 def rebuild_selection(

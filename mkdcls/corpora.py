@@ -504,7 +504,8 @@ def open_prepared(
         raise FileNotFoundError(f"no manifest.parquet in {folder}; give the folder that `mkdcls prepare` wrote")
     d = lists.read_parquet(file); require_columns(d, ('shard', 'row'), f'open_prepared: {file}')
     if wrong := [s for s in d['shard'].unique() if _bad_shard(s)]:
-        raise ValueError(f"open_prepared: {file} names the shard {lists.printable(wrong[0], 60)!r}, which is no file of "
+        raise ValueError(f"open_prepared: {file} names the shard {lists.printable(wrong[0], 60)!r}, "
+                         "which is no file of "
                          f"audio/: copy the folder again, or prepare it anew")
     at = d['shard'].astype('category').cat.rename_categories(lambda s: str(file.parent/'audio'/s))
     return check_manifest(d.assign(path=at))
@@ -564,7 +565,8 @@ def _read_spec(file)->dict:
         raise ValueError(f"corpora_file: {file.name} is nested too deep to be read; it should hold two tables, [roles] "
                          f"and [split]") from None
     except ValueError as e:
-        raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.printable(e, 200)}; role names with a space or + "
+        raise ValueError(f"corpora_file: {file.name} is not TOML: {lists.printable(e, 200)}; "
+                         "role names with a space or + "
                          f"need quotation marks") from e
 
 # %% ../nbs/method/02_corpora.ipynb #11967e25
@@ -578,7 +580,8 @@ def _check_split(split):
     plain = lambda v, kind: isinstance(v, kind) and not isinstance(v, bool)
     good = isinstance(shares, list) and len(shares) == 3 and all(plain(f, (int, float)) and 0 <= f <= 1 for f in shares)
     if not good:
-        raise ValueError(f"corpora_file: fractions = {lists.printable(repr(shares), 60)}; expected three numbers from 0 to "
+        raise ValueError(f"corpora_file: fractions = {lists.printable(repr(shares), 60)}; "
+                         "expected three numbers from 0 to "
                          f"1, as [0.8, 0.1, 0.1]")
     if not plain(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"corpora_file: seed = {lists.printable(repr(seed), 60)}; expected a whole number, 0 or more")

@@ -41,7 +41,8 @@ def marginal_log(
 
 # %% ../nbs/method/08_dependency_loss.ipynb #086fca54
 KINDS = ('corrected', 'literal', 'constant', 'shifted', 'soft_kl')
-_LITERAL = ("kind='literal' is Eq. 5 as printed: its minus sign rewards conflicts wherever the losses of the wrong heads "
+_LITERAL = ("kind='literal' is Eq. 5 as printed: its minus sign rewards conflicts wherever the "
+            "losses of the wrong heads "
             "multiply to more than 1. It is for teaching; train with 'corrected'")
 
 def _check(loss_sub, loss_sup, sub_logits, sup_logits, y_sub, y_sup, kind, reduction):
@@ -70,7 +71,7 @@ def dependency_loss(
     y_sup:Tensor, # `[B]` int64 age-group labels, parent(y_sub)
     kind:str='corrected', # 'corrected', 'shifted' and 'soft_kl' train; 'constant' only monitors; 'literal' only teaches
     reduction:str='mean', # 'none' gives `[B]`; 'mean' divides by B; or 'sum'
-)->Tensor: # scalar, or `[B]` with 'none'; 0 without a conflict (-1 for literal; soft_kl has no conflicts, it is at least 0)
+)->Tensor: # scalar, or `[B]` with 'none'; 0 without a conflict (literal -1; soft_kl knows no conflicts and is ≥ 0)
     "Hierarchical dependency loss, Eq. 5, after Gao et al. 2020"
     _check(loss_sub, loss_sup, sub_logits, sup_logits, y_sub, y_sup, kind, reduction)
     if kind == 'literal': warnings.warn(_LITERAL, UserWarning, stacklevel=2)

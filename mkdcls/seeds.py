@@ -40,8 +40,11 @@ def paired_gains(
 )->Paired:
     "Student's t over seeds (protocol 2, section 2)"
     g = np.asarray(gains, float)
-    if g.ndim != 1 or len(g) < 2: raise ValueError(f"gains of shape {g.shape}: one number for each seed, and at least two seeds")
-    if not np.isfinite(g).all(): raise ValueError(f"seed number {int(np.flatnonzero(~np.isfinite(g))[0])} has no finite gain: a run is missing or broken")
+    if g.ndim != 1 or len(g) < 2:
+        raise ValueError(f"gains of shape {g.shape}: one number for each seed, and at least two seeds")
+    if not np.isfinite(g).all():
+        raise ValueError(f"seed number {int(np.flatnonzero(~np.isfinite(g))[0])} has no finite gain: "
+                         "a run is missing or broken")
     n, mean, sd = len(g), float(g.mean()), float(g.std(ddof=1))
     error = sd / n**.5
     if error == 0: # every seed gave the same number: t is without bounds, or 0/0 exactly at the margin

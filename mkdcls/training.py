@@ -166,6 +166,7 @@ def save_checkpoint(
                       "the same command goes on from the last checkpoint") from e
     finally: part.unlink(missing_ok=True)
 
+# %% ../nbs/method/11_training.ipynb #7b1e4c03
 def load_checkpoint(
     path:Path,
     key:str, # of the run that asks
@@ -247,7 +248,7 @@ def train(
     each_epoch=lambda: {}, # extra numbers for the curves
     progress=lambda epoch, step, steps, ledger: None, # called at each step
     still:tuple=(), # modules that stay in test mode: their BatchNorm does not drift
-)->list[dict]: # one dict for each epoch: epoch, lr, seconds of work, each entry's mean over utterances, what `each_epoch` gave
+)->list[dict]: # one for each epoch: epoch, lr, seconds of work, each entry's mean over utterances, and `each_epoch`'s
     "The loop of every network; resumes where a checkpoint of the same run stopped"
     curves, at, sums, spent = restore(checkpoint, key, next(model.parameters()).device, model, opt, s.epochs,
                                       len(order(1)))

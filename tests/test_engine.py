@@ -402,8 +402,8 @@ def test_any_number_of_workers_gives_the_same(runs, six, small_chunks, threads):
 
 def test_a_missing_chunk_alone_is_computed_again(chunks, six, monkeypatch):
     whole, seen, counts = prepare.features_of(six, "whole", workers=0), [], []
-    real = prepare._chunk
-    monkeypatch.setattr(prepare, "_chunk", lambda rows, path: (seen.append(path.name), real(rows, path)))
+    real = prepare.feature_chunk
+    monkeypatch.setattr(prepare, "feature_chunk", lambda rows, path: (seen.append(path.name), real(rows, path)))
     (chunks / "00001.npz").unlink()
     assert same(whole, prepare.features_of(six, "f", workers=0, progress=lambda *a: counts.append(a)))
     assert seen == ["00001.npz"] and counts == [(4, 6), (6, 6)]
@@ -441,13 +441,13 @@ def test_features_go_where_they_fit(runs, six, small_chunks):
 
 
 def test_killed_between_chunks(runs, six, small_chunks, monkeypatch):
-    whole, real, seen = prepare.features_of(six, "f", workers=0), prepare._chunk, []
+    whole, real, seen = prepare.features_of(six, "f", workers=0), prepare.feature_chunk, []
     def dies(rows, path):
         if path.name == "00002.npz": raise KeyboardInterrupt
         real(rows, path)
-    monkeypatch.setattr(prepare, "_chunk", dies)
+    monkeypatch.setattr(prepare, "feature_chunk", dies)
     with pytest.raises(KeyboardInterrupt): prepare.features_of(six, "g", workers=0)
-    monkeypatch.setattr(prepare, "_chunk", lambda rows, path: (seen.append(path.name), real(rows, path)))
+    monkeypatch.setattr(prepare, "feature_chunk", lambda rows, path: (seen.append(path.name), real(rows, path)))
     assert same(whole, prepare.features_of(six, "g", workers=0)) and seen == ["00002.npz"]
 
 

@@ -51,7 +51,7 @@ def test_rendered_is_what_render_makes_and_is_made_once(sheet, monkeypatch):
             row = int(at[world][i])
             assert int(f.n_frames[row]) == int(n[0])
             torch.testing.assert_close(f.values[int(f.starts[row]):][:int(n[0])], x[0, :int(n[0])], rtol=0, atol=0)
-    monkeypatch.setattr("mkdcls.intake.features._waves", lambda rows: pytest.fail("rendered again"))
+    monkeypatch.setattr("mkdcls.intake.features.waves_of_rows", lambda rows: pytest.fail("rendered again"))
     sheets.rendered(m, sheets.WORLDS, CPU)
 
 

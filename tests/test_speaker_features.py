@@ -91,6 +91,6 @@ def test_refused(five):
 
 def test_digital_silence_stays(five, monkeypatch):
     "An utterance in which nothing is speech keeps its frames"
-    monkeypatch.setattr(prepare, "_waves", lambda rows: (torch.zeros(len(rows), 8000), torch.full((len(rows),), 8000)))
+    monkeypatch.setattr(prepare, "waves_of_rows", lambda rows: (torch.zeros(len(rows), 8000), torch.full((len(rows),), 8000)))
     f = features(five, "f", vad=True, enhance=True, workers=0)
     assert f.n_frames.tolist() == [101] * 5 and np.isfinite(f.values.numpy()).all()

@@ -11,7 +11,7 @@ import soundfile as sf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mkdcls.intake.features import _waves
+from mkdcls.intake.features import waves_of_rows
 from mkdcls.verification import speakers
 from mkdcls.verification.speakers import (
     ACCEPT, BLOCK, FIXED, FREE, ENROL_SECONDS, Lists, check_trials, divide, enrolments, kaldi, librispeech, musan, real_speakers, sdsv, speaker_stand_in, trial_index,
@@ -219,7 +219,7 @@ def test_voxceleb(tmp_path):
     assert manifest.groupby("speaker")[["split", "gender"]].first().T.to_dict("list") == {
         "id00009": ["train", "male"], "id90001": ["test", "female"], "id90002": ["test", "male"], "id90003": ["train", ""]}
     check_trials(trials, enrolled, manifest)
-    waves, n = _waves(manifest.iloc[:2])
+    waves, n = waves_of_rows(manifest.iloc[:2])
     assert n.tolist() == [8000, 8000] or n.tolist() == [8000, 16000], "read at 8 kHz, as everything here"
     bare = voxceleb(tmp_path)
     assert bare.trials is None and (bare.manifest.split == "train").all()
@@ -237,7 +237,7 @@ def test_voxceleb_in_an_archive(tmp_path):
     inside = voxceleb(tmp_path / "vox1_test_wav.zip", tmp_path / "tree/list.txt")
     beside = voxceleb(tmp_path / "tree", "list.txt")
     pd.testing.assert_frame_equal(inside.manifest.drop(columns="path"), beside.manifest.drop(columns="path"))
-    assert _waves(inside.manifest.iloc[:1])[1].item() == _waves(beside.manifest.iloc[:1])[1].item()
+    assert waves_of_rows(inside.manifest.iloc[:1])[1].item() == waves_of_rows(beside.manifest.iloc[:1])[1].item()
     with pytest.raises(ValueError, match="is there twice"): voxceleb(tmp_path)
 
 
@@ -327,7 +327,7 @@ def test_kaldi_segments(tmp_path):
     write(tmp_path / "data/segments", "ann-1 rec 0.0 0.75", "ann-2 rec 0.75 1.75", "bob-1 rec 2.0 3.0")
     m = kaldi(tmp_path / "data").manifest
     assert m.duration.tolist() == [.75, 1., 1.] and m.start_s.tolist() == [0, .75, 2]
-    assert _waves(m)[1].tolist() == [6000, 8000, 8000]
+    assert waves_of_rows(m)[1].tolist() == [6000, 8000, 8000]
     write(tmp_path / "data/segments", "ann-1 rec 0.0 0.75", "ann-2 rec 1.75 0.75", "bob-1 other 2.0 3.0")
     with pytest.raises(ValueError, match=r"segments \['bob-1'\]"): kaldi(tmp_path / "data")
     write(tmp_path / "data/segments", "ann-1 rec 0.0 0.75", "ann-2 rec 1.75 0.75", "bob-1 rec 2.0 3.0")

@@ -14,7 +14,7 @@ FOLDED = {  # tags of code cells that a reader may pass over
     "how-it-fails",  # wrong calls and the errors that they raise
     "hide-input",  # only the output is meant to be read; Jupyter Book knows this tag too
 }
-MARK = "folded_by_tag"  # beside `source_hidden`, says that `fold` wrote it and `unfold` may take it away
+FOLD_MARK = "folded_by_tag"  # beside `source_hidden`, says that `fold` wrote it and `unfold` may take it away
 
 
 def fold(
@@ -25,7 +25,7 @@ def fold(
         about = cell["metadata"].get("jupyter", {})
         if (cell["cell_type"] == "code" and FOLDED & {*cell["metadata"].get("tags", [])}
             and "source_hidden" not in about):
-            cell["metadata"]["jupyter"] = {**about, "source_hidden": True, MARK: True}
+            cell["metadata"]["jupyter"] = {**about, "source_hidden": True, FOLD_MARK: True}
 
 
 def unfold(
@@ -34,7 +34,7 @@ def unfold(
     "Undo `fold`"
     for cell in nb.get("cells", []):
         about = cell.get("metadata", {}).get("jupyter", {})
-        if not about.pop(MARK, False): continue
+        if not about.pop(FOLD_MARK, False): continue
         about.pop("source_hidden", None)
         if not about: del cell["metadata"]["jupyter"]
 

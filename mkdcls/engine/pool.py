@@ -65,6 +65,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+def watched_worker():
+    "The beginning of a worker whose pool is not ours: it ends with its parent and computes on one thread"
+    leave_with_parent()
+    one_thread()
+
+
 # ---- in the process that begins them
 
 _turn = threading.Lock()

@@ -30,7 +30,7 @@ from mkdcls.engine import lists
 from mkdcls.engine.archives import Tree, printable_name
 from mkdcls.engine.codehash import module_hash
 from mkdcls.engine.owned import Owned
-from mkdcls.engine.pool import each, leave_with_parent, one_thread
+from mkdcls.engine.pool import each, one_thread
 from mkdcls.engine.shards import Shards, write_shard
 from mkdcls.engine.store import differences, digest, home, writable, write_table, write_text
 from mkdcls.validation import NOTES, cross_check, cross_details, inspect_audio, is_fault, report_text
@@ -49,12 +49,6 @@ FACTS = {"at": "int64", "row": "int64", "duration": "float64", "source_rate": "f
 
 
 # ---- work in chunks
-
-def _with_parent():
-    "The beginning of a worker whose pool is not ours (nbs/results/benchmark_corpora.ipynb)"
-    leave_with_parent()
-    one_thread()
-
 
 def _each(work, jobs: list[tuple], workers: int):
     "`work(*job)` of every job, yielded as they are finished"
@@ -89,7 +83,7 @@ def _inspect(rows: pd.DataFrame) -> tuple[list, pd.DataFrame]:
     return waves, pd.DataFrame(facts, columns=list(FACTS)).astype(FACTS)
 
 
-def _chunk(rows: pd.DataFrame, shard: Path, table: Path) -> int:
+def prepare_chunk(rows: pd.DataFrame, shard: Path, table: Path) -> int:
     "One chunk: audio, then facts"
     waves, facts = _inspect(rows)
     has = np.array([w is not None for w in waves])
@@ -361,7 +355,7 @@ def _decode(jobs, listed, usable, out, workers, progress, say):
                          f"with a reserve {_size(SPARE * room)}: make room or choose another disk")
     done = usable - left
     progress("decode and check", done, usable)
-    for n in _each(_chunk, jobs, workers):
+    for n in _each(prepare_chunk, jobs, workers):
         done += n
         progress("decode and check", done, usable)
 

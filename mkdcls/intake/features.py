@@ -38,7 +38,7 @@ def _samples(shards: Shards, r) -> np.ndarray:
     return wave
 
 
-def _waves(rows: pd.DataFrame):
+def waves_of_rows(rows: pd.DataFrame):
     """Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard,
     if it has a number in one)"""
     if "path" not in rows: return render(rows)
@@ -54,21 +54,21 @@ def _waves(rows: pd.DataFrame):
     return out, n
 
 
-def _keep(values: list, lengths: list, path: Path):
+def write_features(values: list, lengths: list, path: Path):
     "A chunk's features, written beside and renamed"
     with whole(path) as part, open(part, "wb") as f:
         np.savez(f, values=torch.cat(values).numpy(), n_frames=torch.cat(lengths).numpy())
 
 
-def _chunk(rows: pd.DataFrame, path: Path):
+def feature_chunk(rows: pd.DataFrame, path: Path):
     "One chunk of features, written beside and renamed"
     torch.set_num_threads(1)
     values, lengths = [], []
     for i in range(0, len(rows), BATCH):
-        x, n = network_input(*_waves(rows.iloc[i:i + BATCH]))
+        x, n = network_input(*waves_of_rows(rows.iloc[i:i + BATCH]))
         values += [v[:k] for v, k in zip(x, n.tolist())]
         lengths.append(n)
-    _keep(values, lengths, path)
+    write_features(values, lengths, path)
 
 
 def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = None, progress=None,
@@ -78,10 +78,12 @@ def features_of(manifest: pd.DataFrame, fingerprint: str, workers: int | None = 
     Rows are taken by length so that little is padding; a killed call goes on with the chunks that are missing.
     `progress(done, of)` counts utterances, `say(text)` is told what is made again and why.
     """
-    return _cached(home() / "features" / fingerprint, manifest, _chunk, workers=workers, progress=progress, say=say)
+    return cached_features(home() / "features" / fingerprint, manifest, feature_chunk, workers=workers,
+                           progress=progress, say=say)
 
 
-def _cached(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, workers: int | None = None, progress=None,
+def cached_features(folder: Path, manifest: pd.DataFrame, chunk, copies: int = 0, workers: int | None = None,
+                    progress=None,
             say=print) -> Features:
     """What `chunk(rows, path)` makes of every row, from the folder where it is there and sound.
 

@@ -59,13 +59,13 @@ def _chunk(recipe: SpeakerRecipe, noises: pd.DataFrame | None, rows: pd.DataFram
     values, lengths = [[] for _ in range(recipe.copies + 1)], [[] for _ in range(recipe.copies + 1)]
     for i in range(0, len(rows), prepare.BATCH):
         part = rows.iloc[i:i + prepare.BATCH]
-        waves, n = _clean(*prepare._waves(part), recipe)
+        waves, n = _clean(*prepare.waves_of_rows(part), recipe)
         for k in range(recipe.copies + 1):
             x, frames = front_end(augmented(part, waves, n, recipe.seed + k - 1, noises) if k else waves, n,
                                   recipe.front)
             values[k] += [v[:f] for v, f in zip(x, frames.tolist())]
             lengths[k].append(frames)
-    prepare._keep(sum(values, []), sum(lengths, []), path)
+    prepare.write_features(sum(values, []), sum(lengths, []), path)
 
 
 def folder_of(fingerprint: str, recipe: SpeakerRecipe, noises: pd.DataFrame | None = None) -> Path:
@@ -102,5 +102,6 @@ def speaker_features(manifest: pd.DataFrame,  # `utterance`, `duration` and what
                          f"utterance {manifest['utterance'][manifest['utterance'].duplicated()].iloc[0]!r} stands "
                          "twice; names choose the noise")
     chunk = partial(_chunk, recipe, noises if copies else None)
-    return prepare._cached(folder_of(fingerprint, recipe, noises if copies else None), manifest, chunk, copies, workers,
+    return prepare.cached_features(folder_of(fingerprint, recipe, noises if copies else None), manifest, chunk, copies,
+                                   workers,
                            progress, say)

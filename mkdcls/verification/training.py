@@ -57,6 +57,7 @@ class SpeakerSettings:
             if bad > self.patience: lr, bad = lr * self.factor, 0
         return lr
 
+# %% ../../nbs/verification/25_speaker_training.ipynb #5c2f9a11
 SpeakerSettings.SEO_KIM = SpeakerSettings()
 SpeakerSettings.IMU = SpeakerSettings(epochs=100, batch=200, optimiser='adam', lr=1e-3, weight_decay=5e-5,
                                       schedule='step', factor=.85, every=10,

@@ -132,7 +132,7 @@ def test_prepared_audio_that_differs_from_its_checksum(fault, kind, tmp_path):
     wave = np.random.default_rng(0).integers(-999, 999, 9000).astype(np.int16)
     write_shard(tmp_path / "0.arrow", [kind(wave)])
     rows = pd.DataFrame(dict(utterance=["u"], path=[str(tmp_path / "0.arrow")], row=[0], duration=[1.1], checksum=[hashlib.sha256(wave).hexdigest()]))
-    fault.refuses(lambda: prepare._waves(rows), "0.arrow, row 0", "differ from the checksum", "delete this shard and run the same")
+    fault.refuses(lambda: prepare.waves_of_rows(rows), "0.arrow, row 0", "differ from the checksum", "delete this shard and run the same")
 
 
 # ---- processes
