@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPEECHBRAIN', 'KALDI', 'FbankSettings', 'speechbrain_settings', 'kaldi_settings', 'frame_count', 'mel_filters',
-           'fbank', 'mean_norm', 'network_input']
+           'frame_window', 'fbank', 'mean_norm', 'network_input']
 
 # %% ../nbs/method/03_fbank.ipynb #95065e9d
 import math
@@ -105,7 +105,11 @@ def mel_filters(
     return torch.minimum(1 + slope / width_l, 1 - slope / width_r).clamp(min=0).float().to(device)
 
 # %% ../nbs/method/03_fbank.ipynb #1d2aa987
-def _window(s:FbankSettings, device)->Tensor:
+def frame_window(
+    s:FbankSettings,
+    device,
+)->Tensor: # `[frame]`
+    "The window that a frame is multiplied by"
     if s.window == 'povey': return torch.hann_window(s.frame, periodic=False, device=device)**.85
     return {'hamming': torch.hamming_window, 'hann': torch.hann_window}[s.window](s.frame, device=device)
 
@@ -151,7 +155,7 @@ def fbank(
     frames = waves.unfold(1, s.frame, s.hop)[:, :int(n_frames.max())]
     if s.remove_dc: frames = frames - frames.mean(-1, keepdim=True)
     if s.preemphasis: frames = frames - s.preemphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
-    spectrum = torch.fft.rfft(frames * _window(s, device), n=s.n_fft)
+    spectrum = torch.fft.rfft(frames * frame_window(s, device), n=s.n_fft)
     with torch.autocast(device.type, enabled=False):
         power = (spectrum.real.square() + spectrum.imag.square()) @ mel_filters(s, str(device))
     x = power.clamp(min=s.floor).log() if s.log == 'ln' else 10 * power.clamp(min=s.floor).log10()

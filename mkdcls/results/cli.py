@@ -1,5 +1,5 @@
-"""The command line: `mkdcls prepare`, `validate`, `template`, `select` for corpora, `mkdcls table1` and `mkdcls
-table` for results; `make` calls the same."""
+"""The command line: `mkdcls predict` and `export` for use, `prepare`, `validate`, `template`, `select` for corpora,
+`table1` and `table` for results; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -217,6 +217,69 @@ def command_select(a) -> int:
     return int(len(gone) > 0)
 
 
+# ---- use
+
+ANSWERS = {"gender": "gender", "agesup": "age group", "agesub": "decade"}  # heads of the printed table
+
+
+def _told(t) -> str:
+    "Answers as a table for a reader: an answer that is withheld shows what the best guess would have been"
+    from mkdcls.use import UNSURE
+    def one(r, task):
+        if not isinstance(r[task], str): return ""
+        p = f"{100 * r[f'{task}_p']:.0f} %"
+        return f"unsure ({r[f'{task}_best']} {p})" if r[task] == UNSURE else f"{r[task]} {p}"
+    tasks = [c.removesuffix("_best") for c in t.columns if c.endswith("_best")]
+    rows = [["recording", "seconds", *(ANSWERS.get(c, c) for c in tasks), "note"]]
+    rows += [[r["file"], f"{r['seconds']:.1f}", *(one(r, c) for c in tasks), r["note"]]
+             for _, r in t[t["reason"] == ""].iterrows()]
+    if not any(r[-1] for r in rows[1:]): rows = [r[:-1] for r in rows]
+    wide = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(f"{c:<{w}}" for c, w in zip(r, wide)).rstrip() for r in rows)
+
+
+def command_predict(a) -> int:
+    "Gender, age group and decade of recordings"
+    from mkdcls.engine.lists import cell
+    from mkdcls.engine.store import write_text
+    from mkdcls.use import STANDIN, load_model
+    model, bars = load_model(a.model or STANDIN), Bars()
+    def say(text): print(f"mkdcls predict: {text}", file=sys.stderr, flush=True)
+    if model.about["trained"].get("corpus") == "standin":
+        say(f"{model.about['name']} has heard synthetic speech only: what it says about a real "
+            "voice has never been measured")
+    if not model.about["calibration"]:
+        say(f"{model.about['name']} is not calibrated: take its probabilities with a grain of salt")
+    show = (lambda done, of: bars("recordings", done, of)) if sys.stderr.isatty() else (lambda done, of: None)
+    try: found = model.predict(a.recordings, a.channel, every=a.format != "table", progress=show, say=say)
+    finally: bars.close()
+    wrong = found[found["reason"] != ""]
+    if a.format == "csv":
+        text = [c for c in found if not found[c].dtype.kind == "f"]
+        safe = found.assign(**{c: found[c].map(lambda v: cell(v) if isinstance(v, str) else v) for c in text})
+        out = safe.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    elif a.format == "json":
+        out = found.to_json(orient="records", force_ascii=False, indent=1, double_precision=4) + "\n"
+    else: out = _told(found) + "\n" if len(wrong) < len(found) else ""
+    if a.out: write_text(Path(a.out), out)
+    else: print(out, end="", flush=True)
+    for _, r in wrong.iterrows(): print(f"{r['file']}: {r['reason']}", file=sys.stderr)
+    return 2 if len(wrong) == len(found) else int(len(wrong) > 0)
+
+
+def command_export(a):
+    "A finished run as a model that stands by itself"
+    from mkdcls.results.export import export_run
+    bars = Bars()
+    try:
+        out = export_run(a.run, a.out, a.preset, a.corpus, a.real, a.name, a.half, a.onnx, a.right,
+                         say=lambda text: print(text, flush=True),
+                         progress=lambda done, of: bars("validation speakers", done, of))
+    finally: bars.close()
+    print(f"{out} is a model: mkdcls predict <recordings> --model {a.out}\nRead its README.md: who it was trained on, "
+          "how sure it may be, what it is not for.")
+
+
 def _number(text: str) -> int | None:
     if not text: return None  # WORKERS= of make, left empty
     try: return int(text)
@@ -289,6 +352,34 @@ def parser() -> argparse.ArgumentParser:
     s.add_argument("--out", required=True, help="a new folder; REAL=<it> then serves make table1 CORPUS=real")
     s.add_argument("--selection", default="", help="another selection list (default: paper/selection/real.csv)")
     s.set_defaults(call=command_select)
+    u = sub.add_parser("predict", help="gender, age group and decade of recordings, by a trained model",
+                       epilog="Exit code: 0 all answered, 1 some could not be (each with its reason), "
+                              "2 none could or nothing could be done.")
+    u.add_argument("recordings", nargs="+", metavar="FILE",
+                   help="WAV, FLAC, MP3, OGG, …; a folder or an archive of them; a list (.csv with a column path, "
+                        ".txt); - for "
+                   "the standard input")
+    u.add_argument("--model", default="", help="a folder that `mkdcls export` wrote (default: "
+                                               "the stand-in model of this package, trained on synthetic speech)")
+    u.add_argument("--format", default="table", choices=("table", "csv", "json"),
+                   help="table (default); csv and json have the probability of every class")
+    u.add_argument("--out", default="", help="a file for the answers (default: they are printed)")
+    u.add_argument("--channel", type=int, help="which channel of recordings with several, counted from 1")
+    u.set_defaults(call=command_predict)
+    x = sub.add_parser("export", help="write a finished run as a model folder that needs neither corpus nor run store")
+    x.add_argument("run", help="the folder of a run, or row/seed, as 6/0, in the store of --preset and --corpus")
+    x.add_argument("--out", required=True, help="a new folder")
+    x.add_argument("--preset", default="laptop", help="of the store (default laptop)")
+    x.add_argument("--corpus", default="standin", help="of the store: standin (default), real, "
+                                                       "or as it was given to table1; "
+                                                       "validation speakers are heard from it")
+    x.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
+    x.add_argument("--name", default="", help="what the model is called (default: the folder's name)")
+    x.add_argument("--half", action="store_true", help="keep weights in half precision: half the size")
+    x.add_argument("--onnx", action="store_true", help="also model.onnx, which needs the extra `export`")
+    x.add_argument("--right", type=float, default=.75, help="share of the given answers that should be right, "
+                                                            "on validation speakers (default 0.75); the rest is unsure")
+    x.set_defaults(call=command_export)
     return top
 
 

@@ -372,6 +372,8 @@ def where_to_go() -> str:
                       f"{link(page_path('14_causal'))}, "
                       f"{link(page_path('14a_x_and_k'))} and others), the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
+             ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a small model that has heard "
+              f"synthetic speech only; {link(page_path('17_use'))} shows how sure it may be"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
     return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
 
