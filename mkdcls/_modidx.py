@@ -423,6 +423,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mkdcls.mixup.cut_bins': ('method/mixup.html#cut_bins', 'mkdcls/mixup.py'),
                               'mkdcls.mixup.draw': ('method/mixup.html#draw', 'mkdcls/mixup.py'),
                               'mkdcls.mixup.frame_mask': ('method/mixup.html#frame_mask', 'mkdcls/mixup.py'),
+                              'mkdcls.mixup.frames_at': ('method/mixup.html#frames_at', 'mkdcls/mixup.py'),
                               'mkdcls.mixup.mixup': ('method/mixup.html#mixup', 'mkdcls/mixup.py'),
                               'mkdcls.mixup.pick': ('method/mixup.html#pick', 'mkdcls/mixup.py'),
                               'mkdcls.mixup.spec_augment': ('method/mixup.html#spec_augment', 'mkdcls/mixup.py'),
