@@ -14,7 +14,7 @@ import torch
 
 from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
-from mkdcls.engine.pool import Pool
+from mkdcls.engine.pool import Pool, keep_memory
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights, writable, write_weights
@@ -191,6 +191,7 @@ class Runner:
     def _make(self, row: str, seed: int, ident: dict, key: str, folder: Path) -> tuple[dict, object]:
         "Trains and asks; the record and the answers"
         r, started = self.rows[row], time.perf_counter()
+        keep_memory()
         corpus = self.data(r.role, seed)
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
