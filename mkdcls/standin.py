@@ -351,9 +351,10 @@ def music(
     chord = np.minimum((t / beat).astype(int), 63)
     since = t - chord * beat
     out = np.zeros((len(n), N), np.float32)
+    fade = [np.exp(-since * (2 + 2*h)) for h in range(1, harmonics + 1)]
     for note in (0, 2, 4):
         f = np.take_along_axis((220 * 2 ** ((scale[degree + note] + key) / 12)).astype(np.float32), chord, 1)
-        for h in range(1, harmonics + 1): out += np.sin(2*np.pi*h * f * since) * np.exp(-since * (2 + 2*h)) / h
+        for h in range(1, harmonics + 1): out += np.sin(2*np.pi*h * f * since) * fade[h - 1] / h
     return out * (np.arange(N) < n[:, None])
 
 # %% ../nbs/method/01c_standin.ipynb #b463642d
