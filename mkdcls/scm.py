@@ -10,11 +10,6 @@ __all__ = ['VOWELS', 'S', 'OFFSETS', 'EXOGENOUS', 'GRAPH', 'LATENTS', 'descendan
 import numpy as np
 import pandas as pd
 from scipy.special import ndtr
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import confusion_matrix, f1_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-from threadpoolctl import threadpool_limits
 from typing import NamedTuple
 from .labels import AGESUB, PARENT, TASKS, agesub_of
 
@@ -224,6 +219,13 @@ class Oracle(NamedTuple):
     confusion:np.ndarray # `[K, K]` counts, rows true, columns predicted
     predicted:np.ndarray # `[n]` label indices of the test speakers
 
+def _classifier(): # scikit-learn loads here and not with the module: nobody who only draws voices needs it
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+    return make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(),
+                         LogisticRegression(C=.1, max_iter=500))
+
 def oracle(
     speakers_train:pd.DataFrame, # speakers to learn from
     speakers_test:pd.DataFrame, # other speakers to predict
@@ -231,10 +233,11 @@ def oracle(
     s:float=S, # scale of the judged spreads
 )->Oracle: # macro-F1, confusion and predictions on the test speakers
     "Latent-only oracle: logistic regression on the latents, their squares and products"
+    from sklearn.metrics import confusion_matrix, f1_score
+    from threadpoolctl import threadpool_limits
     if both := set(speakers_train['speaker']) & set(speakers_test['speaker']):
         raise ValueError(f"oracle: {len(both)} speakers are in train and test; slice one draw, or draw with two seeds")
-    model = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), StandardScaler(),
-                          LogisticRegression(C=.1, max_iter=500))
+    model = _classifier()
     with threadpool_limits(1): # small matrices: a second thread only waits, on a busy machine for minutes
         model.fit(features(speakers_train, s), truth(speakers_train, target))
     predicted,true,k = model.predict(features(speakers_test, s)),truth(speakers_test, target),range(TASKS[target])

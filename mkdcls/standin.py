@@ -6,8 +6,8 @@
 __all__ = ['RATE', 'BAND', 'CODECS', 'NOISES', 'CHANNELS', 'LINES', 'CODEC_RMS', 'SHORTEST', 'MEDIAN', 'LONGEST', 'STANDINS',
            'DRAWN', 'StandIn', 'stand_in', 'choose_channel', 'observe', 'generator', 'draw_people', 'draw_who',
            'draw_voice', 'draw_second_voice', 'draw_channel', 'draw_noise', 'draw_codec', 'draw_annotator',
-           'draw_manifest', 'at_snr', 'telephone_band', 'apply_codec', 'rirs', 'reverberate', 'coloured', 'bank',
-           'babble', 'music', 'Stages', 'clean_voice', 'stages', 'render', 'stream']
+           'draw_manifest', 'at_snr', 'bandpass', 'telephone_band', 'apply_codec', 'rirs', 'reverberate', 'coloured',
+           'bank', 'babble', 'music', 'Stages', 'clean_voice', 'stages', 'render', 'stream']
 
 # %% ../nbs/method/01c_standin.ipynb #3f38137a
 import io
@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import soundfile as sf
 import torch
-from scipy import fft, signal
+from scipy import fft
 from scipy.special import ndtr
 from torch import Tensor
 from .labels import AGESUB, AGESUP, GENDERS, PARENT
@@ -264,13 +264,18 @@ def at_snr(
     return noise * gain[:, None].astype(np.float32)
 
 # %% ../nbs/method/01c_standin.ipynb #f00b5683
-_BANDPASS = signal.ellip(6, .5, 50, BAND, 'bandpass', fs=RATE, output='sos')
+@lru_cache(maxsize=1)
+def bandpass()->np.ndarray: # `[6, 6]` second-order sections
+    "The telephone's filter, made when it is first asked for: scipy.signal takes half a second to load"
+    from scipy.signal import ellip
+    return ellip(6, .5, 50, BAND, 'bandpass', fs=RATE, output='sos')
 
 def telephone_band(
     x:np.ndarray, # `[B, N]`
 )->np.ndarray: # `[B, N]` float32
     "Elliptic band-pass 300-3400 Hz: 0.5 dB ripple inside, 50 dB down below 240 and above 3520 Hz"
-    return signal.sosfilt(_BANDPASS, x, axis=-1).astype(np.float32)
+    from scipy.signal import sosfilt
+    return sosfilt(bandpass(), x, axis=-1).astype(np.float32)
 
 # %% ../nbs/method/01c_standin.ipynb #eb812a98
 _FORMS = dict(zip(CODECS, (('WAV', 'ULAW'), ('WAV', 'ALAW'), ('WAV', 'GSM610'), ('AU', 'G721_32'))))
@@ -360,9 +365,10 @@ def music(
     chord = np.minimum((t / beat).astype(int), 63)
     since = t - chord * beat
     out = np.zeros((len(n), N), np.float32)
+    fade = [np.exp(-since * (2 + 2*h)) for h in range(1, harmonics + 1)]
     for note in (0, 2, 4):
         f = np.take_along_axis((220 * 2 ** ((scale[degree + note] + key) / 12)).astype(np.float32), chord, 1)
-        for h in range(1, harmonics + 1): out += np.sin(2*np.pi*h * f * since) * np.exp(-since * (2 + 2*h)) / h
+        for h in range(1, harmonics + 1): out += np.sin(2*np.pi*h * f * since) * fade[h - 1] / h
     return out * (np.arange(N) < n[:, None])
 
 # %% ../nbs/method/01c_standin.ipynb #b463642d

@@ -355,6 +355,20 @@ def test_import_is_light():
     assert done.stdout.strip() == "[]", f"import mkdcls.model also imports {done.stdout.strip()}"
 
 
+@pytest.mark.parametrize("modules, never, most", [
+    ("mkdcls.intake.features", ("sklearn", "scipy.signal", "scipy.stats", "pandera", "matplotlib", "joblib"), 750),  # what a worker that renders loads
+    ("mkdcls.results.runner, mkdcls.runs", ("sklearn", "scipy.signal", "scipy.stats", "matplotlib", "joblib"), 950),
+])
+def test_runs_start_soon(modules, never, most):
+    "Counted in modules beyond torch's, as seconds depend on the machine: 535 and 720 when this was written, 1,279 and 1,475 before"
+    code = f"import sys, torch; before = set(sys.modules); import {modules}; new = set(sys.modules) - before; print(len(new), [m for m in {never} if m in new])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    count, found = done.stdout.split(maxsplit=1)
+    assert found.strip() == "[]", f"import {modules} also imports {found.strip()}"
+    assert int(count) < most, f"import {modules} loads {count} modules"
+
+
 # ---- names
 
 # A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mkdcls.mixup import (CUTS, EDGES, KINDS, NO_SPECAUGMENT, SPECAUGMENT, MixupSettings, SpecAugmentSettings, draw, frame_mask, mixup, pick,
+from mkdcls.mixup import (CUTS, EDGES, KINDS, NO_SPECAUGMENT, SPECAUGMENT, MixupSettings, SpecAugmentSettings, draw, frame_mask, frames_at, mixup, pick,
                           spec_augment, stripes, temporal_mean, time_warp)
 
 
@@ -176,3 +176,15 @@ def test_cuda_agrees_with_the_cpu(cut, window):
     here, there = o(x, n, seeded()), o(x.cuda(), n.cuda(), seeded())
     assert_close(there.cpu(), here, rtol=0, atol=1e-5)
     assert torch.equal(spec_augment(x, n, generator=seeded()) == 0, spec_augment(x.cuda(), n.cuda(), generator=seeded()).cpu() == 0)
+
+
+def test_whole_frames_are_what_gather_gives():
+    "`frames_at` copies rows; number by number the same, and the gradient as well"
+    g = torch.Generator().manual_seed(0)
+    for shape, dtype in (((3, 7, 5), torch.float64), ((1, 1, 4), torch.float32)):
+        x = torch.randn(shape, generator=g, dtype=dtype).requires_grad_()
+        k = torch.randint(shape[1], (shape[0], 9), generator=g)
+        ours, plain = frames_at(x, k), x.gather(1, k[..., None].expand(-1, -1, shape[2]))
+        assert torch.equal(ours, plain)
+        w = torch.randn(ours.shape, generator=g, dtype=dtype)
+        torch.testing.assert_close(*(torch.autograd.grad((y * w).sum(), x)[0] for y in (ours, plain)))

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mkdcls.corpora import read_audio
 from mkdcls.engine.features import Corpus, Features
 from mkdcls.engine.pool import Pool
 from mkdcls.engine.shards import Shards
@@ -42,6 +41,7 @@ def waves_of_rows(rows: pd.DataFrame):
     """Audio of manifest rows: rendered where the row carries its causes, read where it carries a path (of a shard,
     if it has a number in one)"""
     if "path" not in rows: return render(rows)
+    from mkdcls.corpora import read_audio  # and with it the schema of manifests, which nobody who renders needs
     prepared = rows["row"].notna() if "row" in rows else pd.Series(False, index=rows.index)
     shards = Shards("")  # a row's path leads to its shard, and rows of several corpora may meet here
     def read(r, inside):

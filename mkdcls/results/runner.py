@@ -21,7 +21,7 @@ import torch
 
 from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
-from mkdcls.engine.pool import Pool
+from mkdcls.engine.pool import Pool, keep_memory
 from mkdcls.engine.record import Outcome, Record
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
@@ -344,6 +344,7 @@ class Runner(BaseRunner):
 
     def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
         "Trains and asks"
+        keep_memory()
         r = self.rows[row]
         corpus = self.data(*self.heard(row, seed))
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
