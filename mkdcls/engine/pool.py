@@ -47,9 +47,10 @@ def leave_with_parent():
 def keep_memory() -> bool:
     """Freed memory stays with this process, for its next arrays. True where the C library can be told so (glibc)
 
-    Training frees and asks for the same large arrays at every step. glibc gives those at the end of its heap, and above some size each one, back to the
-    system, which hands the next ones out as pages of zeros: with encoders as small as those of preset laptop that is a tenth of a step and more. What is
-    computed is the same. Arrays above 32 MB go back as before.
+    Training frees and asks for the same large arrays at every step. glibc gives those at the end of its heap, and above
+    some size each one, back to the system, which hands the next ones out as pages of zeros: with encoders as small as
+    those of preset laptop that is a tenth of a step and more. What is computed is the same. Arrays above 32 MB go back
+    as before.
     """
     try: mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError): return False
