@@ -108,12 +108,16 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
 def held_against_each(runs, lines, pairs, task, draws=2000) -> dict[tuple[str, str], tuple[Contrast, np.ndarray]]:
     """`held_against` for many pairs `(base, row)` of rows that share a seed.
 
-    Replicates depend on the seeds and the speakers, not on the rows: pairs with the same seeds are counted on one
+    Replicates depend on the seeds and the number of speakers, not on the rows: pairs that share both are counted on one
     drawing of them.
     """
     have = runs.groupby("row")["seed"].agg(frozenset)
+    speakers = lines.groupby(["row", "seed"])["speaker"].nunique()
     together = {}
-    for pair in dict.fromkeys(pairs): together.setdefault(have[pair[0]] & have[pair[1]], []).append(pair)
+    for base, row in dict.fromkeys(pairs):
+        seeds = sorted(have[base] & have[row])
+        tested = tuple((seed, speakers[row, seed]) for seed in seeds)
+        together.setdefault(tested, []).append((base, row))
     out = {}
     for group in together.values():
         rows = sorted({r for pair in group for r in pair})
