@@ -1,5 +1,6 @@
 """The front page: another machine's numbers appear when they are there, floors and intervals are what they are called, reading times are counted."""
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -50,6 +51,15 @@ def test_minutes_agree_and_an_hour_is_an_hour():
     told = front.where_to_go()
     assert sum(front.reading_minutes(front.page_path(p)) for p in front.HOUR) <= 60
     assert all(f"[{p}](method/{p}.ipynb)" in told for p in (*front.HOUR, "13c_arrows", "14a_x_and_k"))
+
+
+def test_a_page_says_how_long_it_takes():
+    "The first number of minutes on a page is the counted one, within a tenth or three minutes"
+    wrong = {}
+    for page in [p for folder in front.FOLDERS for p in front.pages(folder)]:
+        told, counted = int(re.search(r"(\d+) minutes", page.read_text("utf-8"))[1]), front.reading_minutes(page)
+        if abs(told - counted) > max(3, .1 * counted): wrong[page.stem] = (told, counted)
+    assert not wrong, f"page: (minutes it tells, minutes counted): {wrong}"
 
 
 def test_intervals_of_five_seeds_are_not_what_they_promise():
@@ -111,9 +121,13 @@ def test_said_of_ablations():
          f"(+{resnet['gain'].item():.1f} points), whose interval just leaves out 0")
     runs = pd.read_csv(STANDIN / "ablations/runs.csv")
     more = (runs["agesup_f1"] - runs["as_trained_agesup_f1"]).groupby(runs["row"]).mean()
-    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round().between(3, 4).all()
-    seven = runs.query("row == '7r' and seed == 0")
-    said("ablations", "adds 0.3 to 0.5 points", "3 to 4 points", f"gains {(seven['agesup_f1'] - seven['as_trained_agesup_f1']).item():.1f} points by it on seed 0")
+    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round(1).between(3.4, 4.1).all()
+    seven = runs.query("row == '7r'").set_index("seed").eval("agesup_f1 - as_trained_agesup_f1").round(1)
+    assert seven[0] == 5.4 and (seven[1:].min(), seven[1:].max()) == (-.2, .9)
+    said("ablations", "adds 0.3 to 0.5 points", "3.4 to 4.1 points", "gains 5.4 points by it on seed 0", "between -0.2 and +0.9 on the other four")
+    table = t.set_index(["question", "row"])
+    constant = table.xs("dep_constant", level="row").iloc[0]  # has the very answers of the row it is compared with
+    assert constant["as_trained"] == 0 and constant["true_gain"] == 0
 
 
 def test_said_of_interventions():
