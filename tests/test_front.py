@@ -121,10 +121,10 @@ def test_said_of_ablations():
          f"(+{resnet['gain'].item():.1f} points), whose interval just leaves out 0")
     runs = pd.read_csv(STANDIN / "ablations/runs.csv")
     more = (runs["agesup_f1"] - runs["as_trained_agesup_f1"]).groupby(runs["row"]).mean()
-    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].round(1).between(3.4, 4.1).all()
+    assert more[["3r", "5r"]].round(1).between(.3, .5).all() and more[["4a", "6"]].between(3.45, 4.2).all()
     seven = runs.query("row == '7r'").set_index("seed").eval("agesup_f1 - as_trained_agesup_f1").round(1)
     assert seven[0] == 5.4 and (seven[1:].min(), seven[1:].max()) == (-.2, .9)
-    said("ablations", "adds 0.3 to 0.5 points", "3.4 to 4.1 points", "gains 5.4 points by it on seed 0", "between -0.2 and +0.9 on the other four")
+    said("ablations", "adds 0.3 to 0.5 points", "3.5 to 4.2 points", "gains 5.4 points by it on seed 0", "between -0.2 and +0.9 on the other four")
     table = t.set_index(["question", "row"])
     constant = table.xs("dep_constant", level="row").iloc[0]  # has the very answers of the row it is compared with
     assert constant["as_trained"] == 0 and constant["true_gain"] == 0
