@@ -5,7 +5,6 @@ when it has begun, for what happens when something is killed in the midst of it.
 """
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -96,7 +95,8 @@ class Cluster:
         self.port = int(self.address.rsplit(":", 1)[1])
 
     def worker(self, *more, **env):
-        return self.begin("distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0", "--host", "127.0.0.1", *more, **env)
+        return self.begin("distributed.cli.dask_worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard", "--memory-limit", "0",
+                          "--host", "127.0.0.1", *more, **env)
 
     def end(self):
         for p in self.processes:
@@ -147,7 +147,6 @@ def until(what, seconds=60):
 DRIVER = """
 import sys
 from test_cluster import PLAN, lines
-lines(sys.stdout, real="") if False else None
 said = type("Said", (), {"append": staticmethod(lambda text: print(text, flush=True))})
 try: lines(said).run_all(PLAN, scheduler=sys.argv[1])
 except KeyboardInterrupt: sys.exit(130)
@@ -184,3 +183,135 @@ def test_equals_the_pool(begin, tmp_path, monkeypatch):
     assert here == there and len([n for n in here if n.endswith("safetensors")]) >= 3
     assert {w for w, done, of in told if done == of} >= {f"seed 0: row {r}" for r in "136"}, "progress is shown to its end"
     assert not list((tmp_path / "runs" / "plans").iterdir())
+
+
+@cluster_only
+def test_a_worker_is_killed(begin, tmp_path):
+    "In the midst of a run: another worker resumes it, a new one takes part, and nothing is made twice"
+    c = begin(slow=.4)
+    d = driver(c)
+    at = until(lambda: begun(c.home))
+    victim = next(p for p in c.processes if str(p.pid) in [pid for pids in at.values() for pid in pids])
+    until(lambda: list(c.home.glob("*/*/checkpoint.pt")))
+    victim.kill()
+    c.worker()
+    out, _ = d.communicate(timeout=120)
+    assert d.returncode == 0 and "is gone; another goes on with row" in out, out
+    twice = {n: pids for n, pids in begun(c.home).items() if len(pids) > 1}
+    assert lines().missing(PLAN) == [] and 1 <= len(twice) <= 2 and all(len(p) == 2 and str(victim.pid) in p for p in twice.values())
+    assert len(begun(c.home)) == len(PLAN) and len({p for pids in begun(c.home).values() for p in pids}) == 3
+
+
+@cluster_only
+def test_the_scheduler_is_killed(begin, tmp_path):
+    "The driver says so in one line; the scheduler started again, the same command goes on with what is missing"
+    c = begin(slow=.3)
+    d = driver(c)
+    until(lambda: list(c.home.glob("*/*/record.json")))
+    c.scheduler.kill()
+    out, _ = d.communicate(timeout=120)
+    assert d.returncode == 1 and "no longer answers: what was finished is kept" in out and "Traceback" not in out, out
+    kept = {p: p.stat().st_mtime_ns for p in c.home.glob("*/*/record.json")}
+    assert 1 <= len(kept) < len(PLAN)
+    c.start()
+    c.worker()
+    lines().run_all(PLAN, scheduler=c.address)
+    assert lines().missing(PLAN) == [] and all(p.stat().st_mtime_ns == t for p, t in kept.items())
+
+
+@cluster_only
+def test_ctrl_c(begin, tmp_path):
+    "Finished runs are kept, the workers leave the others within moments and serve the next command"
+    c = begin(slow=.5)
+    d = driver(c)
+    until(lambda: list(c.home.glob("*/*/record.json")))
+    before = len(begun(c.home))
+    d.send_signal(signal.SIGINT)
+    assert d.wait(60) == 130
+    time.sleep(4)
+    left = set(map(str, c.home.glob("*/*/record.json")))
+    time.sleep(3)
+    assert set(map(str, c.home.glob("*/*/record.json"))) == left and len(left) < len(PLAN) and len(begun(c.home)) <= before + 2
+    assert all(p.poll() is None for p in c.processes[1:3]), "the workers live"
+
+
+@cluster_only
+def test_two_drivers_on_one_store(begin, tmp_path):
+    "Every run is made once; both get all records"
+    c = begin(slow=.1)
+    both = [driver(c), driver(c)]
+    for d in both:
+        out, _ = d.communicate(timeout=120)
+        assert d.returncode == 0, out
+    assert lines().missing(PLAN) == [] and all(len(pids) == 1 for pids in begun(c.home).values()) and len(begun(c.home)) == len(PLAN)
+
+
+@cluster_only
+def test_workers_that_cannot(begin, tmp_path, monkeypatch):
+    """One line each: without the data, with other data, with another store, with another code, without the package.
+
+    A worker that can makes all runs; where none can, that is the error.
+    """
+    monkeypatch.setattr(executors, "PATIENCE", 2.)
+    c, said = begin(workers=0, slow=0), []
+    (tmp_path / "data.toml").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "sitecustomize.py").write_text(
+        "import os, sys, pathlib\nreal = pathlib.Path.read_text\n"
+        "def other(self, *a, **k):\n"
+        "    if self.name != 'data.toml': return real(self, *a, **k)\n"
+        "    if os.environ['BAD'] == 'lacks': raise FileNotFoundError(f'no {self.name}')\n"
+        "    return 'theirs'\n"
+        "pathlib.Path.read_text = other\n"
+        "if os.environ['BAD'] == 'store':\n"
+        "    def unseen(self, *a, **k):\n"
+        "        if self.name == 'driver': raise FileNotFoundError\n"
+        "        return real(self, *a, **k)\n"
+        "    pathlib.Path.read_text = unseen\n"
+        "if os.environ['BAD'] == 'code':\n"
+        "    def edited(self, *a, **k): return real(self, *a, **k) + ('\\nedited = 1\\n' if self.name == 'training.py' else '')\n"
+        "    pathlib.Path.read_text = edited\n")
+    path = f"{tmp_path / 'bad'}{os.pathsep}{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    for bad in ("lacks", "others", "store", "code"): c.worker("--name", bad, BAD=bad, PYTHONPATH=path)
+    c.worker("--name", "package", PYTHONPATH=str(ROOT))
+    with pytest.raises(OSError, match="no worker can make these runs") as told: lines(said, corpus=str(tmp_path / "data.toml")).run_all(PLAN, scheduler=c.address)
+    c.worker("--name", "good")
+    lines(said, corpus=str(tmp_path / "data.toml")).run_all(PLAN, scheduler=c.address)
+    for text in ("it lacks the data (no data.toml)", "its data are others: data: ", "it does not see the runs in", "another version of mkdcls (0.",
+                 "it cannot take this plan up (ModuleNotFoundError"):
+        assert any("is left out" in line and text in line for line in said) and text in str(told.value), (text, said)
+    assert all("\n" not in line for line in said)
+    assert {pid for pids in begun(c.home).values() for pid in pids} == {str(c.processes[-1].pid)}
+
+
+# ---- without a cluster
+
+def test_where_dask_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ValueError, match=r"SCHEDULER=tcp://host:8786: this needs .*`distributed`.*pip install .*\[cluster\]"): scheduler_named("tcp://host:8786")
+    assert scheduler_named("") == ""
+    monkeypatch.setenv("MKDCLS_SCHEDULER", "tcp://host:1")
+    with pytest.raises(ValueError, match="SCHEDULER=tcp://host:1"): scheduler_named()
+
+
+@cluster_only
+def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
+    with pytest.raises(ValueError, match="an address such as tcp://host:8786"): scheduler_named("host")
+    import dask
+    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(OSError, match="SCHEDULER=tcp://127.0.0.1:9: no scheduler answers there"):
+        lines().run_all(PLAN, scheduler="tcp://127.0.0.1:9")
+
+
+def test_names_of_devices(monkeypatch):
+    "cuda:1 is the second of several; what is not there is told, unless the GPUs are a cluster's"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(device_of(n)) for n in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
+    with pytest.raises(ValueError, match="torch finds 2 here, cuda:0 to cuda:1"): device_of("cuda:2")
+    for wrong in ("gpu", "cuda:", "cuda:-1", "CUDA", ""):
+        with pytest.raises(ValueError, match="choose auto, cpu or cuda"): device_of(wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="torch finds none here"): device_of("cuda")
+    assert str(device_of("auto")) == "cpu"

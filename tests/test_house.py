@@ -141,7 +141,8 @@ def test_requirements_agree():
     cfg = settings()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["dependencies"] == cfg["requirements"].split()
-    assert project["optional-dependencies"] == {"dev": cfg["dev_requirements"].split(), "peers": cfg["peers_requirements"].split()}
+    assert project["optional-dependencies"] == {"dev": cfg["dev_requirements"].split(), "peers": cfg["peers_requirements"].split(),
+                                                "cluster": cfg["cluster_requirements"].split()}
     assert project["requires-python"] == f">={cfg['min_python']}"
     assert (project["name"], project["description"]) == (cfg["lib_name"], cfg["description"])
 
@@ -163,7 +164,7 @@ def test_constraints_cover():
     def plain(name): return re.sub(r"[-_.]+", "-", name).lower()
     pins = {plain(name): v for name, v in (l.split("==") for l in lines)}
     assert len(pins) == len(lines), "a name stands twice"
-    for text in [r for k in ("requirements", "dev_requirements", "peers_requirements") for r in settings()[k].split()]:
+    for text in [r for k in ("requirements", "dev_requirements", "peers_requirements", "cluster_requirements") for r in settings()[k].split()]:
         name, bounds = requirement(text)
         assert plain(name) in pins, f"{name}: in settings.ini, not in constraints.txt"
         assert within(pins[plain(name)], bounds), f"{name}: pinned to {pins[plain(name)]}, outside {text}"

@@ -167,6 +167,7 @@ def scheduler_named(text: str | None = None) -> str:
         if "://" not in text and not Path(text).is_file():
             raise ValueError(f"SCHEDULER={text}: an address such as tcp://host:8786, or the file that "
                              "`dask scheduler --scheduler-file` wrote")
+        if "://" not in text: text = str(Path(text).resolve())  # a notebook runs in a folder of its own
     return text
 
 
@@ -188,13 +189,12 @@ class DaskExecutor(Executor):
         self.runner, self.at, self.gpu = runner, scheduler, gpu
         self.jobs, self.checks, self.idle, self.out, self.tries = {}, {}, [], {}, {}
         self.seen, self.looked, self.told, self.news = {}, 0., set(), queue.SimpleQueue()
-        log = logging.getLogger("distributed")
-        self._loud, _ = log.level, log.setLevel(logging.CRITICAL + 1)  # what went wrong is told in a line of ours
+        self._levels = _quiet()  # what went wrong is told in a line of ours
         try:
             self.client = Client(timeout=10, set_as_default=False,
                                  **({"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}))
         except (OSError, ValueError) as e:
-            log.setLevel(self._loud)
+            _restore(self._levels)
             raise OSError(f"SCHEDULER={scheduler}: no scheduler answers there ({' '.join(str(e).split())[:200]}): "
                           "start it (`dask scheduler`), or give its address") from e
         kind, same = runner.again("cuda" if gpu else "cpu")
@@ -333,12 +333,23 @@ class DaskExecutor(Executor):
     def __exit__(self, *_):
         shutil.rmtree(self.folder, ignore_errors=True)  # a worker in the midst of a run sees that, and stops
         try:
-            if self.client.status == "running":
+            if there := self.client.status == "running":
                 for future in (*self.checks, *self.jobs): future.cancel()
             self._pass_on()
             self.client.close(timeout=2)
-        except Exception: pass  # the scheduler is gone: nothing to take leave of
-        finally: logging.getLogger("distributed").setLevel(self._loud)
+            if there: _restore(self._levels)
+        except (OSError, RuntimeError): pass  # the scheduler is gone: nothing to take leave of
+
+
+def _quiet() -> dict[str, int]:
+    loggers = [n for n in logging.root.manager.loggerDict if n.split(".")[0] == "distributed"]
+    levels = {n: logging.getLogger(n).level for n in loggers}
+    for n in loggers: logging.getLogger(n).setLevel(logging.CRITICAL + 1)
+    return levels
+
+
+def _restore(levels: dict[str, int]):
+    for n, level in levels.items(): logging.getLogger(n).setLevel(level)
 
 
 # ---- in a worker of a cluster
