@@ -150,8 +150,8 @@ class Sent:
     plan: str  # of its folder
     home: str  # the folder of all runs, as the driver sees it
     text: str  # in the driver's token
-    module: str  # that defines the runner
-    code: str  # hash of the code that makes the runs
+    modules: tuple  # that define the runner
+    code: str  # hash of these, and of all that they import
     version: str
     packed: bytes  # class and arguments of the runner
     commit: str
@@ -171,9 +171,10 @@ def scheduler_named(text: str | None = None) -> str:
     return text
 
 
-def code_of(module: str) -> str:
-    "Hash of all modules that make the runs of a kind, which this one defines"
-    return short(code_now(*(m for m in (__name__, module) if m.split(".")[0] == PACKAGE.name)))
+def modules_of(kind: type) -> tuple[str, ...]:
+    "The modules of this package that define a kind of runner"
+    found = {__name__, *(k.__module__ for k in kind.__mro__)}
+    return tuple(sorted(m for m in found if m.split(".")[0] == PACKAGE.name))
 
 
 class DaskExecutor(Executor):
@@ -202,7 +203,8 @@ class DaskExecutor(Executor):
         self.folder = writable(home() / "plans" / plan)
         write_text(self.folder / "driver", text)
         keys = tuple((*job, *runner.key(*job)) for job in todo if job[1] == todo[0][1])
-        self.sent = Sent(plan, str(home()), text, kind.__module__, code_of(kind.__module__), __version__,
+        modules = modules_of(kind)
+        self.sent = Sent(plan, str(home()), text, modules, short(code_now(*modules)), __version__,
                          pickle.dumps((kind, same)), runner.commit, keys)
         self.client.subscribe_topic(plan, lambda event: self.news.put(event[1]))
 
@@ -381,7 +383,7 @@ def _ready(sent: Sent, threads: int) -> str:
                 return (f"it does not see the runs in {sent.home}: mount that folder there under the same name, "
                         "or set MKDCLS_RUNS there to where it lies")
             time.sleep(.5)
-        if (here := code_of(sent.module)) != sent.code:
+        if (here := short(code_now(*sent.modules))) != sent.code:
             return (f"it has another version of mkdcls ({__version__}, code {here}; "
                     f"wanted {sent.version}, code {sent.code})")
         try: runner = _runner_of(sent, folder)
