@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.slow
 class Slow:
     "A row: a weight that goes towards those of its parents, plus one, over epochs that take their time"
     parents: tuple = ()
+    pause: float = 0.  # seconds of a step
     settings: Settings = field(default_factory=lambda: Settings(epochs=4, lr=.1, drops=()))
 
 
@@ -58,7 +59,7 @@ class SlowLines(BaseRunner):
         line = nn.Linear(1, 1, bias=False)
         nn.init.zeros_(line.weight)
         def loss(b, at):
-            time.sleep(float(os.environ.get("SLOW", 0)))
+            time.sleep(self.rows[row].pause)
             return dict(total=(line.weight - goal).square().sum())
         curves = train(line, torch.optim.SGD(line.parameters(), lr=.1), self.rows[row].settings, seed, lambda epoch: [torch.zeros(1)] * 2, loss, **kept)
         write_weights(folder / "model.safetensors", line)
@@ -70,17 +71,24 @@ class SlowLines(BaseRunner):
 class Cluster:
     "A scheduler and workers as processes of their own; every process begun here is ended at the end"
 
-    def __init__(self, folder, home, slow=.05):
-        self.folder, self.home, self.slow, self.processes, self.port = folder, home, slow, [], 0
-        self.start()
+    def __init__(self, folder):
+        self.folder, self.processes, self.workers, self.scheduler, self.port = folder, [], [], None, 0
 
     def begin(self, *args, **env):
-        base = {k: v for k, v in os.environ.items() if k != "MKDCLS_SCHEDULER"}
-        base |= {"MKDCLS_RUNS": str(self.home), "SLOW": str(self.slow), "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        base = {k: v for k, v in os.environ.items() if not k.startswith("MKDCLS_")}
+        base |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
         log = open(self.folder / f"log{len(self.processes)}.txt", "w")
         p = subprocess.Popen([sys.executable, "-m", *args], env=base | env, cwd=self.folder, stdout=log, stderr=log)
         self.processes.append(p)
         return p
+
+    def ready(self, home, workers=2):
+        "Alive, with so many workers; `home` is the store of the test"
+        self.home = home
+        if self.scheduler is None or self.scheduler.poll() is not None: self.start()
+        self.workers = [w for w in self.workers if w.poll() is None]
+        while len(self.workers) < workers: self.workers.append(self.worker())
+        return self
 
     def start(self):
         "The scheduler; the same port again where there was one"
@@ -104,20 +112,26 @@ class Cluster:
         for p in self.processes: p.wait(30)
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    c = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield c
+    c.end()
+
+
 @pytest.fixture
-def begin(tmp_path, monkeypatch):
+def begin(cluster, tmp_path, monkeypatch):
+    "One cluster serves all tests, each with a store of its own; what a test killed is begun again"
     monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    begun = []
-    def cluster(workers=2, **more):
-        begun.append(c := Cluster(tmp_path, tmp_path / "runs", **more))
-        for _ in range(workers): c.worker()
-        return c
-    yield cluster
-    for c in begun: c.end()
+    return lambda **more: cluster.ready(tmp_path / "runs", **more)
 
 
-def lines(said=None, **more): return SlowLines("smoke", device="cpu", say=(said if said is not None else []).append, **more)
+def slow(pause): return {name: replace(row, pause=pause) for name, row in ROWS.items()}
+
+
+def lines(said=None, pause=0., **more):
+    return SlowLines("smoke", device="cpu", rows=slow(pause), say=(said if said is not None else []).append, **more)
 
 
 def files(home):
@@ -148,17 +162,17 @@ DRIVER = """
 import sys
 from test_cluster import PLAN, lines
 said = type("Said", (), {"append": staticmethod(lambda text: print(text, flush=True))})
-try: lines(said).run_all(PLAN, scheduler=sys.argv[1])
+try: lines(said, float(sys.argv[2])).run_all(PLAN, scheduler=sys.argv[1])
 except KeyboardInterrupt: sys.exit(130)
 except OSError as e: sys.exit(str(e))
 """
 
 
-def driver(c):
+def driver(c, pause):
     "A driver in a process of its own"
     (c.folder / "driver.py").write_text(DRIVER)
     base = os.environ | {"MKDCLS_RUNS": str(c.home), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    p = subprocess.Popen([sys.executable, str(c.folder / "driver.py"), c.address], env=base, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    p = subprocess.Popen([sys.executable, str(c.folder / "driver.py"), c.address, str(pause)], env=base, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
     c.processes.append(p)
     return p
@@ -188,10 +202,10 @@ def test_equals_the_pool(begin, tmp_path, monkeypatch):
 @cluster_only
 def test_a_worker_is_killed(begin, tmp_path):
     "In the midst of a run: another worker resumes it, a new one takes part, and nothing is made twice"
-    c = begin(slow=.4)
-    d = driver(c)
+    c = begin()
+    d = driver(c, .3)
     at = until(lambda: begun(c.home))
-    victim = next(p for p in c.processes if str(p.pid) in [pid for pids in at.values() for pid in pids])
+    victim = next(p for p in c.workers if str(p.pid) in [pid for pids in at.values() for pid in pids])
     until(lambda: list(c.home.glob("*/*/checkpoint.pt")))
     victim.kill()
     c.worker()
@@ -205,16 +219,16 @@ def test_a_worker_is_killed(begin, tmp_path):
 @cluster_only
 def test_the_scheduler_is_killed(begin, tmp_path):
     "The driver says so in one line; the scheduler started again, the same command goes on with what is missing"
-    c = begin(slow=.3)
-    d = driver(c)
+    c = begin()
+    d = driver(c, .2)
     until(lambda: list(c.home.glob("*/*/record.json")))
     c.scheduler.kill()
     out, _ = d.communicate(timeout=300)
     assert d.returncode == 1 and "no longer answers: what was finished is kept" in out and "Traceback" not in out, out
     kept = {p: p.stat().st_mtime_ns for p in c.home.glob("*/*/record.json")}
     assert 1 <= len(kept) < len(PLAN)
-    c.start()
-    c.worker()
+    for w in c.workers: w.kill(); w.wait()
+    c.ready(c.home)
     lines().run_all(PLAN, scheduler=c.address)
     assert lines().missing(PLAN) == [] and all(p.stat().st_mtime_ns == t for p, t in kept.items())
 
@@ -222,24 +236,24 @@ def test_the_scheduler_is_killed(begin, tmp_path):
 @cluster_only
 def test_ctrl_c(begin, tmp_path):
     "Finished runs are kept, the workers leave the others within moments and serve the next command"
-    c = begin(slow=.5)
-    d = driver(c)
+    c = begin()
+    d = driver(c, .5)
     until(lambda: list(c.home.glob("*/*/record.json")))
     before = len(begun(c.home))
     d.send_signal(signal.SIGINT)
     assert d.wait(60) == 130
-    time.sleep(4)
+    time.sleep(2.5)
     left = set(map(str, c.home.glob("*/*/record.json")))
-    time.sleep(3)
+    time.sleep(2)
     assert set(map(str, c.home.glob("*/*/record.json"))) == left and len(left) < len(PLAN) and len(begun(c.home)) <= before + 2
-    assert all(p.poll() is None for p in c.processes[1:3]), "the workers live"
+    assert all(p.poll() is None for p in c.workers), "the workers live"
 
 
 @cluster_only
 def test_two_drivers_on_one_store(begin, tmp_path):
     "Every run is made once; both get all records"
-    c = begin(slow=.1)
-    both = [driver(c), driver(c)]
+    c = begin()
+    both = [driver(c, .1), driver(c, .1)]
     for d in both:
         out, _ = d.communicate(timeout=300)
         assert d.returncode == 0, out
@@ -247,13 +261,19 @@ def test_two_drivers_on_one_store(begin, tmp_path):
 
 
 @cluster_only
-def test_workers_that_cannot(begin, tmp_path, monkeypatch):
+def test_workers_that_cannot(tmp_path, monkeypatch):
     """One line each: without the data, with other data, with another store, with another code, without the package.
 
     A worker that can makes all runs; where none can, that is the error.
     """
     monkeypatch.setattr(executors, "PATIENCE", 2.)
-    c, said = begin(workers=0, slow=0), []
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    c, said = Cluster(tmp_path).ready(tmp_path / "runs", workers=0), []
+    try: _workers_that_cannot(c, said, tmp_path)
+    finally: c.end()
+
+
+def _workers_that_cannot(c, said, tmp_path):
     (tmp_path / "data.toml").write_text("mine")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "bad").mkdir()
@@ -285,6 +305,30 @@ def test_workers_that_cannot(begin, tmp_path, monkeypatch):
     assert {pid for pids in begun(c.home).values() for pid in pids} == {str(c.processes[-1].pid)}
 
 
+class OnGpu(SlowLines):
+    "Asks for a GPU, and computes on the CPU"
+    def again(self, device="cpu"):
+        assert device == "cuda"
+        return super().again("cpu")
+
+
+@cluster_only
+def test_gpus_are_resources(begin, tmp_path, monkeypatch):
+    "With DEVICE=cuda only workers that offer a GPU take part, and the machine of the command needs none"
+    c, said = begin(), []
+    gpu = []
+    def say(text):  # the worker with a GPU comes when it is missed
+        said.append(text)
+        if "waiting for the first" in text and "GPU" in text: gpu.append(c.worker("--resources", "GPU=1"))
+    monkeypatch.setenv("MKDCLS_SCHEDULER", c.address)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    plan = [(r, 0) for r in ROWS]
+    assert len(OnGpu("smoke", device="cuda", say=say).run_all(plan)) == len(plan)
+    gpu[0].kill()
+    gpu[0].wait()
+    assert {pid for pids in begun(c.home).values() for pid in pids} == {str(gpu[0].pid)} and len(said) == 1
+
+
 # ---- without a cluster
 
 def test_where_dask_is_not_installed(monkeypatch):
@@ -299,8 +343,8 @@ def test_where_dask_is_not_installed(monkeypatch):
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
     monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
     with pytest.raises(ValueError, match="an address such as tcp://host:8786"): scheduler_named("host")
-    import dask
-    with dask.config.set({"distributed.comm.timeouts.connect": "1s"}), pytest.raises(OSError, match="SCHEDULER=tcp://127.0.0.1:9: no scheduler answers there"):
+    monkeypatch.setattr(executors, "ANSWER", 1.)
+    with pytest.raises(OSError, match="SCHEDULER=tcp://127.0.0.1:9: no scheduler answers there"):
         lines().run_all(PLAN, scheduler="tcp://127.0.0.1:9")
 
 

@@ -133,6 +133,7 @@ def _one(row, seed): _mine["runner"].run(row, seed)
 # ---- a Dask cluster
 
 PATIENCE = 15.  # seconds until a file that one machine wrote must be seen by another
+ANSWER = 10.  # seconds for a scheduler to answer
 LOOK = 1.  # seconds between two looks at which workers there are, and at whether the plan still stands
 TRIES = 3  # workers that a job may take with it
 SCHEDULER = "MKDCLS_SCHEDULER"  # the environment variable
@@ -189,10 +190,10 @@ class DaskExecutor(Executor):
         from distributed import Client
         self.runner, self.at, self.gpu = runner, scheduler, gpu
         self.jobs, self.checks, self.idle, self.out, self.tries = {}, {}, [], {}, {}
-        self.seen, self.looked, self.told, self.news = {}, 0., set(), queue.SimpleQueue()
+        self.seen, self.other, self.looked, self.told, self.news = {}, set(), 0., set(), queue.SimpleQueue()
         self._levels = _quiet()  # what went wrong is told in a line of ours
         try:
-            self.client = Client(timeout=10, set_as_default=False,
+            self.client = Client(timeout=ANSWER, set_as_default=False,
                                  **({"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}))
         except (OSError, ValueError) as e:
             _restore(self._levels)
@@ -225,17 +226,20 @@ class DaskExecutor(Executor):
         for address in [a for a in now if a not in self.seen]:
             self.seen[address] = int(now[address]["nthreads"])
             offers = now[address].get("resources", {}).get("GPU", 0)
-            if self.gpu and not offers: self.out[address] = "it offers no GPU (start it with --resources GPU=1)"
+            if self.gpu and not offers: self.other.add(address)
             else: self.checks[self._send(address, _ready, self.sent, self.seen[address])] = address
             if offers and not self.gpu: self._say("There are workers with a GPU; DEVICE=cuda would make use of it.")
         if not self.seen: self._say(f"There is no worker yet at {self.at}: waiting for the first.")
-        elif len(self.out) == len(self.seen):
+        elif len(self.other) == len(self.seen):
+            self._say(f"No worker at {self.at} offers a GPU (start one with --resources GPU=1): waiting for the first.")
+        elif self.out and len(self.out) + len(self.other) == len(self.seen):
             raise OSError("no worker can make these runs: " + "; ".join(f"{a}: {w}" for a, w in self.out.items())[:900])
         return lost
 
     def _went(self, address: str) -> set[Job]:
         self.seen.pop(address)
         self.out.pop(address, None)
+        self.other.discard(address)
         self.idle = [a for a in self.idle if a != address]
         for future in [f for f, a in self.checks.items() if a == address]:
             self.checks.pop(future)
@@ -387,7 +391,8 @@ def _ready(sent: Sent, threads: int) -> str:
             return (f"it has another version of mkdcls ({__version__}, code {here}; "
                     f"wanted {sent.version}, code {sent.code})")
         try: runner = _runner_of(sent, folder)
-        except (OSError, ValueError) as e: return f"it lacks the data ({' '.join(str(e).split())})"
+        except OSError as e: return f"it lacks the data ({' '.join(str(e).split())})"
+        except ValueError as e: return ' '.join(str(e).split())
         for row, seed, identity, key in sent.keys:
             try: mine, found = runner.key(row, seed)
             except (OSError, ValueError) as e: return f"it lacks the data ({' '.join(str(e).split())})"
@@ -402,6 +407,7 @@ def _ready(sent: Sent, threads: int) -> str:
 def _runner_of(sent: Sent, folder: Path):
     "This worker's runner of a plan; the last one is kept. Runs go where the plan's folder lies"
     os.environ["MKDCLS_RUNS"] = str(folder.parents[1])
+    os.environ.pop(SCHEDULER, None)  # a worker has no cluster of its own: its GPU is here or nowhere
     if sent.plan not in _mine:
         from distributed import get_worker
         worker, looked = get_worker(), [time.monotonic()]
