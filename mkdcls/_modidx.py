@@ -485,6 +485,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.results.claims': {},
             'mkdcls.results.cli': {},
             'mkdcls.results.diagrams': {},
+            'mkdcls.results.executors': {},
             'mkdcls.results.export': {},
             'mkdcls.results.figures': {},
             'mkdcls.results.front': {},

@@ -141,7 +141,7 @@ def test_requirements_agree():
     cfg = settings()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["dependencies"] == cfg["requirements"].split()
-    assert project["optional-dependencies"] == {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "peers", "use", "export")}
+    assert project["optional-dependencies"] == {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "peers", "use", "export", "cluster")}
     assert project["requires-python"] == f">={cfg['min_python']}"
     assert (project["name"], project["description"]) == (cfg["lib_name"], cfg["description"])
 

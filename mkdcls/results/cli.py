@@ -102,6 +102,7 @@ def command_table(a):
     from mkdcls.results.report import default_folder
     from mkdcls.results.sheets import SHEETS, plans
     from mkdcls.engine.store import PROJECT, folder_at, home, writable
+    from mkdcls.results.executors import SCHEDULER, scheduler_named
     from mkdcls.results.runner import SEEDS, count
     from mkdcls.runs import preset_of
     os.environ["MKDCLS_RUNS"] = str(home())  # the notebook runs in another folder: a relative path would lead elsewhere
@@ -109,13 +110,15 @@ def command_table(a):
     preset_of(a.preset)
     if a.workers is not None: os.environ["MKDCLS_WORKERS"] = str(count(a.workers, "WORKERS"))
     count(a.seeds, "SEEDS", SEEDS)
+    if a.scheduler: os.environ[SCHEDULER] = scheduler_named(a.scheduler)
     folder = a.out and folder_at(a.out, "OUT")
     for name in ("corpus", "real"):
         if "\0" in getattr(a, name): folder_at(getattr(a, name), name.upper())
     if a.corpus == "real" and not Path(a.real).is_dir():
         raise ValueError("CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; "
                          f"there is no folder {a.real!r}")
-    if a.corpus == "real" and a.seeds > 5: raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
+    if a.corpus == "real" and a.seeds + (a.first_seed or 0) > 5:
+        raise ValueError("CORPUS=real has five folds, a seed each: SEEDS=1 to 5")
     if a.corpus not in ("standin", "real"):
         if not Path(a.corpus).exists():
             raise ValueError(f"CORPUS={a.corpus}: 'standin', 'real', a corpora file, or a folder that `mkdcls prepare` "
@@ -128,6 +131,7 @@ def command_table(a):
     bars.close()
     runner = parts[0][0]
     if a.redraw: return redraw(a, runner, Path(folder or default_folder(runner.name)))
+    if a.rows or a.first_seed is not None: return only_runs(a, parts, bars)
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
@@ -150,6 +154,27 @@ def command_table(a):
     print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  "
           + "\n  ".join(sorted(str(f.relative_to(folder)) for f in folder.rglob("*")
                                if f.is_file() and not f.name.startswith("."))))
+
+
+def only_runs(a, parts, bars: Bars):
+    "Some runs of a sheet: each is kept, and tables are made by the same command without --rows and --first-seed"
+    from mkdcls.engine.store import home
+    from mkdcls.results.sheets import SHEETS, some_of
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    parts = some_of(parts, a.rows, a.first_seed or 0, a.seeds)
+    missing, asked = sum(len(r.missing(jobs)) for r, jobs in parts), sum(len(jobs) for _, jobs in parts)
+    print(f"{SHEETS[a.sheet].title}: preset {a.preset}, corpus {a.corpus}, device {a.device}: {asked} runs asked for, "
+          f"{missing} to do, with what they stand on. No tables are written.\n", flush=True)
+    def say(text):
+        bars.close()
+        print(text, flush=True)
+    try:
+        for runner, jobs in parts:
+            runner.say = say
+            runner.run_all(jobs)
+    finally: bars.close()
+    print(f"Runs are kept in {home()}. The same command without --rows and --first-seed (ROWS, FIRST_SEED of make) "
+          f"makes what is missing of seeds 0 to SEEDS - 1, and the tables.")
 
 
 def redraw(a, runner, folder: Path):
@@ -286,6 +311,9 @@ def _number(text: str) -> int | None:
     except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
+def _names(text: str) -> tuple[str, ...]: return tuple(n.strip() for n in text.split(",") if n.strip())
+
+
 def _shares(text: str) -> tuple[float, ...]:
     try: return tuple(float(p) for p in text.split(","))
     except ValueError:
@@ -313,10 +341,14 @@ def parser() -> argparse.ArgumentParser:
                        help="standin (default), real, a corpora file (TOML), or a prepared folder, "
                        "which then plays every role but FCVE; for seo_kim and imu_elevoc a file of lists (page 28)")
         t.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
-        t.add_argument("--device", default="auto", help="auto (default), cpu, cuda")
+        t.add_argument("--device", default="auto", help="auto (default), cpu, cuda, or cuda:1 for the second GPU")
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
         t.add_argument("--workers", type=_number,
                        help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
+        t.add_argument("--scheduler", default="",
+                       help="of a Dask cluster that makes the runs, tcp://host:8786 or a scheduler file (page 13b)")
+        t.add_argument("--rows", type=_names, default=(), help="only these, as 3,6: the runs alone, no tables")
+        t.add_argument("--first-seed", type=_number, help="seeds from this one on: the runs alone, no tables")
         t.add_argument("--redraw", action="store_true",
                        help="train nothing: tables, pictures and page from the records in the results folder")
         t.set_defaults(call=command_table)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import operator
 import os
-import queue
+import re
 import time
 from abc import ABC, abstractmethod
-from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -21,13 +19,14 @@ import torch
 
 from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
-from mkdcls.engine.pool import Pool, keep_memory
+from mkdcls.engine.pool import keep_memory
 from mkdcls.engine.record import Outcome, Record
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
 from mkdcls.evaluation import scorecard
+from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, scheduler_named
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
 from mkdcls.runs import Knobs, answers, labels_of, preset_of, role_manifest, rows_of
@@ -61,6 +60,23 @@ def seed_of(value) -> int:
     return n
 
 
+def device_of(name: str) -> torch.device:
+    """The device of a name; auto takes what there is.
+
+    With a scheduler the GPUs are the workers', and this machine needs none.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]+)?", name):
+        raise ValueError(f"device {name!r}: choose auto, cpu or cuda (cuda:1 for the second of several)")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name.startswith("cuda"):
+        if not found and scheduler_named(): return torch.device("cpu")
+        if not found: raise ValueError(f"device {name!r}: torch finds none here; "
+                                       "choose cpu, or auto to take what there is")
+        if int(name[5:] or 0) >= found:
+            raise ValueError(f"device {name!r}: torch finds {found} here, cuda:0 to cuda:{found - 1}")
+    return torch.device(("cuda" if found else "cpu") if name == "auto" else name)
+
+
 class Rows(dict):
     "Rows of a plan, by name"
     def __missing__(self, row):
@@ -90,10 +106,7 @@ class BaseRunner(ABC):
         self.preset, self.corpus, self.real, self.say, self.progress, self.knobs = (
             (self.preset_of(preset), corpus, real, say, progress, knobs))
         self.rows = Rows(rows or self.preset.rows(corpus))
-        if device not in ("auto", "cpu", "cuda"): raise ValueError(f"device {device!r}: choose auto, cpu or cuda")
-        if device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda': torch finds none here; choose cpu, or auto to take what there is")
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device, self.asked = device_of(device), device
         self.name = f"{corpus if corpus in ('standin', 'real') else 'own-' + digest(str(corpus))[:6]}-{preset}"
         self.recorded = (prepared_real(real, lambda what, done, of: self.progress(f"real speech: {what}", done, of))
                          if corpus == "real" and real else None)
@@ -220,48 +233,33 @@ class BaseRunner(ABC):
             need(row, seed_of(seed))
         return list(todo)
 
-    def run_all(self, plan: list[tuple[str, int]], workers: int | None = None) -> list[Record]:
+    def run_all(self, plan: list[tuple[str, int]], workers: int | None = None,
+                scheduler: str | None = None) -> list[Record]:
         """The records of a plan of (row, seed), made where they are missing.
 
         On a CPU, several rows at a time, each with its share of the threads: networks this small leave a second thread
         half idle. At most four, or what MKDCLS_WORKERS says; each needs its own memory (preset laptop: up to 3 GB).
+        With a Dask `scheduler` (or MKDCLS_SCHEDULER) its workers make the runs. The features are made here in both
+        cases.
         """
         todo = self.missing(plan)
         threads = torch.get_num_threads()
         if workers is None: workers = _workers() or min(threads, 4)
         workers = min(count(workers, "WORKERS"), len(todo)) if self.device.type == "cpu" else 1
-        if workers > 1:
+        scheduler = scheduler_named(scheduler)
+        if todo and (scheduler or workers > 1):
+            executor = (partial(DaskExecutor, self, scheduler, todo, self.asked.startswith("cuda")
+                                or self.device.type == "cuda") if scheduler
+                        else partial(PoolExecutor, self, workers, max(1, threads // workers)))
             for heard in dict.fromkeys(self.heard(*job) for job in todo): self.data(*heard)
             self._corpora = {}
-            self._in_parallel(todo, workers, max(1, threads // workers))
+            carry_out(self, todo, executor())
         return [self.run(row, seed) for row, seed in plan]
 
     def again(self, device: str = "cpu") -> tuple[type, dict]:
         "Class and arguments with which another process makes this runner, `say` and `progress` aside"
         return (type(self), dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device=device,
                                  rows=dict(self.rows), knobs=self.knobs))
-
-    def _in_parallel(self, todo, workers, threads):
-        news, left, going = get_context("spawn").Queue(), list(todo), {}
-        try:
-            with Pool(workers, _begin, (*self.again(), threads, self.commit), (news,)) as pool:
-                while left or going:
-                    for job in [j for j in left
-                                if not {(p, j[1]) for p in self.parents(j[0])} & {*left, *going.values()}]:
-                        if len(going) == workers: break
-                        left.remove(job)
-                        going[pool.submit(_one, *job)] = job
-                    for done in wait(going, timeout=.2, return_when=FIRST_COMPLETED)[0]:
-                        going.pop(done)
-                        pool.result(done)
-                    self._pass_on(news)
-        finally: self._pass_on(news)
-
-    def _pass_on(self, news):
-        while True:
-            try: kind, args = news.get_nowait()
-            except queue.Empty: return
-            (self.say if kind == "say" else self.progress)(*args)
 
 
 class Runner(BaseRunner):
@@ -367,26 +365,8 @@ class Runner(BaseRunner):
                       test_speakers=int(table["speaker"].nunique())), table)
 
 
-_mine = {}  # of a worker process: its runner
-
-
 def _workers() -> int | None:
     "MKDCLS_WORKERS, if it is set"
     if not (text := os.environ.get("MKDCLS_WORKERS")): return None
     try: return count(int(text), "MKDCLS_WORKERS")
     except ValueError: raise ValueError(f"MKDCLS_WORKERS={text!r}: a whole number, at least 1") from None
-
-
-def _begin(kind, same, threads, commit, news):
-    "A worker: its threads, its runner"
-    torch.set_num_threads(threads)
-    told = [0.]
-    def progress(*args):
-        if args[1] == args[2] or time.monotonic() - told[0] > .5:
-            told[0] = time.monotonic()
-            news.put(("progress", args))
-    _mine["runner"] = kind(**same, say=lambda text: news.put(("say", (text,))), progress=progress)
-    _mine["runner"].commit = commit
-
-
-def _one(row, seed): _mine["runner"].run(row, seed)

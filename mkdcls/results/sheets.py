@@ -186,6 +186,17 @@ def sheet_of(name: str) -> Sheet:
     return SHEETS[name]
 
 
+def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> RunPlan:
+    "Of a sheet's plan these rows (none: all), for so many seeds from `first` on"
+    from mkdcls.results.runner import seed_of
+    names = [list(dict.fromkeys(row for row, _ in jobs)) for _, jobs in parts]
+    if gone := [row for row in rows if not any(row in known for known in names)]:
+        every = dict.fromkeys(row for known in names for row in known)
+        raise ValueError(f"ROWS={','.join(rows)}: no row {gone[0]!r} in this sheet; it has {', '.join(every)}")
+    return [(r, [(row, seed_of(first + i)) for i in range(seeds) for row in known if not rows or row in rows])
+            for (r, _), known in zip(parts, names)]
+
+
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
           **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
