@@ -156,7 +156,7 @@ clean: ## remove caches and build products; results, runs/ and .venv stay
 
 .venv/.ready-dev: .venv/.ready-run
 	@echo "  what the tests and the peers' comparisons need ..."
-	@$(PIP) -c constraints.txt -e ".[dev,peers]"
+	@$(PIP) -c constraints.txt -e ".[dev,peers,use,export,cluster]"
 	@touch $@
 
 .PHONY: ask-run ask-dev

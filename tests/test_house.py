@@ -153,7 +153,7 @@ def test_environment_agrees():
     pip = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
     assert env["name"] == settings()["lib_name"]
     assert plain == [f"python={settings()['min_python']}", "pip", "make"], "a package beside these would be a second list"
-    assert pip == [["-c constraints.txt", "-e .[dev,peers]"]]
+    assert pip == [["-c constraints.txt", "-e .[dev,peers,use,export,cluster]"]]
 
 
 def cfg_keys(): return [k for k in settings() if k == "requirements" or k.endswith("_requirements")]
