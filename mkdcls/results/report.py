@@ -225,13 +225,14 @@ def gains(folder: Path) -> pd.DataFrame:
                     found.append((c, theirs))
     for row, base, task in _own_pairs(runs, lines):
         c, _ = held_against(runs, lines, base, row, task)
-        first, mean = runs[runs["row"] == row].iloc[0], lambda row, name: runs.loc[runs["row"] == row, name].mean()
-        at = [f"as_trained_{task}_f1", f"{task}_f1"]
-        plain_gain = mean(row, at[0]) - mean(base, at[1]) if at[0] in runs and base in ("3", "7", "11") else None
+        first, mean = runs[runs["row"] == row].iloc[0], runs.groupby("row").mean(numeric_only=True)
+        trained = mean[f"as_trained_{task}_f1"].dropna() if f"as_trained_{task}_f1" in mean else {}
+        plain = [trained.get(r, mean.loc[r, f"{task}_f1"]) for r in (row, base)]
         out.append(dict(block=YOURS, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task,
                         scope="pooled", primary=False, corpus=first["corpus"], preset=first["preset"],
                         protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2),
-                        high=round(c.high, 2), as_trained=None if pd.isna(plain_gain) else round(plain_gain, 2),
+                        high=round(c.high, 2),
+                        as_trained=round(plain[0] - plain[1], 2) if row in trained or base in trained else None,
                         paper_gain=None, p=round(c.p, 4), status=""))
         found.append((c, None))
     table = pd.DataFrame(out)
