@@ -28,10 +28,12 @@ from mkdcls.engine.codehash import PACKAGE, code_now, short, tree_hash, unchange
 # names that the package's own pages use, of networks, heads and losses; the tests compare
 TAKEN = dict(encoder=("ecapa", "resnet"), task=("gender", "agesup", "agesub"), loss=("ce", "asl", "asl_official"))
 # a task's name becomes the name of columns; these stand in the same tables
-COLUMNS_TAKEN = ("utterance", "speaker", "corpus", "row", "seed", "knobs", "dist", "dep", "total", "epoch", "lr", "seconds", "key",
-                 "encoder", "dataset", "method", "preset", "protocol", "data", "code", "recipe", "parents", "commit", "device",
-                 "python", "versions", "finished", "params", "against", "yours", "true", "y")
-HERE = "write it into a file, say mine.py, and give that: Runner(..., yours='mine.py'), or make table1 YOURS=mine.py"
+COLUMNS_TAKEN = ("utterance", "speaker", "corpus", "row", "seed", "knobs", "dist", "dep", "total", "epoch", "lr",
+                 "seconds", "key", "encoder", "dataset", "method", "preset", "protocol", "data", "code", "recipe",
+                 "parents", "commit", "device", "python", "versions", "finished", "params", "against", "yours", "true",
+                 "y")
+HERE = ("write it into a file, say mine.py, and give that: Runner(..., yours='mine.py'), "
+        "or make table1 YOURS=mine.py")
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,11 @@ _open: list[list] = []  # the entries of the file that is being read
 
 
 def _register(kind: str, name: str, made=None, **about):
-    if not _open: raise ValueError(f"register_{kind}({name!r}) outside a file of yours: worker processes and keys know files, "
-                                   f"not cells; {HERE}")
-    if not isinstance(name, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9]*" if kind == "task" else "[A-Za-z0-9][A-Za-z0-9_]*", name):
+    if not _open:
+        raise ValueError(f"register_{kind}({name!r}) outside a file of yours: worker processes and keys know files, "
+                         f"not cells; {HERE}")
+    pattern = "[A-Za-z][A-Za-z0-9]*" if kind == "task" else "[A-Za-z0-9][A-Za-z0-9_]*"
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
         raise ValueError(f"register_{kind}({name!r}): a name is letters and digits")
     if name in TAKEN.get(kind, ()) or (kind == "task" and name in COLUMNS_TAKEN):
         raise ValueError(f"register_{kind}({name!r}): the package has that name already; choose another")
@@ -92,14 +96,16 @@ def register_row(name: str, like: str, against: str | None = None, **changes):
 
 # ---- reading a file
 
-def _called(node) -> str: return getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
+def _called(node) -> str:
+    return getattr(node.func, "id", getattr(node.func, "attr", "")) if isinstance(node, ast.Call) else ""
 
 
 def _defined(node) -> list[str]:
     "Names that a statement at the top of a file defines; None where it does something else"
     if isinstance(node, ast.FunctionDef | ast.ClassDef): return [node.name]
     if isinstance(node, ast.Import | ast.ImportFrom): return [a.asname or a.name.split(".")[0] for a in node.names]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else [None]
+    one = [node.target] if isinstance(node, ast.AnnAssign) else [None]
+    targets = node.targets if isinstance(node, ast.Assign) else one
     names = [n for t in targets for n in (t.elts if isinstance(t, ast.Tuple) else [t])]
     return [n.id for n in names] if all(isinstance(n, ast.Name) for n in names) else None
 
@@ -110,15 +116,17 @@ class Source:
     def __init__(self, file: Path):
         self.file = file
         try: self.text = file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as e: raise ValueError(f"yours={str(file)!r} cannot be read ({getattr(e, 'strerror', None) or e}): "
-                                                            "give the path of a Python file") from e
+        except (OSError, ValueError) as e:
+            raise ValueError(f"yours={str(file)!r} cannot be read ({getattr(e, 'strerror', None) or e}): "
+                             "give the path of a Python file") from e
         try: self.tree = ast.parse(self.text)
         except SyntaxError as e: raise ValueError(f"{file.name}, line {e.lineno}: {e.msg}") from e
         self.top = {}
         for node in self.tree.body: self._look_at(node)
 
     def _look_at(self, node):
-        if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant) or _called(node.value).startswith("register_")): return
+        if isinstance(node, ast.Expr) and (isinstance(node.value, ast.Constant)
+                                           or _called(node.value).startswith("register_")): return
         wrong = lambda why: ValueError(f"{self.file.name}, line {node.lineno}: {why}")
         if (names := _defined(node)) is None:
             raise wrong("a file of yours holds imports, functions, classes, constants and register_... calls; "
@@ -128,8 +136,11 @@ class Source:
             if name == "*": raise wrong("import names one by one: a key must know what is used")
             self.top[name] = node
         for module in self._modules(node):
-            if any((self.file.parent / module.split(".")[0]).with_suffix(s).exists() for s in (".py", "")) and module.split(".")[0] != PACKAGE.name:
-                raise wrong(f"imports {module}, which lies beside it: its code would enter no key; move it into this file")
+            beside = self.file.parent / module.split(".")[0]
+            there = beside.name != PACKAGE.name and any(beside.with_suffix(s).exists() for s in (".py", ""))
+            if there or module[0] == ".":
+                raise wrong(f"imports {module}, which lies beside it: its code would enter no key; "
+                            "move it into this file")
 
     @staticmethod
     def _modules(node) -> list[str]:
@@ -137,7 +148,7 @@ class Source:
         return [a.name for a in node.names] if isinstance(node, ast.Import) else []
 
     def hash(self, name: str) -> str:
-        "Of a function or class, of what else in the file it names, and of the modules of this package that these import"
+        "Of a function or class, of what else in the file it names, and of the package's modules that these import"
         todo, seen = [name], {}
         while todo:
             if (n := todo.pop()) in seen: continue
@@ -178,19 +189,21 @@ class Yours:
         if e.kind in ("task", "row"): return e
         name = getattr(e.made, "__name__", "")
         if getattr(sys.modules[self.module], name, None) is not e.made or name not in self.source.top:
-            raise ValueError(f"register_{e.kind}({e.name!r}): give a function or class that {Path(self.file).name} defines at its top, "
-                             "not a lambda and nothing imported: its source enters the key")
+            raise ValueError(f"register_{e.kind}({e.name!r}): give a function or class that {Path(self.file).name} "
+                             "defines at its top, not a lambda and nothing imported: its source enters the key")
         return Entry(e.kind, e.name, e.made, dict(source=self.source.hash(name)))
 
     def _take(self, e: Entry):
         table = getattr(self, {"loss": "losses"}.get(e.kind, f"{e.kind}s"))
         if e.name in table and table[e.name].about != e.about:
-            raise ValueError(f"{Path(self.file).name}: {e.kind} {e.name!r} is registered twice, with another source; give one of them another name")
+            raise ValueError(f"{Path(self.file).name}: {e.kind} {e.name!r} is registered twice, with another source; "
+                             "give one of them another name")
         table[e.name] = e
 
     def _loss(self, name: str, of: str):
         if name not in ("ce", "asl") and name not in self.losses:
-            raise ValueError(f"{of}: no loss {name!r}; 'ce', 'asl' or one of your file ({', '.join(self.losses) or 'it registers none'})")
+            raise ValueError(f"{of}: no loss {name!r}; 'ce', 'asl' or one of your file "
+                             f"({', '.join(self.losses) or 'it registers none'})")
 
     # ---- what a row uses of it
 
@@ -200,9 +213,11 @@ class Yours:
         for task in r.tasks:
             if task in self.tasks: found.append(self.tasks[task])
             elif task not in TAKEN["task"]:
-                raise ValueError(f"row {r.row!r}: no task {task!r}; register_task({task!r}, classes, column) it, and {HERE}")
+                raise ValueError(f"row {r.row!r}: no task {task!r}; register_task({task!r}, classes, column) it, "
+                                 f"and {HERE}")
         for task, loss in r.losses:
-            if task not in r.tasks: raise ValueError(f"row {r.row!r}: a loss for the task {task!r}, which it has not; it has {r.tasks}")
+            if task not in r.tasks:
+                raise ValueError(f"row {r.row!r}: a loss for the task {task!r}, which it has not; it has {r.tasks}")
             self._loss(loss, f"row {r.row!r}, task {task!r}")
         names = {loss for _, loss in r.losses} | {t.about["loss"] for t in found if t.kind == "task"}
         found += [self.losses[n] for n in sorted(names) if n in self.losses]
@@ -222,11 +237,14 @@ class Yours:
         net.eval()
         try:
             with torch.no_grad(): out = net(torch.zeros(2, 60, 80), torch.tensor([60, 40]))
-        except (RuntimeError, TypeError, ValueError, IndexError) as e: raise wrong(f"cannot read x [2, 60, 80] with n_frames [2]: {e}") from e
-        if getattr(out, "_fields", ()) != ("pooled", "embedding"): raise wrong(f"returned {type(out).__name__}, no EncoderOutput(pooled, embedding)")
+        except (RuntimeError, TypeError, ValueError, IndexError) as e:
+            raise wrong(f"cannot read x [2, 60, 80] with n_frames [2]: {e}") from e
+        if getattr(out, "_fields", ()) != ("pooled", "embedding"):
+            raise wrong(f"returned {type(out).__name__}, no EncoderOutput(pooled, embedding)")
         for part, width in zip(out, (net.pooled_dim, net.embed_dim)):
             if tuple(part.shape) != (2, width):
-                raise wrong(f"says pooled_dim={net.pooled_dim}, embed_dim={net.embed_dim} and gave {[list(v.shape) for v in out]} for two utterances")
+                raise wrong(f"says pooled_dim={net.pooled_dim}, embed_dim={net.embed_dim} and gave "
+                            f"{[list(v.shape) for v in out]} for two utterances")
         return net.train()
 
     def loss(self, name: str) -> Callable:
@@ -234,7 +252,8 @@ class Yours:
         def one_each(logits, y):
             value = self.losses[name].made(logits, y)
             if getattr(value, "shape", None) != y.shape:
-                raise ValueError(f"loss {name!r} gave {list(getattr(value, 'shape', [type(value).__name__]))} for {len(y)} utterances; "
+                given = list(getattr(value, "shape", [type(value).__name__]))
+                raise ValueError(f"loss {name!r} gave {given} for {len(y)} utterances; "
                                  f"give one value each, [{len(y)}]: no mean, no sum")
             return value
         return one_each
@@ -243,14 +262,15 @@ class Yours:
         "An error where what is loaded is not what the file holds"
         if not self.file: return
         name = Path(self.file).name
-        if not Path(self.file).is_file() or tree_hash(ast.parse(Path(self.file).read_text(encoding="utf-8"))) != tree_hash(ast.parse(self.source.text)):
+        now = Path(self.file).read_text(encoding="utf-8") if Path(self.file).is_file() else ""
+        if tree_hash(ast.parse(now)) != tree_hash(ast.parse(self.source.text)):
             raise ValueError(f"{name} was edited after it was read: make the runner again")
         with _reading(): wrong = unchanged(self.module)
         patched = [e.name for t in (self.encoders, self.losses) for e in t.values()
                    if vars(sys.modules[self.module]).get(e.made.__name__) is not e.made]
         if wrong or patched:
-            raise ValueError(f"{wrong.split('.')[-1] or patched[0]} is not what {name} defines: something was put in its place. "
-                             "A run is known by its file, so change that")
+            raise ValueError(f"{wrong.split('.')[-1] or patched[0]} is not what {name} defines: something was put in "
+                             "its place. A run is known by its file, so change that")
 
 
 NOTHING = Yours()  # where there is no file

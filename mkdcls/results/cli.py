@@ -63,7 +63,8 @@ def strip(path: Path):
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", re.sub(r'(real|out) = ".*"', r'\1 = "…"', cell.source))
+            hidden = re.sub(r'(real|out|yours) = ".*"', r'\1 = "…"', cell.source)
+            cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", hidden)
     write_text(Path(path), nbformat.writes(nb) + "\n")
 
 
@@ -129,8 +130,8 @@ def command_table(a):
                   progress=bars, **own)
     bars.close()
     runner = parts[0][0]
-    if a.redraw: return redraw(a, runner, Path(folder or default_folder(runner.name)))
     named = getattr(runner, "results", runner.name)
+    if a.redraw: return redraw(a, runner, Path(folder or default_folder(named)), own)
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
@@ -168,12 +169,12 @@ def tell_steps(runner):
         made = sorted({steps(r.settings, n) for r in rows})
         if made: print(f"  {role}: {n:,} training utterances, {' or '.join(f'{m:,}' for m in made)} steps a row")
     usual = int(.8 * 3600)
-    print(f"  (stand-in at preset laptop: {steps(laptop.ecapa, usual)} or {steps(laptop.resnet, usual)} steps. With a third "
-          "of them, base answered nearly everybody\n  with the commonest class on real speech, page 13; EPOCHS= and "
+    print(f"  (stand-in at preset laptop: {steps(laptop.ecapa, usual)} or {steps(laptop.resnet, usual)} steps. With a "
+          "third of them, base answered nearly everybody\n  with the commonest class on real speech, page 13; EPOCHS= and "
           "BATCH= change the number.)\n", flush=True)
 
 
-def redraw(a, runner, folder: Path):
+def redraw(a, runner, folder: Path, own: dict):
     "A sheet's tables, pictures and page from the records in its folder"
     from mkdcls.engine.store import PROJECT
     from mkdcls.results.sheets import SHEETS
@@ -183,7 +184,7 @@ def redraw(a, runner, folder: Path):
           "nothing is trained.\n", flush=True)
     run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder),
-                      redraw=True))
+                      redraw=True, **own))
 
 
 def command_prepare(a) -> int:
@@ -281,7 +282,8 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--out", default="", help="where results go; default paper/results/<corpus>-<preset>")
         t.add_argument("--workers", type=_number,
                        help="rows at a time on a CPU, each with its own memory (default: one a core, at most 4)")
-        t.add_argument("--yours", default="", help="a Python file of one's own (page 13a); its rows stand beside Table 1's")
+        t.add_argument("--yours", default="",
+                       help="a Python file of one's own (page 13a); its rows stand beside Table 1's")
         t.add_argument("--epochs", type=_number, help="in place of the preset's, for every row")
         t.add_argument("--lr", type=_real, help="in place of the preset's, for every row")
         t.add_argument("--batch", type=_number, help="in place of the preset's, for every row")

@@ -189,7 +189,7 @@ def table1(folder: Path) -> pd.DataFrame:
                   "train_s": round(mine["train_s"].mean(), 1)}
         entry |= {f"paper_{t}_{p}": None if row in own else paper.loc[row, f"{t}_{p}"]
                   for t in ("gender", "agesup") for p in SCORE_COLUMNS}
-        if own: entry |= {"yours": row in own, "against": first["against"] if row in own and "against" in first else None}
+        if own: entry |= {"yours": row in own, "against": first.get("against") if row in own else None}
         out.append(entry)
     return pd.DataFrame(out)
 
@@ -228,8 +228,8 @@ def gains(folder: Path) -> pd.DataFrame:
         first, mean = runs[runs["row"] == row].iloc[0], runs.groupby("row").mean(numeric_only=True)
         trained = mean[f"as_trained_{task}_f1"].dropna() if f"as_trained_{task}_f1" in mean else {}
         plain = [trained.get(r, mean.loc[r, f"{task}_f1"]) for r in (row, base)]
-        out.append(dict(block=YOURS, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"], task=task,
-                        scope="pooled", primary=False, corpus=first["corpus"], preset=first["preset"],
+        out.append(dict(block=YOURS, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"],
+                        task=task, scope="pooled", primary=False, corpus=first["corpus"], preset=first["preset"],
                         protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2),
                         high=round(c.high, 2),
                         as_trained=round(plain[0] - plain[1], 2) if row in trained or base in trained else None,
@@ -251,7 +251,8 @@ def _own_pairs(runs, lines) -> list[tuple[str, str, str]]:
     for row in own_rows(runs):
         base = runs.loc[runs["row"] == row].iloc[0].get("against")
         if pd.isna(base) or base not in seeds or not seeds[row] & seeds[base]: continue
-        out += [(row, base, task) for task in ("agesup", "gender", *own_tasks(runs)) if {(row, task), (base, task)} <= have]
+        out += [(row, base, task) for task in ("agesup", "gender", *own_tasks(runs))
+                if {(row, task), (base, task)} <= have]
     return out
 
 
@@ -262,8 +263,8 @@ def without_gain(runs: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
         if row in compared: continue
         base = runs.loc[runs["row"] == row].iloc[0].get("against")
         why = ("it declares no row that it is held against (against=...)" if pd.isna(base)
-               else f"row {base}, which it is held against, has no run on the same seeds here" if base not in set(runs["row"])
-               or not set(runs.loc[runs["row"] == base, "seed"]) & set(runs.loc[runs["row"] == row, "seed"])
+               else f"row {base}, which it is held against, has no run on the same seeds here"
+               if base not in set(runs["row"]) or not set(runs.loc[runs["row"] == base, "seed"]) & set(runs.loc[runs["row"] == row, "seed"])
                else f"it has no task in common with row {base}")
         lines_of.append(f"Row {row} has no gain: {why}.")
     return lines_of
@@ -335,8 +336,8 @@ def footnotes(marked: dict) -> str:
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: (r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-                      + (f" (yours, against {r['against']})" if r.get("against") else " (yours)") * bool(r.get("yours")))
-    more = [c.removesuffix("_f1_ci95") for c in table if c.endswith("_f1_ci95") and c.removesuffix("_f1_ci95") not in TASKS]
+                      + (f" (yours, against {r['against']})" if r.get("against") else " (yours)" * bool(r.get("yours"))))
+    more = [t for c in table if c.endswith("_f1_ci95") and (t := c.removesuffix("_f1_ci95")) not in TASKS]
     cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r),
                           "gender F1 [95 %]": cell(r, "gender"),
@@ -344,7 +345,8 @@ def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
                           "agesup F1 [95 %]": cell(r, "agesup"), "paper ": as_number(r["paper_agesup_f1"], ".2f"),
                           "agesup as trained": as_number(r["as_trained_agesup_f1"]),
                           "agesup LTV only": as_number(r["ltv_agesup_f1"]), "agesub F1": as_number(r["agesub_f1"]),
-                          **{f"{t} F1 [95 %]": cell(r, t) for t in more}, "conflicts %": as_number(r["conflict_rate"]), "parameters": f"{r['params']:,}",
+                          **{f"{t} F1 [95 %]": cell(r, t) for t in more}, "conflicts %": as_number(r["conflict_rate"]),
+                          "parameters": f"{r['params']:,}",
                           "train s": as_number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
 
@@ -395,8 +397,8 @@ def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
     (runs, lines), marked = read(folder), marks(folder)
     own = (OWN_NOTE + "".join(f"{line}\n" for line in without_gain(runs, lines))) if own_rows(runs) else ""
-    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{own}{footnotes(marked)}\n## Gains "
-            "over the base of each block\n\n"
+    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{own}{footnotes(marked)}\n## "
+            "Gains over the base of each block\n\n"
             "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide "
             "nothing. \"As trained\": the gain of a row with MKD "
             "without re-estimating its BatchNorm statistics; base never has that done.\n\n"

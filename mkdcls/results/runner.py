@@ -31,7 +31,8 @@ from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, fo
 from mkdcls.evaluation import scorecard
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
-from mkdcls.runs import Knobs, answers, labels_of, like, objective_of, own_labels, preset_of, role_manifest, rows_of
+from mkdcls.runs import (Knobs, answers, labels_of, like, objective_of, own_labels, preset_of, role_manifest,
+                         rows_of)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
 from mkdcls.verification.bridge import FAMILIES, build, identity
 
@@ -283,7 +284,8 @@ class Runner(BaseRunner):
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, yours="", schedule=None,
                  **more):
         """`yours` is a file of one's own (page 13a), whose rows come after the others; `schedule` (epochs, lr, batch)
-        replaces the preset's. A row that is not the preset's has a name of its own and says what it is held `against`"""
+        replaces the preset's. A row that is not the preset's has a name of its own and says what it is held
+        `against`"""
         self.yours, self.schedule = Yours(yours), {k: v for k, v in (schedule or {}).items() if v is not None}
         super().__init__(preset, corpus, real, device, rows, **more)
         self.rows = Rows(rows or self.preset.scheduled(**self.schedule).rows(corpus))
@@ -291,13 +293,15 @@ class Runner(BaseRunner):
             raise ValueError(f"register_encoder({name!r}): the package has that name already; choose another")
         for e in self.yours.rows.values(): self._add(e)
         for name, r in self.rows.items():
-            if r.row != name: raise ValueError(f"the row at {name!r} calls itself {r.row!r}: replace(..., row={name!r})")
+            if r.row != name:
+                raise ValueError(f"the row at {name!r} calls itself {r.row!r}: replace(..., row={name!r})")
         self._k, self._labelled = {}, set()
 
     def _add(self, e):
         "A row of one's file"
         about = e.about
-        if e.name in self.rows: raise ValueError(f"register_row({e.name!r}): there is a row of that name; choose another")
+        if e.name in self.rows:
+            raise ValueError(f"register_row({e.name!r}): there is a row of that name; choose another")
         try: base, _ = self.rows[about["like"]], self.rows[about["against"]]
         except ValueError as wrong: raise ValueError(f"register_row({e.name!r}): {wrong}") from None
         self.rows[e.name] = like(base, e.name, about["against"], **about["changes"])
@@ -328,7 +332,8 @@ class Runner(BaseRunner):
         "What makes a run this run (page 13)"
         r = self.rows[row]
         if r.family not in KNOWN | {*self.yours.encoders}:
-            raise ValueError(f"row {row!r}: no encoder {r.family!r}; {', '.join(sorted(KNOWN | {*self.yours.encoders}))}")
+            known = ", ".join(sorted(KNOWN | {*self.yours.encoders}))
+            raise ValueError(f"row {row!r}: no encoder {r.family!r}; {known}")
         same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours)
         for task in self.yours.heads(r).values():  # before anything is trained
             if (task.name, r.role, seed) not in self._labelled:
@@ -403,7 +408,8 @@ class Runner(BaseRunner):
         objective = objective_of(r, self.yours)
         curves = fit(model, data, objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
         write_weights(folder / "model.safetensors", model)
-        table, many = answers(model, corpus, data, r, yours=self.yours), {t: len(e.about["classes"]) for t, e in own.items()}
+        table = answers(model, corpus, data, r, yours=self.yours)
+        many = {t: len(e.about["classes"]) for t, e in own.items()}
         if r.settings.student_view != "normal" or r.reestimate:
             write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()

@@ -207,7 +207,9 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
         if value is not None and sheet not in OWN[name]:
             raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; {' and '.join(OWN[name])} do")
     if epochs is not None: count(epochs, "EPOCHS")
-    if batch is not None and count(batch, "BATCH") < 2: raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
-    if lr is not None and not 0 < lr < 1: raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
+    if batch is not None and count(batch, "BATCH") < 2:
+        raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
+    if lr is not None and not 0 < lr < 1:
+        raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
     schedule = {k: v for k, v in given.items() if k != "yours" and v is not None}
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks, yours, schedule))
