@@ -105,9 +105,11 @@ def like(
     "A row with some switches moved"
     kinds = {k: {f.name for f in fields(k)} for k in (Recipe, Objective, Settings)}
     if unknown := set(changes) - set().union(*kinds.values()):
-        raise ValueError(f"row {row!r}: no field {', '.join(sorted(unknown))} in a recipe, its objective or its settings")
+        raise ValueError(f"row {row!r}: no field {', '.join(sorted(unknown))} in a recipe, its objective or its "
+                         "settings")
     of = lambda kind: {k: v for k, v in changes.items() if k in kinds[kind]}
-    new = dict(objective=replace(r.objective, **of(Objective)), settings=replace(r.settings, **of(Settings))) | of(Recipe)
+    new = dict(objective=replace(r.objective, **of(Objective)), settings=replace(r.settings, **of(Settings)))
+    new |= of(Recipe)
     if 'losses' in new: new['losses'] = tuple(sorted(dict(new['losses']).items()))
     return replace(r, **new | dict(row=row, against=against or r.row, tasks=tuple(new.get('tasks', r.tasks))))
 
@@ -139,10 +141,12 @@ class Preset:
         def of(s):
             e = epochs or s.epochs
             drops = tuple(d for d in (1 + round((d - 1)*e/s.epochs) for d in s.drops) if d > 1)
-            return replace(s, epochs=e, drops=s.drops if e == s.epochs else drops, lr=lr or s.lr, batch=batch or s.batch)
+            return replace(s, epochs=e, drops=s.drops if e == s.epochs else drops, lr=lr or s.lr,
+                           batch=batch or s.batch)
         return replace(self, ecapa=of(self.ecapa), resnet=of(self.resnet),
                        real_epochs=1 if epochs else self.real_epochs)
 
+# %% ../nbs/method/13_runs.ipynb #a3c50e20
 _LAPTOP = Settings(epochs=6, batch=32, lr=2e-3, factor=.5, drops=(4, 5, 6), max_frames=200)
 _GPU = Settings(epochs=2, batch=32, lr=1e-3, factor=.3, drops=(2,), max_frames=400, precision='bf16')
 PRESETS = {p.name: p for p in (

@@ -170,8 +170,8 @@ def tell_steps(runner):
         if made: print(f"  {role}: {n:,} training utterances, {' or '.join(f'{m:,}' for m in made)} steps a row")
     usual = int(.8 * 3600)
     print(f"  (stand-in at preset laptop: {steps(laptop.ecapa, usual)} or {steps(laptop.resnet, usual)} steps. With a "
-          "third of them, base answered nearly everybody\n  with the commonest class on real speech, page 13; EPOCHS= and "
-          "BATCH= change the number.)\n", flush=True)
+          "third of them, base answered nearly everybody\n  with the commonest class on real speech, page 13; EPOCHS= "
+          "and BATCH= change the number.)\n", flush=True)
 
 
 def redraw(a, runner, folder: Path, own: dict):

@@ -102,12 +102,12 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, pd.read_parquet(folder / ANSWERS)
 
 
-def own_rows(runs: pd.DataFrame) -> list[str]:
+def rows_of_yours(runs: pd.DataFrame) -> list[str]:
     "Rows that are not Table 1's, in the order in which they were published"
     return [r for r in runs["row"].unique() if r not in table1_rows()]
 
 
-def own_tasks(runs: pd.DataFrame) -> dict[str, int]:
+def tasks_of_yours(runs: pd.DataFrame) -> dict[str, int]:
     "Tasks that are not the paper's → how many classes"
     found = runs["yours"].dropna().unique() if "yours" in runs else []
     return {k.removeprefix("task "): len(v["classes"]) for mine in found for k, v in json.loads(mine).items()
@@ -125,7 +125,7 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
     seeds = sorted(set.intersection(*(set(runs.loc[runs["row"] == r, "seed"]) for r in rows)))
     parts = {key: part for key, part in lines[lines["row"].isin(rows)].groupby(["row", "seed"])}
     if not seeds or any((r, s) not in parts for r in rows for s in seeds): return None, 0
-    many = TASKS | own_tasks(runs)
+    many = TASKS | tasks_of_yours(runs)
     cms = [[_matrices(parts[r, s], task, many) for r in rows] for s in seeds]
     point = np.mean([[prf(m.sum(0)) for m in per_seed] for per_seed in cms], 0)
     return (point, bootstrap(cms, prf, draws)), len(seeds)
@@ -168,7 +168,7 @@ def scored_on(row) -> tuple[str, ...]:
 def table1(folder: Path) -> pd.DataFrame:
     "Table 1: ours with intervals beside the paper's, from the published records alone"
     runs, lines = read(folder)
-    paper, out, own, more = published(), [], own_rows(runs), own_tasks(runs)
+    paper, out, own, more = published(), [], rows_of_yours(runs), tasks_of_yours(runs)
     for row in (*table1_rows(), *own):
         mine = runs[runs["row"] == row]
         if mine.empty: continue
@@ -246,12 +246,12 @@ def gains(folder: Path) -> pd.DataFrame:
 def _own_pairs(runs, lines) -> list[tuple[str, str, str]]:
     "What each row of one's own is held against, for every task that both have on a common seed"
     out, seeds = [], runs.groupby("row")["seed"].agg(set)
-    have = {(row, task) for row, part in lines.groupby("row") for task in (*TASKS, *own_tasks(runs))
+    have = {(row, task) for row, part in lines.groupby("row") for task in (*TASKS, *tasks_of_yours(runs))
             if task in part and part[task].notna().all()}
-    for row in own_rows(runs):
+    for row in rows_of_yours(runs):
         base = runs.loc[runs["row"] == row].iloc[0].get("against")
         if pd.isna(base) or base not in seeds or not seeds[row] & seeds[base]: continue
-        out += [(row, base, task) for task in ("agesup", "gender", *own_tasks(runs))
+        out += [(row, base, task) for task in ("agesup", "gender", *tasks_of_yours(runs))
                 if {(row, task), (base, task)} <= have]
     return out
 
@@ -259,12 +259,13 @@ def _own_pairs(runs, lines) -> list[tuple[str, str, str]]:
 def without_gain(runs: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
     "A line for each row of one's own that has no gain: why"
     compared, lines_of = {row for row, _, _ in _own_pairs(runs, lines)}, []
-    for row in own_rows(runs):
+    seeds = runs.groupby("row")["seed"].agg(set)
+    for row in rows_of_yours(runs):
         if row in compared: continue
         base = runs.loc[runs["row"] == row].iloc[0].get("against")
         why = ("it declares no row that it is held against (against=...)" if pd.isna(base)
                else f"row {base}, which it is held against, has no run on the same seeds here"
-               if base not in set(runs["row"]) or not set(runs.loc[runs["row"] == base, "seed"]) & set(runs.loc[runs["row"] == row, "seed"])
+               if not seeds.get(base, set()) & seeds[row]
                else f"it has no task in common with row {base}")
         lines_of.append(f"Row {row} has no gain: {why}.")
     return lines_of
@@ -324,7 +325,7 @@ def too_small(folder: Path) -> set[str]:
 def marks(folder: Path) -> dict[tuple[str, str], str]:
     "(row, task) → the marks of its score, where it has any; ‡ is for age alone"
     runs, lines = read(folder)
-    flat = {(row, task) for task in ("gender", "agesup", *own_tasks(runs)) for row in one_answer(lines, task)}
+    flat = {(row, task) for task in ("gender", "agesup", *tasks_of_yours(runs)) for row in one_answer(lines, task)}
     small = {(row, "agesup") for row in too_small(folder)}
     return {at: " " + "†" * (at in flat) + "‡" * (at in small) for at in flat | small}
 
@@ -336,7 +337,8 @@ def footnotes(marked: dict) -> str:
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
     name = lambda r: (r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-                      + (f" (yours, against {r['against']})" if r.get("against") else " (yours)" * bool(r.get("yours"))))
+                      + (f" (yours, against {r['against']})" if r.get("against")
+                         else " (yours)" * bool(r.get("yours"))))
     more = [t for c in table if c.endswith("_f1_ci95") and (t := c.removesuffix("_f1_ci95")) not in TASKS]
     cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r),
@@ -396,7 +398,7 @@ OWN_NOTE = """Rows marked (yours) are not the paper's. Their gains are over the 
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
     (runs, lines), marked = read(folder), marks(folder)
-    own = (OWN_NOTE + "".join(f"{line}\n" for line in without_gain(runs, lines))) if own_rows(runs) else ""
+    own = (OWN_NOTE + "".join(f"{line}\n" for line in without_gain(runs, lines))) if rows_of_yours(runs) else ""
     return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{own}{footnotes(marked)}\n## "
             "Gains over the base of each block\n\n"
             "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide "
@@ -436,7 +438,7 @@ def check_folder(folder: Path) -> list[str]:
     runs, lines = read(folder)
     for _, r in runs.iterrows():
         part = lines[(lines["row"] == r["row"]) & (lines["seed"] == r["seed"])]
-        for name, value in scorecard(part.dropna(axis=1, how="all"), scored_on(r), own_tasks(runs)).items():
+        for name, value in scorecard(part.dropna(axis=1, how="all"), scored_on(r), tasks_of_yours(runs)).items():
             if name not in r or not abs(r[name] - value) <= 1e-4:  # a missing number is wrong too
                 wrong.append(f"runs.csv row {r['row']} seed {r['seed']}: {name} is {r.get(name)}, "
                              f"the answers give {value:.4f}")
@@ -454,7 +456,7 @@ def diagnostics(folder: Path) -> pd.DataFrame:
     names = {"agesup_f1": "headline", "as_trained_agesup_f1": "as trained", "no_k_agesup_f1": "K zeroed",
              "no_x_agesup_f1": "X zeroed",
              "true_agesup_f1": "true labels", "agesup_f1_weighted": "weighted"}
-    order = [r for r in (*table1_rows(), *own_rows(runs)) if (runs["row"] == r).any()]
+    order = [r for r in (*table1_rows(), *rows_of_yours(runs)) if (runs["row"] == r).any()]
     have = [n for n in names if n in runs]
     return runs.groupby("row")[have].mean().loc[order].rename(columns=names).round(1)
 

@@ -189,7 +189,7 @@ def sheet_of(name: str) -> Sheet:
     return SHEETS[name]
 
 
-OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("table1", "ablations"),
+TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("table1", "ablations"),
        "batch": ("table1", "ablations")}  # option → the sheets that take it
 
 
@@ -204,8 +204,9 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
                          f"leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
     given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch)
     for name, value in given.items():
-        if value is not None and sheet not in OWN[name]:
-            raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; {' and '.join(OWN[name])} do")
+        if value is not None and sheet not in TAKE_OWN[name]:
+            raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; "
+                             f"only {' and '.join(TAKE_OWN[name])}")
     if epochs is not None: count(epochs, "EPOCHS")
     if batch is not None and count(batch, "BATCH") < 2:
         raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
