@@ -23,9 +23,13 @@ SCHEDULER :=
 ROWS :=
 FIRST_SEED :=
 ARITHMETIC :=
+YOURS :=
+EPOCHS :=
+LR :=
+BATCH :=
 
 # A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
-options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED
+options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED YOURS EPOCHS LR BATCH
 options.table := SHEET $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
@@ -38,7 +42,7 @@ ifneq ($(unknown),)
 $(error make $(careful) takes no option $(unknown). It takes $(known))
 endif
 endif
-FARMED = $(if $(SCHEDULER),--scheduler "$(SCHEDULER)") $(if $(ROWS),--rows "$(ROWS)") $(if $(FIRST_SEED),--first-seed "$(FIRST_SEED)")
+farmed = $(if $(SCHEDULER), --scheduler "$(SCHEDULER)")$(if $(ROWS), --rows "$(ROWS)")$(if $(FIRST_SEED), --first-seed "$(FIRST_SEED)")
 ifneq ($(filter table,$(MAKECMDGOALS)),)
 ifeq ($(SHEET),)
 $(error SHEET is missing: make table SHEET=<one of $(shell sed -n 's/^    Sheet."\([a-z0-9_]*\)".*/\1/p' mkdcls/results/sheets.py)>)
@@ -71,6 +75,8 @@ help: ## this list
 	@echo "  TORCH_INDEX=<address>  where pip finds torch, e.g. the CPU index in PyTorch's own installation guide"
 	@echo "Options of table1 and table:"
 	@echo "  PRESET=smoke|laptop|gpu|paper   SEEDS=<n>   DEVICE=auto|cpu|cuda|cuda:1   OUT=<folder>   WORKERS=<rows at a time>"
+	@echo "  EPOCHS=<n>   LR=<rate>   BATCH=<n>: in place of the preset's (table1, ablations)"
+	@echo "  YOURS=<mine.py>: a file of your own; its rows stand beside Table 1's (table1)"
 	@echo "  REDRAW=1: train nothing, make tables, pictures and page from the records that are there (table1, ablations, sensitivity)"
 	@echo "  SCHEDULER=tcp://host:8786: a Dask cluster makes the runs (page 13b)   ROWS=3,6   FIRST_SEED=<n>: these runs alone, no tables"
 	@echo "  CORPUS=standin|real|<prepared folder, corpora file, or file of lists for seo_kim, imu_elevoc>   REAL=<folder of real speech, with CORPUS=real>"
@@ -79,11 +85,13 @@ setup: $(run-ready) ## build .venv with the exact versions of constraints.txt (o
 
 setup-dev: $(dev-ready) ## the same with what the tests and the peers' comparisons need
 
+own-options = $(if $(YOURS), --yours "$(YOURS)")$(if $(EPOCHS), --epochs "$(EPOCHS)")$(if $(LR), --lr "$(LR)")$(if $(BATCH), --batch "$(BATCH)")
+
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
-	"$(PY)" -m mkdcls.results.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)" $(if $(REDRAW),--redraw) $(FARMED)
+	"$(PY)" -m mkdcls.results.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(own-options)$(farmed)
 
 table: $(run-ready) ## regenerate a sheet, SHEET=<one of those below>; options as for table1
-	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)" $(if $(REDRAW),--redraw) $(FARMED)
+	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(own-options)$(farmed)
 
 # Fail fast, cheap first. As many notebooks or tests at a time as there are cores, one thread each.
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)

@@ -83,14 +83,15 @@ def conflict_share(
 def scorecard(
     table, # DataFrame, a line an utterance: corpus, `y_<task>`, `<task>` (answers), maybe `true_<task>`, …
     tasks:tuple, # tasks that have a head
+    classes:dict|None=None, # task → how many classes, for tasks of one's own beside `TASKS`
 )->dict[str, float]: # name → percent
     "Every score of a run; the names are those of runs.csv"
-    card = {}
+    card, many = {}, TASKS | (classes or {})
     for task in tasks:
         answers, labels = table[task].to_numpy(), table[f'y_{task}'].to_numpy()
-        def f1(y, guess, task=task): return float(prf(confusion(y, guess, TASKS[task]))[2])
+        def f1(y, guess, task=task): return float(prf(confusion(y, guess, many[task]))[2])
         for average, tail in (('macro', ''), ('weighted', '_weighted')):
-            scores = prf(confusion(labels, answers, TASKS[task]), average)
+            scores = prf(confusion(labels, answers, many[task]), average)
             card |= {f'{task}_{n}{tail}': float(v) for n, v in zip(('p', 'r', 'f1'), scores)}
         for name, part in table.groupby('corpus', sort=True):
             card[f'{name}_{task}_f1'] = f1(part[f'y_{task}'].to_numpy(), part[task].to_numpy())

@@ -24,6 +24,7 @@ class Objective:
     dep:str='none' # 'none', or a kind of Eq. 5: 'corrected', 'literal', 'constant', 'shifted', 'soft_kl'
     smoothing:float=.1 # of cross-entropy
     gamma_pos:float=0.; gamma_neg:float=4.; margin:float=.05 # of Eq. 4
+    own = () # pairs (task, loss) of one's own; no field: who sets them (page 13) gives them a key of their own
 
     def __post_init__(self):
         known = dict(age_loss=('ce', 'asl', 'asl_official'), dist=('none', 'cos', 'mse', 'norm_mse'),
@@ -35,12 +36,14 @@ class Objective:
 
 # %% ../nbs/method/10_objective.ipynb #cf7e9410
 def task_loss(
-    task:str, # 'gender', 'agesup' or 'agesub'
+    task:str, # 'gender', 'agesup' or 'agesub'; with a loss of its own, any
     logits:Tensor, # `[B, K]`
     y:Tensor, # `[B]` int64
     o:Objective,
 )->Tensor: # `[B]`, nats
-    "L_CE for gender, the age loss of the row for the others"
+    "L_CE for gender, the age loss of the row for the others; a loss of one's own wins over both"
+    for mine, loss in o.own:
+        if mine == task: return loss(logits, y)
     if task == 'gender' or o.age_loss == 'ce': return smoothed_ce(logits, y, o.smoothing, reduction='none')
     return asymmetric_loss(logits, y, o.gamma_pos, o.gamma_neg, o.margin, official=o.age_loss == 'asl_official',
                            reduction='none')

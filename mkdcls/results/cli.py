@@ -63,7 +63,8 @@ def strip(path: Path):
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
         if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", re.sub(r'(real|out) = ".*"', r'\1 = "…"', cell.source))
+            hidden = re.sub(r'(real|out|yours) = ".*"', r'\1 = "…"', cell.source)
+            cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", hidden)
     write_text(Path(path), nbformat.writes(nb) + "\n")
 
 
@@ -126,16 +127,19 @@ def command_table(a):
                              "a file of lists; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
+    own = {k: v for k in ("yours", "epochs", "lr", "batch") if (v := getattr(a, k)) not in (None, "")}
+    if "yours" in own: own["yours"] = str(folder_at(own["yours"], "YOURS"))
     parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device,
-                  progress=bars)
+                  progress=bars, **own)
     bars.close()
     runner = parts[0][0]
-    if a.redraw: return redraw(a, runner, Path(folder or default_folder(runner.name)))
+    named = getattr(runner, "results", runner.name)
+    if a.redraw: return redraw(a, runner, Path(folder or default_folder(named)), own)
     if a.rows or a.first_seed is not None: return only_runs(a, parts, bars)
     p = runner.preset
     missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
-    folder = writable(folder or default_folder(runner.name))
+    folder = writable(folder or default_folder(named))
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     minutes = -(-seconds // 60)
@@ -147,9 +151,10 @@ def command_table(a):
           + (f", {estimate}." if missing else "." if then else ": only the tables are written anew.") + then +
           f"\nRuns are kept in {home()}; results go to {folder}. Stop with Ctrl-C at any time: "
           "the same command goes on.\n", flush=True)
+    if a.corpus not in ("standin", "real") or len(own) > ("yours" in own): tell_steps(runner)
     run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device,
-                      out=str(folder)))
+                      out=str(folder), **own))
     page = folder / f"{a.sheet}.md"
     print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  "
           + "\n  ".join(sorted(str(f.relative_to(folder)) for f in folder.rglob("*")
@@ -177,7 +182,24 @@ def only_runs(a, parts, bars: Bars):
           f"makes what is missing of seeds 0 to SEEDS - 1, and the tables.")
 
 
-def redraw(a, runner, folder: Path):
+def tell_steps(runner):
+    "How many steps the rows of a corpus will make, beside those of the stand-in at preset laptop"
+    from mkdcls.runs import ROLES, preset_of
+    if not hasattr(runner, "manifest"): return
+    steps = lambda s, n: s.epochs * -(-n // s.batch)
+    laptop = preset_of("laptop")
+    for role in ROLES:
+        rows = [r for r in runner.rows.values() if r.role == role]
+        n = int((runner.manifest(role, 0)[0]["split"] == "train").sum())
+        made = sorted({steps(r.settings, n) for r in rows})
+        if made: print(f"  {role}: {n:,} training utterances, {' or '.join(f'{m:,}' for m in made)} steps a row")
+    usual = int(.8 * 3600)
+    print(f"  (stand-in at preset laptop: {steps(laptop.ecapa, usual)} or {steps(laptop.resnet, usual)} steps. With a "
+          "third of them, base answered nearly everybody\n  with the commonest class on real speech, page 13; EPOCHS= "
+          "and BATCH= change the number.)\n", flush=True)
+
+
+def redraw(a, runner, folder: Path, own: dict):
     "A sheet's tables, pictures and page from the records in its folder"
     from mkdcls.engine.store import PROJECT
     from mkdcls.results.sheets import SHEETS
@@ -187,7 +209,7 @@ def redraw(a, runner, folder: Path):
           "nothing is trained.\n", flush=True)
     run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder),
-                      redraw=True))
+                      redraw=True, **own))
 
 
 def command_prepare(a) -> int:
@@ -314,6 +336,12 @@ def _number(text: str) -> int | None:
 def _names(text: str) -> tuple[str, ...]: return tuple(n.strip() for n in text.split(",") if n.strip())
 
 
+def _real(text: str) -> float | None:
+    if not text: return None
+    try: return float(text)
+    except ValueError: raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
 def _shares(text: str) -> tuple[float, ...]:
     try: return tuple(float(p) for p in text.split(","))
     except ValueError:
@@ -349,6 +377,11 @@ def parser() -> argparse.ArgumentParser:
                        help="of a Dask cluster that makes the runs, tcp://host:8786 or a scheduler file (page 13b)")
         t.add_argument("--rows", type=_names, default=(), help="only these, as 3,6: the runs alone, no tables")
         t.add_argument("--first-seed", type=_number, help="seeds from this one on: the runs alone, no tables")
+        t.add_argument("--yours", default="",
+                       help="a Python file of one's own (page 13a); its rows stand beside Table 1's")
+        t.add_argument("--epochs", type=_number, help="in place of the preset's, for every row")
+        t.add_argument("--lr", type=_real, help="in place of the preset's, for every row")
+        t.add_argument("--batch", type=_number, help="in place of the preset's, for every row")
         t.add_argument("--redraw", action="store_true",
                        help="train nothing: tables, pictures and page from the records in the results folder")
         t.set_defaults(call=command_table)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from mkdcls.results.report import about, read
+from mkdcls.results.report import about, rows_of_yours, read, scored_on
 from mkdcls.engine.store import writable
 from mkdcls.evaluation import MARGIN, confusion
 from mkdcls.labels import CLASSES, TASKS
@@ -45,7 +45,7 @@ def figure_curves(folder: Path):
     "Every term of Eq. 3 by epoch, a panel a row (mean over seeds)"
     runs, _ = read(folder)
     data = pd.read_csv(Path(folder) / "curves.csv", dtype={"row": str})
-    rows = [r for r in table1_rows() if (runs["row"] == r).any()]
+    rows = [r for r in (*table1_rows(), *rows_of_yours(runs)) if (runs["row"] == r).any()]
     first = runs.drop_duplicates("row").set_index("row")
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(-(-len(rows) // 5), 5, figsize=(9, 1.75 * -(-len(rows) // 5)), sharex=False,
@@ -94,8 +94,8 @@ def figure_gains(folder: Path, contrasts: pd.DataFrame):
 def figure_confusions(folder: Path, task: str = "agesup"):
     "Share of each label's utterances that got each answer, a panel a row (all seeds)"
     runs, lines = read(folder)
-    rows = [r for r in table1_rows() if (runs["row"] == r).any()
-            and (task != "agesub" or "CH" in runs.loc[runs["row"] == r, "method"].iloc[0])]
+    rows = [r for r in (*table1_rows(), *rows_of_yours(runs)) if (runs["row"] == r).any()
+            and task in scored_on(runs[runs["row"] == r].iloc[0])]
     first, columns = runs.drop_duplicates("row").set_index("row"), min(7, max(1, len(rows)))
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(-(-len(rows) // columns), columns, figsize=(9, 1.75 * -(-len(rows) // columns)),

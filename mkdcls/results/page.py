@@ -9,7 +9,7 @@ from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
 from mkdcls.results.sheets import RunPlan, plans, sheet_of
 
-PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw")
+PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw", "yours", "epochs", "lr", "batch")
 PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
 
 
@@ -18,11 +18,13 @@ class Opened:
     everything is left"""
 
     def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str,
-                 redraw: bool = False):
+                 redraw: bool = False, **own):
+        "`own`: yours, epochs, lr, batch; None or an empty text is as if it were not given"
         self.sheet, self.seeds, self.bars, self.redraw = sheet_of(name), seeds, Bars(), redraw
         self._asked = preset, corpus, real, device
+        self._own = {k: v for k, v in own.items() if v not in (None, "")}
         runner = self._plan(seeds)[0][0]
-        self.folder = Path(out or default_folder(runner.name))
+        self.folder = Path(out or default_folder(getattr(runner, "results", runner.name)))
         self.recorded = self.sheet.recorded(self.folder) if redraw else None
         self.parts = self.plan(seeds)
         self.runner, self.jobs = self.parts[0]
@@ -38,7 +40,8 @@ class Opened:
 
     def _plan(self, seeds: int) -> RunPlan:
         preset, corpus, real, device = self._asked
-        return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars)
+        return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars,
+                     **self._own)
 
     def run(self, parts: RunPlan | None = None):
         "Everything that is missing; nothing when the sheet is redrawn"
@@ -69,6 +72,10 @@ class Opened:
                        sum(len({*j, *r.missing(j)}) for r, j in self.parts))
         told = (f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every
                 else f"**{self.sheet.title}**: {self.sheet.asks}.")
+        own = [r for r in self.runner.rows if getattr(self.runner.rows[r], "against", None)]
+        if own: told += f" Rows of your own: {', '.join(own)}."
+        if moved := getattr(self.runner, "schedule", None):
+            told += f" Not the preset's schedule: {', '.join(f'{k}={v}' for k, v in moved.items())}."
         return told if self.runner.preset.evidence else f"{told}\n\n{PLUMBING}"
 
 

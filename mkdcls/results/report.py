@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.engine.store import PROJECT, writable, write_table, write_text
+from mkdcls.engine.store import PROJECT, differences, plain, writable, write_table, write_text
 from mkdcls.evaluation import Contrast, bootstrap, confusion, contrast, holm, prf, scorecard, status
 from mkdcls.labels import TASKS
 from mkdcls.results.runner import Runner
@@ -23,6 +23,7 @@ BLOCKS = {"ECAPA-TDNN, LTV+FCVE": ("3", "4a", "4b", "5", "6"), "ResNet, LTV+FCVE
 ENCODER = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet"}
 IDENTITY = ["row", "encoder", "dataset", "method", "kd_loss", "corpus", "preset", "protocol", "n_seeds"]
 ANSWERS, RECORDS = "predictions.parquet", "runs.csv"
+YOURS = "rows of your own"  # the block of gains that holds them
 
 
 def published() -> pd.DataFrame:
@@ -39,11 +40,20 @@ def _lines(table: pd.DataFrame, row: str, seed: int) -> pd.DataFrame:
     return table.assign(row=row, seed=np.int16(seed))
 
 
+def _named_apart(runner, rows):
+    "A row that bears a name of Table 1 must be that row"
+    for r, of_preset in runner.preset.scheduled(**runner.schedule).rows(runner.corpus).items():
+        if r in rows and (moved := differences(plain(of_preset), plain(runner.rows[r]))):
+            raise ValueError(f"row {r} is not Table 1's ({'; '.join(moved[:2])}): give it a name of its own, "
+                             f"like(rows[{r!r}], 'mine', ...), and it stands beside it")
+
+
 def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> Path:
     "Copy every finished run of these plans into one folder: identity, provenance and scores flat, answers line by line"
     folder = writable(Path(folder))
     flat, answers, curves = [], [], []
     for runner, plan in parts:
+        if isinstance(runner, Runner): _named_apart(runner, {row for row, _ in plan})
         for row, seed in plan:
             if (rec := runner.record(row, seed)) is None: continue
             r, where = runner.rows[row], rec["provenance"]
@@ -61,6 +71,8 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
                         total_s=round(rec["total_s"], 1),
                         test_speakers=rec["test_speakers"],
                         **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
+            if getattr(r, "against", None): head |= {"against": r.against}
+            if mine := rec["identity"].get("yours"): head |= {"yours": json.dumps(mine)}
             flat.append(head | {k: round(v, 6) for k, v in rec["metrics"].items()})
             answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed).assign(**knobs))
             curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed, **knobs))
@@ -84,14 +96,27 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     for name in (RECORDS, ANSWERS):
         if not (folder / name).exists():
             raise FileNotFoundError(f"no {name} in {folder}: publish the runs first (make table1)")
-    runs = pd.read_csv(folder / RECORDS, dtype={"row": str, "kd_loss": str, "protocol": str}, keep_default_na=True)
+    runs = pd.read_csv(folder / RECORDS, dtype={"row": str, "kd_loss": str, "protocol": str, "against": str},
+                       keep_default_na=True)
     runs["kd_loss"] = runs["kd_loss"].fillna("")
     return runs, pd.read_parquet(folder / ANSWERS)
 
 
-def _matrices(lines: pd.DataFrame, task: str) -> np.ndarray:
+def rows_of_yours(runs: pd.DataFrame) -> list[str]:
+    "Rows that are not Table 1's, in the order in which they were published"
+    return [r for r in runs["row"].unique() if r not in table1_rows()]
+
+
+def tasks_of_yours(runs: pd.DataFrame) -> dict[str, int]:
+    "Tasks that are not the paper's → how many classes"
+    found = runs["yours"].dropna().unique() if "yours" in runs else []
+    return {k.removeprefix("task "): len(v["classes"]) for mine in found for k, v in json.loads(mine).items()
+            if k.startswith("task ")}
+
+
+def _matrices(lines: pd.DataFrame, task: str, many: dict) -> np.ndarray:
     speakers = np.unique(lines["speaker"], return_inverse=True)[1]
-    return confusion(lines[f"y_{task}"].to_numpy(int), lines[task].to_numpy(int), TASKS[task], speakers)
+    return confusion(lines[f"y_{task}"].to_numpy(int), lines[task].to_numpy(int), many[task], speakers)
 
 
 def _replicates(runs, lines, rows, task, scope=None, draws=2000):
@@ -100,7 +125,8 @@ def _replicates(runs, lines, rows, task, scope=None, draws=2000):
     seeds = sorted(set.intersection(*(set(runs.loc[runs["row"] == r, "seed"]) for r in rows)))
     parts = {key: part for key, part in lines[lines["row"].isin(rows)].groupby(["row", "seed"])}
     if not seeds or any((r, s) not in parts for r in rows for s in seeds): return None, 0
-    cms = [[_matrices(parts[r, s], task) for r in rows] for s in seeds]
+    many = TASKS | tasks_of_yours(runs)
+    cms = [[_matrices(parts[r, s], task, many) for r in rows] for s in seeds]
     point = np.mean([[prf(m.sum(0)) for m in per_seed] for per_seed in cms], 0)
     return (point, bootstrap(cms, prf, draws)), len(seeds)
 
@@ -135,20 +161,25 @@ def held_against(runs, lines, base, row, task, scope=None, draws=2000) -> tuple[
     return (contrast(found[0][:, 2], found[1][..., 2], n), found[0][:, 2]) if found else (None, None)
 
 
-def _tasks(row): return tuple(t for t in TASKS if t != "agesub" or "CH" in row["method"])
+def scored_on(row) -> tuple[str, ...]:
+    "Tasks that a published row is scored on"
+    if row["row"] in table1_rows(): return tuple(t for t in TASKS if t != "agesub" or "CH" in row["method"])
+    tasks = json.loads(row["recipe"])["tasks"]
+    summed = ("agesup",) * ("agesub" in tasks)  # agesub's probabilities are summed where agesup has no head
+    return tuple(dict.fromkeys([*(t for t in TASKS if t in (*tasks, *summed)), *tasks]))
 
 
 def table1(folder: Path) -> pd.DataFrame:
     "Table 1: ours with intervals beside the paper's, from the published records alone"
     runs, lines = read(folder)
-    paper, out = published(), []
-    for row in table1_rows():
+    paper, out, own, more = published(), [], rows_of_yours(runs), tasks_of_yours(runs)
+    for row in (*table1_rows(), *own):
         mine = runs[runs["row"] == row]
         if mine.empty: continue
         first = mine.iloc[0]
         entry = {k: first[k] for k in IDENTITY if k != "n_seeds"} | {"n_seeds": len(mine)}
-        for task in TASKS:
-            found = _replicates(runs, lines, [row], task)[0] if task in _tasks(first) else None
+        for task in (*TASKS, *more):
+            found = _replicates(runs, lines, [row], task)[0] if task in scored_on(first) else None
             for i, part in enumerate(SCORE_COLUMNS):
                 entry[f"{task}_{part}"] = round(found[0][0, i], 2) if found else None
                 entry[f"{task}_{part}_ci95"] = (json.dumps([round(v, 2) for v in np.percentile(found[1][:, 0, i],
@@ -160,7 +191,9 @@ def table1(folder: Path) -> pd.DataFrame:
                   for t in TASKS} | {f"ltv_{t}_f1": mean(f"LTV_{t}_f1") for t in TASKS}
         entry |= {"conflict_rate": mean("conflict_rate"), "params": int(first["params"]),
                   "train_s": round(mine["train_s"].mean(), 1)}
-        entry |= {f"paper_{t}_{p}": paper.loc[row, f"{t}_{p}"] for t in ("gender", "agesup") for p in SCORE_COLUMNS}
+        entry |= {f"paper_{t}_{p}": None if row in own else paper.loc[row, f"{t}_{p}"]
+                  for t in ("gender", "agesup") for p in SCORE_COLUMNS}
+        if own: entry |= {"yours": row in own, "against": first.get("against") if row in own else None}
         out.append(entry)
     return pd.DataFrame(out)
 
@@ -194,12 +227,52 @@ def gains(folder: Path) -> pd.DataFrame:
                                     else round(plain[0] - plain[1], 2),
                                     paper_gain=round(theirs, 2), p=round(c.p, 4), status=""))
                     found.append((c, theirs))
+    for row, base, task in _own_pairs(runs, lines):
+        c, _ = held_against(runs, lines, base, row, task)
+        first, mean = runs[runs["row"] == row].iloc[0], runs.groupby("row").mean(numeric_only=True)
+        trained = mean[f"as_trained_{task}_f1"].dropna() if f"as_trained_{task}_f1" in mean else {}
+        plain = [trained.get(r, mean.loc[r, f"{task}_f1"]) for r in (row, base)]
+        out.append(dict(block=YOURS, row=row, base_row=base, method=first["method"], kd_loss=first["kd_loss"],
+                        task=task, scope="pooled", primary=False, corpus=first["corpus"], preset=first["preset"],
+                        protocol=first["protocol"], n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2),
+                        high=round(c.high, 2),
+                        as_trained=round(plain[0] - plain[1], 2) if row in trained or base in trained else None,
+                        paper_gain=None, p=round(c.p, 4), status=""))
+        found.append((c, None))
     table = pd.DataFrame(out)
     if len(table):
-        second = ~table["primary"]
-        table.loc[second, "p_holm"] = holm(table.loc[second, "p"].to_numpy()).round(4)
+        for family in (~table["primary"] & (table["block"] != YOURS), table["block"] == YOURS):
+            if family.any(): table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy()).round(4)
         table["status"] = [status(c, theirs, p=p, evidence=evidence) for (c, theirs), p in zip(found, table["p_holm"])]
     return table
+
+
+def _own_pairs(runs, lines) -> list[tuple[str, str, str]]:
+    "What each row of one's own is held against, for every task that both have on a common seed"
+    out, seeds = [], runs.groupby("row")["seed"].agg(set)
+    have = {(row, task) for row, part in lines.groupby("row") for task in (*TASKS, *tasks_of_yours(runs))
+            if task in part and part[task].notna().all()}
+    for row in rows_of_yours(runs):
+        base = runs.loc[runs["row"] == row].iloc[0].get("against")
+        if pd.isna(base) or base not in seeds or not seeds[row] & seeds[base]: continue
+        out += [(row, base, task) for task in ("agesup", "gender", *tasks_of_yours(runs))
+                if {(row, task), (base, task)} <= have]
+    return out
+
+
+def without_gain(runs: pd.DataFrame, lines: pd.DataFrame) -> list[str]:
+    "A line for each row of one's own that has no gain: why"
+    compared, lines_of = {row for row, _, _ in _own_pairs(runs, lines)}, []
+    seeds = runs.groupby("row")["seed"].agg(set)
+    for row in rows_of_yours(runs):
+        if row in compared: continue
+        base = runs.loc[runs["row"] == row].iloc[0].get("against")
+        why = ("it declares no row that it is held against (against=...)" if pd.isna(base)
+               else f"row {base}, which it is held against, has no run on the same seeds here"
+               if not seeds.get(base, set()) & seeds[row]
+               else f"it has no task in common with row {base}")
+        lines_of.append(f"Row {row} has no gain: {why}.")
+    return lines_of
 
 
 def about(runs: pd.DataFrame, folds: bool = True) -> str:
@@ -233,7 +306,8 @@ def as_number(v, f: str = ".1f") -> str:
 
 def one_answer(lines: pd.DataFrame, task: str = "agesup", share: float = .98) -> set[str]:
     "Rows whose answers are one class for at least this share of the test utterances"
-    return {row for row, part in lines.groupby("row") if part[task].value_counts(normalize=True).iloc[0] >= share}
+    answered = lines[lines[task].notna()] if task in lines else lines[:0]
+    return {row for row, part in answered.groupby("row") if part[task].value_counts(normalize=True).iloc[0] >= share}
 
 
 FLAT = ("† One class is answered for at least 98 % of the test utterances: this is the score of a constant answer, "
@@ -254,8 +328,8 @@ def too_small(folder: Path) -> set[str]:
 
 def marks(folder: Path) -> dict[tuple[str, str], str]:
     "(row, task) → the marks of its score, where it has any; ‡ is for age alone"
-    lines = read(folder)[1]
-    flat = {(row, task) for task in ("gender", "agesup") for row in one_answer(lines, task)}
+    runs, lines = read(folder)
+    flat = {(row, task) for task in ("gender", "agesup", *tasks_of_yours(runs)) for row in one_answer(lines, task)}
     small = {(row, "agesup") for row in too_small(folder)}
     return {at: " " + "†" * (at in flat) + "‡" * (at in small) for at in flat | small}
 
@@ -266,7 +340,10 @@ def footnotes(marked: dict) -> str:
 
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
-    name = lambda r: r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
+    name = lambda r: (r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
+                      + (f" (yours, against {r['against']})" if r.get("against")
+                         else " (yours)" * bool(r.get("yours"))))
+    more = [t for c in table if c.endswith("_f1_ci95") and (t := c.removesuffix("_f1_ci95")) not in TASKS]
     cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r),
                           "gender F1 [95 %]": cell(r, "gender"),
@@ -274,7 +351,8 @@ def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
                           "agesup F1 [95 %]": cell(r, "agesup"), "paper ": as_number(r["paper_agesup_f1"], ".2f"),
                           "agesup as trained": as_number(r["as_trained_agesup_f1"]),
                           "agesup LTV only": as_number(r["ltv_agesup_f1"]), "agesub F1": as_number(r["agesub_f1"]),
-                          "conflicts %": as_number(r["conflict_rate"]), "parameters": f"{r['params']:,}",
+                          **{f"{t} F1 [95 %]": cell(r, t) for t in more}, "conflicts %": as_number(r["conflict_rate"]),
+                          "parameters": f"{r['params']:,}",
                           "train s": as_number(r["train_s"], ".0f")}
                          for _, r in table.iterrows()])
 
@@ -293,10 +371,11 @@ def gain_cell(g, marked: dict) -> str:
 
 def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Gains as a reader wants them"
-    name = lambda g: g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
+    name = lambda g: (g["method"] + (f" ({g['kd_loss']})" if g["kd_loss"] else "") + (" ◆" if g["primary"] else "")
+                      + (f" (yours, against {g['base_row']})" if g["block"] == YOURS else ""))
     task = lambda g: g["task"] + ("" if g["scope"] == "pooled" else f", {g['scope']} only")
     return pd.DataFrame([{"block": g["block"], "row": g["row"], "method": name(g), "task": task(g),
-                          "paper": f"{g['paper_gain']:+z.2f}",
+                          "paper": as_number(g["paper_gain"], "+z.2f"),
                           "gain [95 %]": gain_cell(g, marked), "as trained": as_number(g["as_trained"], "+z.1f"),
                           "status": g["status"]} for _, g in table.iterrows()])
 
@@ -315,11 +394,17 @@ tree differed from it.
 """
 
 
+OWN_NOTE = """Rows marked (yours) are not the paper's. Their gains are over the row named there, and are corrected \
+(Holm) among themselves.
+"""
+
+
 def markdown(folder: Path, table: pd.DataFrame, contrasts: pd.DataFrame) -> str:
     "table1.md"
-    runs, marked = read(folder)[0], marks(folder)
-    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{footnotes(marked)}\n## Gains "
-            "over the base of each block\n\n"
+    (runs, lines), marked = read(folder), marks(folder)
+    own = (OWN_NOTE + "".join(f"{line}\n" for line in without_gain(runs, lines))) if rows_of_yours(runs) else ""
+    return (f"# Table 1\n\n{about(runs)}\n\n{as_markdown(shown(table, marked))}\n{NOTES}{own}{footnotes(marked)}\n## "
+            "Gains over the base of each block\n\n"
             "◆ marks the primary contrast of a block. Words as in protocol 1, section 4; fewer than 5 seeds decide "
             "nothing. \"As trained\": the gain of a row with MKD "
             "without re-estimating its BatchNorm statistics; base never has that done.\n\n"
@@ -357,7 +442,7 @@ def check_folder(folder: Path) -> list[str]:
     runs, lines = read(folder)
     for _, r in runs.iterrows():
         part = lines[(lines["row"] == r["row"]) & (lines["seed"] == r["seed"])]
-        for name, value in scorecard(part.dropna(axis=1, how="all"), _tasks(r)).items():
+        for name, value in scorecard(part.dropna(axis=1, how="all"), scored_on(r), tasks_of_yours(runs)).items():
             if name not in r or not abs(r[name] - value) <= 1e-4:  # a missing number is wrong too
                 wrong.append(f"runs.csv row {r['row']} seed {r['seed']}: {name} is {r.get(name)}, "
                              f"the answers give {value:.4f}")
@@ -375,7 +460,7 @@ def diagnostics(folder: Path) -> pd.DataFrame:
     names = {"agesup_f1": "headline", "as_trained_agesup_f1": "as trained", "no_k_agesup_f1": "K zeroed",
              "no_x_agesup_f1": "X zeroed",
              "true_agesup_f1": "true labels", "agesup_f1_weighted": "weighted"}
-    order = [r for r in table1_rows() if (runs["row"] == r).any()]
+    order = [r for r in (*table1_rows(), *rows_of_yours(runs)) if (runs["row"] == r).any()]
     have = [n for n in names if n in runs]
     return runs.groupby("row")[have].mean().loc[order].rename(columns=names).round(1)
 

@@ -21,6 +21,7 @@ from mkdcls.engine.codehash import unchanged
 from mkdcls.engine.features import Corpus
 from mkdcls.engine.pool import keep_memory
 from mkdcls.engine.record import Outcome, Record
+from mkdcls.engine.yours import NOTHING, Yours
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
@@ -29,9 +30,10 @@ from mkdcls.evaluation import scorecard
 from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, scheduler_named
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
-from mkdcls.runs import Knobs, answers, labels_of, preset_of, role_manifest, rows_of
+from mkdcls.runs import (Knobs, answers, labels_of, like, objective_of, own_labels, preset_of, role_manifest,
+                         rows_of)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
-from mkdcls.verification.bridge import build, identity
+from mkdcls.verification.bridge import FAMILIES, build, identity
 
 
 # the teacher's features of a corpus are kept in memory up to here: at the paper's widths, 645,000 utterances
@@ -39,6 +41,7 @@ from mkdcls.verification.bridge import build, identity
 K_BYTES = 8 << 30
 
 
+KNOWN = {"ecapa", "resnet", *FAMILIES}  # networks of the pages 05, 22 and 23
 SEEDS = 100  # more of them are a slip of the finger: the protocol asks for five
 
 
@@ -96,6 +99,7 @@ class BaseRunner(ABC):
     """
 
     preset_of: staticmethod  # name → a size, with `name` and `rows(corpus)`
+    yours = NOTHING  # what one's own file registered
 
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, say=lambda text: None,
                  progress=lambda what, done, of: None,
@@ -141,6 +145,10 @@ class BaseRunner(ABC):
 
         `kept` (checkpoint, key, progress) goes to the training loop.
         """
+
+    def besides(self) -> dict:
+        "What this kind of runner is made with beside the arguments of every runner"
+        return {}
 
     # ---- one run
 
@@ -199,7 +207,9 @@ class BaseRunner(ABC):
         if wrong := unchanged(*ident["code"]):
             raise ValueError(f"{wrong} is not what its file defines: something was put in its place, "
                              "or the file was edited after it was imported. A run is known by its "
-                             "files, so start Python again; a change of your own goes into the page that defines it")
+                             "files, so start Python again; a change of your own goes into the page that defines it, "
+                             "or into a file of yours (page 13a)")
+        if ident.get("yours"): self.yours.as_written()
 
     def _resumed(self, row, seed, ident, key, folder):
         checkpoint = folder / "checkpoint.pt"
@@ -259,7 +269,8 @@ class BaseRunner(ABC):
     def again(self, device: str = "cpu") -> tuple[type, dict]:
         "Class and arguments with which another process makes this runner, `say` and `progress` aside"
         return (type(self), dict(preset=self.preset.name, corpus=self.corpus, real=self.real, device=device,
-                                 rows=dict(self.rows), knobs=self.knobs))
+                                 rows={n: r for n, r in self.rows.items() if n not in self.yours.rows},
+                                 knobs=self.knobs, **self.besides()))
 
 
 class Runner(BaseRunner):
@@ -268,9 +279,39 @@ class Runner(BaseRunner):
 
     preset_of = staticmethod(preset_of)
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self._k = {}
+    def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, yours="", schedule=None,
+                 **more):
+        """`yours` is a file of one's own (page 13a), whose rows come after the others; `schedule` (epochs, lr, batch)
+        replaces the preset's. A row that is not the preset's has a name of its own and says what it is held
+        `against`"""
+        self.yours, self.schedule = Yours(yours), {k: v for k, v in (schedule or {}).items() if v is not None}
+        super().__init__(preset, corpus, real, device, rows, **more)
+        self.rows = Rows(rows or self.preset.scheduled(**self.schedule).rows(corpus))
+        for name in sorted({*self.yours.encoders} & {*FAMILIES}):
+            raise ValueError(f"register_encoder({name!r}): the package has that name already; choose another")
+        for e in self.yours.rows.values(): self._add(e)
+        for name, r in self.rows.items():
+            if r.row != name:
+                raise ValueError(f"the row at {name!r} calls itself {r.row!r}: replace(..., row={name!r})")
+        self._k, self._labelled = {}, set()
+
+    def _add(self, e):
+        "A row of one's file"
+        about = e.about
+        if e.name in self.rows:
+            raise ValueError(f"register_row({e.name!r}): there is a row of that name; choose another")
+        try: base, _ = self.rows[about["like"]], self.rows[about["against"]]
+        except ValueError as wrong: raise ValueError(f"register_row({e.name!r}): {wrong}") from None
+        self.rows[e.name] = like(base, e.name, about["against"], **about["changes"])
+
+    @property
+    def results(self) -> str:
+        "Name of the folder for tables; one's own rows and schedules never write over those of the preset"
+        return self.name + "-yours" * bool(self.yours.file or self.schedule)
+
+    def besides(self) -> dict:
+        "One's file and schedule"
+        return dict(yours=self.yours.file, schedule=self.schedule)
 
     def parents(self, row: str) -> list[str]:
         "Its teacher, and the row it starts from"
@@ -287,7 +328,16 @@ class Runner(BaseRunner):
 
     def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
         "What makes a run this run (page 13)"
-        return identity(self.rows[row], seed, self.fingerprint(self.rows[row].role, seed), parents)
+        r = self.rows[row]
+        if r.family not in KNOWN | {*self.yours.encoders}:
+            known = ", ".join(sorted(KNOWN | {*self.yours.encoders}))
+            raise ValueError(f"row {row!r}: no encoder {r.family!r}; {known}")
+        same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours)
+        for task in self.yours.heads(r).values():  # before anything is trained
+            if (task.name, r.role, seed) not in self._labelled:
+                own_labels(self.manifest(r.role, seed)[0], task)
+                self._labelled.add((task.name, r.role, seed))
+        return same
 
     def heard(self, row: str, seed: int) -> tuple:
         "Its role and the seed"
@@ -309,7 +359,7 @@ class Runner(BaseRunner):
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
         "The trained encoder of a finished row, as a teacher"
-        net = build(self.rows[row], seed := seed_of(seed)).student
+        net = build(self.rows[row], seed := seed_of(seed), yours=self.yours).student
         fill(net, self.weights(row, seed, prefix="student."), self._file(row, seed, "model.safetensors"))
         return net.to(self.device)
 
@@ -321,7 +371,8 @@ class Runner(BaseRunner):
         again = r.settings.student_view != "normal" or r.reestimate
         name = "model-reestimated.safetensors" if again else "model.safetensors"
         weights = self.weights(row, seed, name)
-        model = build(r, seed, build(self.rows[r.teacher], seed).student if r.teacher else None)
+        teacher = build(self.rows[r.teacher], seed, yours=self.yours).student if r.teacher else None
+        model = build(r, seed, teacher, self.yours)
         fill(model, weights, self._file(row, seed, name))
         return model.to(self.device).eval()
 
@@ -346,19 +397,22 @@ class Runner(BaseRunner):
         r = self.rows[row]
         corpus = self.data(*self.heard(row, seed))
         teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
-        labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest).items()}
+        own = self.yours.heads(r)
+        labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest, own=own.values()).items()}
         data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
-        model = build(r, seed, teacher)
+        model = build(r, seed, teacher, self.yours)
         if r.starts_from:
             fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
         renew = (lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {}
-        curves = fit(model, data, r.objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
+        objective = objective_of(r, self.yours)
+        curves = fit(model, data, objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
         write_weights(folder / "model.safetensors", model)
-        table = answers(model, corpus, data, r)
+        table = answers(model, corpus, data, r, yours=self.yours)
+        many = {t: len(e.about["classes"]) for t, e in own.items()}
         if r.settings.student_view != "normal" or r.reestimate:
             write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
-        return (Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in TASKS if t in table)),
+        return (Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in (*TASKS, *many) if t in table), many),
                         params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()),
                         utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},

@@ -30,10 +30,13 @@ class Wanted:
     real: str
     device: str
     callbacks: dict
+    yours: str = ""  # one's own file
+    schedule: dict | None = None  # epochs, lr, batch in place of the preset's
 
     def runner(self, **more) -> Runner:
         from mkdcls.results.runner import Runner
-        return Runner(self.preset, self.corpus, self.real, self.device, **self.callbacks, **more)
+        return Runner(self.preset, self.corpus, self.real, self.device, yours=self.yours, schedule=self.schedule,
+                      **self.callbacks, **more)
 
     def each(self, rows, seeds: int | None = None) -> Jobs:
         return [(r, s) for s in range(self.seeds if seeds is None else seeds) for r in rows]
@@ -76,7 +79,7 @@ def _rows_of_table1(w: Wanted) -> RunPlan: return [(t := w.runner(), w.each(t.ro
 def _ablations(w: Wanted) -> RunPlan:
     from mkdcls.runs import preset_of
     from mkdcls.verification.bridge import sheet_rows
-    a = w.runner(rows=sheet_rows(preset_of(w.preset), w.corpus))
+    a = w.runner(rows=sheet_rows(preset_of(w.preset).scheduled(**w.schedule or {}), w.corpus))
     return [(a, [*w.each(a.rows, 1), *((r, s) for s in range(1, w.seeds) for r in chosen_rows(a))])]
 
 
@@ -197,7 +200,12 @@ def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> Ru
             for (r, _), known in zip(parts, names)]
 
 
+TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("table1", "ablations"),
+       "batch": ("table1", "ablations")}  # option → the sheets that take it
+
+
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
+          yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None,
           **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
@@ -205,4 +213,15 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if s.only_standin and corpus != "standin":
         raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: "
                          f"leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
-    return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks))
+    given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch)
+    for name, value in given.items():
+        if value is not None and sheet not in TAKE_OWN[name]:
+            raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; "
+                             f"only {' and '.join(TAKE_OWN[name])}")
+    if epochs is not None: count(epochs, "EPOCHS")
+    if batch is not None and count(batch, "BATCH") < 2:
+        raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
+    if lr is not None and not 0 < lr < 1:
+        raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
+    schedule = {k: v for k, v in given.items() if k != "yours" and v is not None}
+    return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks, yours, schedule))

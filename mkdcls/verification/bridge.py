@@ -13,6 +13,7 @@ from torch import nn
 from .. import ablations, runs
 from ..ablations import Question
 from ..engine.codehash import code_hashes
+from ..engine.yours import NOTHING, Yours
 from ..model import MultiTaskModel
 from ..runs import Preset, Recipe
 from ..training import seed_at
@@ -36,20 +37,22 @@ def speaker_encoder(
 def build(
     r:Recipe, seed:int,
     teacher:nn.Module|None=None, # a trained encoder, where the recipe distils
+    yours:Yours=NOTHING, # your file (13a), where the row uses it
 )->MultiTaskModel:
     "The untrained model of a row, whatever its family"
-    if r.family not in FAMILIES: return runs.build(r, seed, teacher)
+    if r.family not in FAMILIES: return runs.build(r, seed, teacher, yours)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_at(seed, 0, 1))
         student = speaker_encoder(r.family, r.scale)
-    return MultiTaskModel(student, r.tasks, teacher, r.z, r.sub_to_sup, r.adapter, seed)
+    def make(tasks): return MultiTaskModel(student, tasks, teacher, r.z, r.sub_to_sup, r.adapter, seed)
+    return runs.with_heads(make, r, seed, yours)
 
 # %% ../../nbs/verification/29_bridge.ipynb #82c95bd4
 def identity(
-    r:Recipe, seed:int, fingerprint:str, parents:dict, # as in `runs.identity`
+    r:Recipe, seed:int, fingerprint:str, parents:dict, yours:Yours=NOTHING, # as in `runs.identity`
 )->dict:
     "What makes a run this run; a speaker network's page counts, too"
-    same = runs.identity(r, seed, fingerprint, parents)
+    same = runs.identity(r, seed, fingerprint, parents, yours)
     if r.family not in FAMILIES: return same
     page = 'seo_kim' if r.family in ENCODINGS else 'imu_networks'
     return same | dict(code=same['code'] | code_hashes(f'mkdcls.verification.{page}'))
