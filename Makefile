@@ -34,7 +34,7 @@ options.table := SHEET $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
-careful := $(filter table1 table benchmark test portable,$(MAKECMDGOALS))
+careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme,$(MAKECMDGOALS))
 ifneq ($(careful),)
 known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
 unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))

@@ -2,7 +2,7 @@
 for."""
 from __future__ import annotations
 
-TASKS = {"gender": "gender", "agesup": "age group", "agesub": "decade"}
+TASK_WORDS = {"gender": "gender", "agesup": "age group", "agesub": "decade"}
 
 SYNTHETIC = """It was trained on the project's **stand-in corpus: synthetic speech**, made by a program whose causes we
 chose. No human voice was used. What it says about a real voice has never been measured, and there is no reason to \
@@ -95,7 +95,7 @@ def _table(head: list[str], rows: list[list]) -> str:
 def _calibration(c: dict) -> str:
     about = c["calibration"]
     if not about: return UNCALIBRATED
-    rows = [[TASKS.get(t, t), f"{c['temperatures'][t]:.2f}", f"{v['nll_before']:.3f} → {v['nll']:.3f}",
+    rows = [[TASK_WORDS.get(t, t), f"{c['temperatures'][t]:.2f}", f"{v['nll_before']:.3f} → {v['nll']:.3f}",
              f"{c['unsure'][t]:.2f}",
              _percent(v["answered"]), _percent(v["right"])] for t, v in about["tasks"].items()]
     told = CALIBRATED.format(**about | dict(wanted=_percent(about["wanted"])))
@@ -103,7 +103,7 @@ def _calibration(c: dict) -> str:
              _table(["question", "temperature", "negative log-likelihood", "unsure below", "answered",
                      "of these right"], rows)]
     if about.get("test"):
-        rows = [[TASKS.get(t, t), _percent(v["right_all"]), _percent(v["answered"]), _percent(v["right"])]
+        rows = [[TASK_WORDS.get(t, t), _percent(v["right_all"]), _percent(v["answered"]), _percent(v["right"])]
                 for t, v in about["test"].items()]
         parts += [TESTED, _table(["question", "right, if it must always answer", "answered", "of these right"], rows)]
     return "\n\n".join(parts)
@@ -115,11 +115,11 @@ def model_card(c: dict  # the model's config.json
     t, net = c["trained"], c["network"]
     what = net["student"]["class"] + (" as student, and the frozen teacher whose features enter the answers"
                                       if net["teacher"] else "")
-    rows = [[TASKS.get(task, task), ", ".join(names)] for task, names in c["classes"].items()]
+    rows = [[TASK_WORDS.get(task, task), ", ".join(names)] for task, names in c["classes"].items()]
     return CARD.format(
         name=c["name"], shortest=c["seconds"][0], longest=c["seconds"][1], rate=c["front_end"]["rate"], what=what,
         parameters=c["parameters"],
-        questions=" and ".join(TASKS.get(x, x) for x in c["classes"]),
+        questions=" and ".join(TASK_WORDS.get(x, x) for x in c["classes"]),
         heard=SYNTHETIC if t.get("corpus") == "standin" else RECORDED,
         classes=_table(["question", "answers"], rows), weights=c["weights"], stored=c["stored"],
         calibration=_calibration(c),

@@ -17,9 +17,9 @@ SUFFIXES = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", "
             ".caf")
 ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 LISTS = (".csv", ".parquet", ".txt", ".lst", ".m3u")
-COLUMNS = ("path", "start_s", "end_s", "channel")  # of a list with columns
+PLACE_COLUMNS = ("path", "start_s", "end_s", "channel")  # of a list with columns
 MOST = 1 << 30  # bytes of the standard input
-FAULTS = 10  # of a folder or an archive, told one by one
+FAULTS_TOLD = 10  # of a folder or an archive, told one by one
 
 
 class Recording(NamedTuple):
@@ -48,8 +48,8 @@ def _of_list(file: Path) -> list[Recording]:
                 and not n.startswith("#")]
     if "path" not in table: raise ValueError(f"it has no column path; it has {lists.few(table.columns)}")
     rows = []
-    for i, r in enumerate(table[[c for c in COLUMNS if c in table]].to_dict("records"), 2):
-        start, end, channel = (_number(r.get(c, ""), c, i) for c in COLUMNS[1:])
+    for i, r in enumerate(table[[c for c in PLACE_COLUMNS if c in table]].to_dict("records"), 2):
+        start, end, channel = (_number(r.get(c, ""), c, i) for c in PLACE_COLUMNS[1:])
         part = ("" if math.isnan(start) and math.isnan(end)
                 else f"#{'' if math.isnan(start) else f'{start:g}'}-{'' if math.isnan(end) else f'{end:g}'}")
         rows.append(Recording(lists.printable(r["path"]) + part, str(base / str(r["path"])), start, end,
@@ -85,9 +85,9 @@ def gather(sources, stack: ExitStack, stdin=None, say=lambda text: None) -> list
             found = tree.under("", SUFFIXES)
             if others := len(tree.names) - len(found):
                 say(f"{lists.printable(name)}: {others:,} files whose names are not those of audio are passed over")
-            for at, reason, detail in tree.faults[:FAULTS]:
+            for at, reason, detail in tree.faults[:FAULTS_TOLD]:
                 say(f"{lists.printable(at)}: {reason}: {lists.printable(detail)}")
-            if (more := len(tree.faults) - FAULTS) > 0: say(f"{lists.printable(name)}: {more:,} more like these")
+            if (more := len(tree.faults) - FAULTS_TOLD) > 0: say(f"{lists.printable(name)}: {more:,} more like these")
             if not found:
                 raise ValueError(f"{lists.printable(name)} holds no audio: "
                                  f"names of audio end in {', '.join(SUFFIXES[:5])}, …")

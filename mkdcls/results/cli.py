@@ -266,18 +266,16 @@ def command_select(a) -> int:
 
 # ---- use
 
-ANSWERS = {"gender": "gender", "agesup": "age group", "agesub": "decade"}  # heads of the printed table
-
-
 def _told(t) -> str:
     "Answers as a table for a reader: an answer that is withheld shows what the best guess would have been"
+    from mkdcls.engine.card import TASK_WORDS
     from mkdcls.use import UNSURE
     def one(r, task):
         if not isinstance(r[task], str): return ""
         p = f"{100 * r[f'{task}_p']:.0f} %"
         return f"unsure ({r[f'{task}_best']} {p})" if r[task] == UNSURE else f"{r[task]} {p}"
     tasks = [c.removesuffix("_best") for c in t.columns if c.endswith("_best")]
-    rows = [["recording", "seconds", *(ANSWERS.get(c, c) for c in tasks), "note"]]
+    rows = [["recording", "seconds", *(TASK_WORDS.get(c, c) for c in tasks), "note"]]
     rows += [[r["file"], f"{r['seconds']:.1f}", *(one(r, c) for c in tasks), r["note"]]
              for _, r in t[t["reason"] == ""].iterrows()]
     if not any(r[-1] for r in rows[1:]): rows = [r[:-1] for r in rows]

@@ -27,7 +27,7 @@ from mkdcls.runs import Knobs, labels_of, preset_of, role_manifest
 from mkdcls.use import FILES, FORMAT, SpeechClassifier, calibrate, judged, network, probabilities, to_onnx
 
 HIERARCHY = dict(fine="agesub", coarse="agesup", parents=list(PARENT))
-SECONDS = (1., 20.)  # of speech at a time, as in training
+PIECE_SECONDS = (1., 20.)  # of speech at a time, as in training
 ONNX = "model.onnx"
 
 
@@ -107,8 +107,8 @@ def description(record: dict, weights: dict, name: str, stored: str) -> dict:
         network=dict(heads=list(r["tasks"]), z=r["z"], sub_to_sup=r["sub_to_sup"], context=r.get("context", "none"),
                      student=encoder_like(weights, "student.", r["scale"]),
                      teacher=encoder_like(weights, "teacher.encoder.", r["scale"]) if with_k else None),
-        classes=classes, hierarchy=hierarchy, front_end=asdict(SPEECHBRAIN), seconds=list(SECONDS), trained=trained,
-        recipe=r,
+        classes=classes, hierarchy=hierarchy, front_end=asdict(SPEECHBRAIN), seconds=list(PIECE_SECONDS),
+        trained=trained, recipe=r,
         weights="those of the headline" + (": BatchNorm statistics re-estimated on unmixed speech after training"
                                            if mixed else ""),
         parameters=sum(v.numel() for n, v in weights.items() if v.is_floating_point() and "running_" not in n))
