@@ -31,7 +31,7 @@ class Settings:
     batch:int=12 # utterances a step
     lr:float=1e-4 # Adam's, in epoch 1
     factor:float=.8; drops:tuple=(2, 6, 10) # at the start of these epochs the rate is multiplied by `factor`
-    clip:float=5. # largest gradient norm; a departure, see above
+    clip:float=5. # largest gradient norm; a departure: see page 08
     max_frames:int|None=None # longer utterances are cut at random to this many frames of 10 ms; None keeps them whole
     student_view:str='normal' # 'normal', 'mixup' (the +MKD rows), or 'both' (each utterance twice)
     teacher_view:str='normal' # 'normal': K is computed once for each utterance; 'mixup': anew at each step
