@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FORMAT', 'FILES', 'KNOWN_ENCODERS', 'STANDIN', 'LONGEST_S', 'STEADY', 'UNSURE', 'nll', 'fit_temperature', 'network',
            'reliability', 'calibration_error', 'chain', 'best_pair', 'probabilities', 'decided', 'threshold', 'given',
-           'judged', 'calibrate', 'level_range', 'Loaded', 'listen', 'pieces', 'picture', 'SpeechClassifier',
+           'judged', 'calibrate', 'level_range', 'Loaded', 'read_in', 'pieces', 'picture', 'SpeechClassifier',
            'load_model', 'WaveToPicture', 'WaveToAnswers', 'to_program', 'to_onnx', 'predict_uploaded', 'upload_widget']
 
 # %% ../nbs/method/17_use.ipynb #19e35f04
@@ -256,7 +256,7 @@ def _advice(reason):
     if reason == 'several channels': return 'name one, as --channel 1; do not average different speakers'
     return advice(reason) if not reason.startswith('shorter than') else 'give a longer part'
 
-def listen(
+def read_in(
     recording, # a path, or a `Recording` with a part or a channel
     rate:int=8000, # of the wave wanted, Hz
     channel:int|None=None, # of recordings with several, counted from 1
@@ -334,7 +334,7 @@ class SpeechClassifier(ModelHubMixin, library_name='mkdcls', license='apache-2.0
         return {t: v.float().cpu() for t,v in out.logits.items()}
 
     def probabilities(self,
-        wave:np.ndarray, # `[N]` float32 at `rate`, from `listen`
+        wave:np.ndarray, # `[N]` float32 at `rate`, from `read_in`
     )->dict[str, Tensor]: # task → `[K]`
         "Calibrated probabilities of one recording: the mean over its pieces"
         waves = pieces(wave, self.rate, self.seconds[1])
@@ -365,7 +365,7 @@ def _predict(self:SpeechClassifier,
     with ExitStack() as stack:
         found = gather(sources, stack, stdin, say)
         for i,r in enumerate(found):
-            h = listen(r, self.rate, channel, self.seconds[0])
+            h = read_in(r, self.rate, channel, self.seconds[0])
             line = dict(file=r.name, seconds=round(h.seconds, 2), pieces=0)
             if h.wave is not None:
                 p = self.probabilities(h.wave)

@@ -28,7 +28,7 @@ from mkdcls.results.cli import main
 from mkdcls.runs import PRESETS, role_manifest
 from mkdcls.standin import render
 from mkdcls.use import (FILES, STANDIN, SpeechClassifier, WaveToAnswers, WaveToPicture, best_pair, calibrate, calibration_error, chain, decided, fit_temperature,
-                        given, listen, judged, level_range, load_model, network, nll, picture, pieces, predict_uploaded, probabilities, reliability, threshold, to_onnx,
+                        given, read_in, judged, level_range, load_model, network, nll, picture, pieces, predict_uploaded, probabilities, reliability, threshold, to_onnx,
                         to_program)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -370,7 +370,7 @@ def odd(tmp_path, voices):
 def test_one_line_each(odd, capsys):
     folder, wanted = odd
     for name, begins in wanted.items():
-        h = listen(folder / f"{name}.wav")
+        h = read_in(folder / f"{name}.wav")
         assert h.wave is None and h.reason.startswith(begins) and "\n" not in h.reason and ": " in h.reason, (name, h.reason)
     assert main(["predict", str(folder)]) == 2
     out, err = capsys.readouterr()
@@ -382,10 +382,10 @@ def test_channels(tmp_path, voices):
     sf.write(tmp_path / "two.wav", np.c_[voices[0], voices[0][::-1]], 8000)
     sf.write(tmp_path / "same.wav", np.c_[voices[0], voices[0]], 8000)
     sf.write(tmp_path / "mono.wav", voices[0], 8000)
-    mono = listen(tmp_path / "mono.wav").wave
-    assert np.array_equal(listen(tmp_path / "same.wav").wave, mono) and listen(tmp_path / "same.wav").note == "2 equal channels"
-    assert np.array_equal(listen(tmp_path / "two.wav", channel=1).wave, mono) and listen(tmp_path / "two.wav", channel=1).note == "channel 1 of 2"
-    assert np.array_equal(listen(tmp_path / "two.wav", channel=2).wave, mono[::-1]) and listen(tmp_path / "two.wav", channel=3).reason.startswith("several channels")
+    mono = read_in(tmp_path / "mono.wav").wave
+    assert np.array_equal(read_in(tmp_path / "same.wav").wave, mono) and read_in(tmp_path / "same.wav").note == "2 equal channels"
+    assert np.array_equal(read_in(tmp_path / "two.wav", channel=1).wave, mono) and read_in(tmp_path / "two.wav", channel=1).note == "channel 1 of 2"
+    assert np.array_equal(read_in(tmp_path / "two.wav", channel=2).wave, mono[::-1]) and read_in(tmp_path / "two.wav", channel=3).reason.startswith("several channels")
 
 
 def test_pieces(model, voices, tmp_path):

@@ -372,8 +372,8 @@ def where_to_go() -> str:
                       f"{link(page_path('14_causal'))}, "
                       f"{link(page_path('14a_x_and_k'))} and others), the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
-             ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a small model that has heard "
-              f"synthetic speech only; {link(page_path('17_use'))} shows how sure it may be"),
+             ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech; "
+              f"{link(page_path('17_use'))}: how sure is it?"),
              ("an idea of your own", f"{link(page_path('13a_yours'))}: a row, loss, task or encoder in one file"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
     return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
@@ -438,7 +438,8 @@ def other_machine(path: Path = ARITHMETIC, sheet: Path = RESULTS / "standin-lapt
                    for (more, base), g in here.items())
     if ("10", "7") in here:
         gain += (" On this one seed, then, rounding moves the ResNet's gain at least as much as another seed does. The "
-                 "committed seed 0 is the extreme of both lists; its base gains 5.4 points by re-estimation (ablations).")
+                 "committed seed 0 is the extreme of both lists; its base gains 5.4 points by re-estimation "
+                 "(ablations).")
     n = t["arithmetic"].nunique() - 1
     return ("## The same seed on another machine\n\nThe order in which a convolution rounds its sums differs between "
             "processors, and training amplifies the difference. "
