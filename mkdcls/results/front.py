@@ -374,7 +374,7 @@ def where_to_go() -> str:
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech; "
               f"{link(page_path('17_use'))}: how sure is it?"),
-             ("an idea of your own", f"{link(page_path('13a_yours'))}: a row, loss, task or encoder in one file"),
+             ("an idea of your own", f"{link(page_path('13a_yours'))}: row, loss, task, encoder in one file"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
     return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
 
