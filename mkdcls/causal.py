@@ -187,10 +187,10 @@ def figure_pair(
 def switches(
     recipe:Recipe, # a row
 )->dict: # dotted name → value, e.g. 'objective.dist' → 'cos'
-    "Everything a recipe decides, flat; its own name is no decision"
+    "Everything a recipe decides, flat; its name, and what its gain is taken over, are no decisions"
     def flat(d, at=''):
         for k, v in d.items(): yield from flat(v, f'{at}{k}.') if isinstance(v, dict) else [(at + k, v)]
-    return {k: v for k, v in flat(asdict(recipe)) if k != 'row'}
+    return {k: v for k, v in flat(asdict(recipe)) if k not in ('row', 'against')}
 
 _OFF = switches(Recipe('', '', '', '', '', (), Objective(), Settings(mixup=MixupSettings())))
 
@@ -239,9 +239,10 @@ _COSTS = {'ce': ('mkdcls.asymmetric.smoothed_ce', ('objective.smoothing',)),
           'asl_official': ('mkdcls.asymmetric.asymmetric_loss', ('objective.gamma_pos', 'objective.gamma_neg'))}
 
 def _heads(G, r): # Z → H → Y for every task, C → H, and agesup as a sum where it has no head
+    own = dict(r['losses']) if r['trained'] else {} # of a row of one's own (13a)
     for t in (t for t in TASKS if t in r['tasks']):
-        kind = 'ce' if t == 'gender' else r['objective.age_loss']
-        loss, read = _COSTS[kind] if r['trained'] else ('', ())
+        kind = own.get(t, 'ce' if t == 'gender' else r['objective.age_loss'])
+        loss, read = ('mkdcls.objective.task_loss', ()) if t in own else _COSTS[kind] if r['trained'] else ('', ())
         for a in ('Z', 'C'):
             if a in G: _arrow(G, a, f'H_{t}', 'mkdcls.model.Head')
         _arrow(G, f'H_{t}', f'Y_{t}', 'mkdcls.model.Head')

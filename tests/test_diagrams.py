@@ -104,7 +104,7 @@ import hashlib, json, sys
 from pathlib import Path
 from mkdcls.results import diagrams
 out = Path(sys.argv[1])
-for name in diagrams.DRAWINGS: diagrams.leave(diagrams.drawn(name), out, name)
+for name in diagrams.DRAWINGS: diagrams.leave(diagrams.figure_by_name(name), out, name)
 print(json.dumps({f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted((out / "figures").iterdir())}))
 """
 

@@ -272,11 +272,11 @@ def test_a_disk_too_small_is_refused_first(corpus, tmp_path, monkeypatch, capsys
     "With numbers, and nothing decoded but the sample"
     usage, chunks = shutil.disk_usage(tmp_path), []
     monkeypatch.setattr(shutil, "disk_usage", lambda p: usage._replace(free=5_000_000))
-    monkeypatch.setattr(intake, "_chunk", lambda *a: chunks.append(a))
+    monkeypatch.setattr(intake, "prepare_chunk", lambda *a: chunks.append(a))
     refused(capsys, prepare(corpus, tmp_path / "out"), "5 MB free", "takes about 2", "make room or choose another disk")
     assert not chunks
     monkeypatch.setattr(shutil, "disk_usage", lambda p: usage._replace(free=50_000_000))
-    monkeypatch.setattr(intake, "_chunk", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(intake, "prepare_chunk", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     assert prepare(corpus, tmp_path / "out") == 130
 
 
@@ -341,7 +341,7 @@ def dies(*args): os._exit(9)
 
 def test_a_worker_that_dies(corpus, tmp_path, monkeypatch, capsys):
     "As where the system kills it for want of memory"
-    monkeypatch.setattr(intake, "_chunk", dies)
+    monkeypatch.setattr(intake, "prepare_chunk", dies)
     refused(capsys, prepare(corpus, tmp_path / "out", workers=2), "a worker was ended from outside", "fewer workers")
 
 
