@@ -349,12 +349,13 @@ def test_redrawn_from_records(tmp_path):
     "Whoever has the records has the page: the same tables and pictures to the byte, nothing trained, nothing rendered"
     kept, out = ROOT / "paper" / "results" / "standin-laptop", tmp_path / "out"
     shutil.copytree(kept, out)
-    for file in (out / "table1.csv", out / "table1.md", out / "table1.ipynb"): file.write_text("")
-    done = subprocess.run(command("--redraw", "--out", out), cwd=ROOT, env=environment(tmp_path / "runs"), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "70 runs recorded" in done.stdout and "5 seed(s); nothing is trained" in done.stdout, done.stderr[-2000:]
-    assert all((out / f).read_bytes() == (kept / f).read_bytes() for f in ("table1.csv", "table1.md", "gains.csv", "runs.csv"))
-    page = (out / "table1.ipynb").read_text("utf-8")
-    assert "Drawn from the 70 recorded runs" in page and '"image/png"' in page and str(tmp_path) not in page
+    for file in (out / "sensitivity.csv", out / "sensitivity.ipynb"): file.write_text("")
+    done = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", "sensitivity", "--redraw", "--out", out], cwd=ROOT,
+                          env=environment(tmp_path / "runs"), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "6 runs recorded" in done.stdout and "3 seed(s); nothing is trained" in done.stdout, done.stderr[-2000:]
+    assert (out / "sensitivity.csv").read_bytes() == (kept / "sensitivity.csv").read_bytes()
+    page = (out / "sensitivity.ipynb").read_text("utf-8")
+    assert "Drawn from the 6 recorded runs" in page and '"image/png"' in page and str(tmp_path) not in page
     assert not list((tmp_path / "runs").glob("*/*")), "nothing was made"
 
 
