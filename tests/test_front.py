@@ -128,6 +128,9 @@ def test_said_of_ablations():
     assert (five["dep_shifted"], five["subasl"], five["second"], five["mix5"]) == (-.5, .9, -.4, 10.2)
     said("ablations", "adds 0.3 and 0.5 points", "about 3.5 and 4.1", "from -0.5 to +0.9 (unmixed)", "from -0.4 to +10.2 (mixed)", "gains 5.4 points by it on seed 0",
          "between -0.2 and +0.9 on the other four")
+    left = [f"{one(t, 'gain', question=q, row=r):+.1f}" for q, r in (("fair_ecapa", "6"), ("fair_resnet", "10"), ("fair_calls", "13"))]
+    page = (front.PROJECT / "nbs/method/11_training.ipynb").read_text("utf-8")
+    assert f"{left[0]}, {left[1]} and {left[2]} points are left for the whole method" in page
     table = t.set_index(["question", "row"])
     constant = table.xs("dep_constant", level="row").iloc[0]  # has the very answers of the row it is compared with
     assert constant["as_trained"] == 0 and constant["true_gain"] == 0
