@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from mkdcls.engine.codehash import unchanged
+from mkdcls.engine.codehash import source_hash, unchanged
 from mkdcls.engine.features import Corpus
 from mkdcls.engine.pool import keep_memory
 from mkdcls.engine.record import Outcome, Record
@@ -26,12 +26,13 @@ from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
-from mkdcls.evaluation import scorecard
+from mkdcls.decisive import CAUSES, CausesTeacher, causes_k
+from mkdcls.evaluation import ordinal_scores, scorecard
 from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, scheduler_named
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
-from mkdcls.runs import (Knobs, answers, labels_of, like, objective_of, own_labels, preset_of, role_manifest,
-                         rows_of)
+from mkdcls.runs import (PROTOCOL, Knobs, answers, labels_of, like, objective_of, own_labels, preset_of,
+                         role_manifest, rows_of)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
 from mkdcls.verification.bridge import FAMILIES, build, identity
 
@@ -280,12 +281,14 @@ class Runner(BaseRunner):
     preset_of = staticmethod(preset_of)
 
     def __init__(self, preset="smoke", corpus="standin", real="", device="auto", rows=None, yours="", schedule=None,
-                 **more):
+                 protocol=PROTOCOL, **more):
         """`yours` is a file of one's own (page 13a), whose rows come after the others; `schedule` (epochs, lr, batch)
         replaces the preset's. A row that is not the preset's has a name of its own and says what it is held
         `against`"""
         self.yours, self.schedule = Yours(yours), {k: v for k, v in (schedule or {}).items() if v is not None}
         super().__init__(preset, corpus, real, device, rows, **more)
+        if protocol not in (PROTOCOL, "2"): raise ValueError(f"protocol={protocol!r}: '1' or '2'")
+        if protocol == "2": self.preset = self.preset.protocol2()
         self.rows = Rows(rows or self.preset.scheduled(**self.schedule).rows(corpus))
         for name in sorted({*self.yours.encoders} & {*FAMILIES}):
             raise ValueError(f"register_encoder({name!r}): the package has that name already; choose another")
@@ -311,11 +314,11 @@ class Runner(BaseRunner):
 
     def besides(self) -> dict:
         "One's file and schedule"
-        return dict(yours=self.yours.file, schedule=self.schedule)
+        return dict(yours=self.yours.file, schedule=self.schedule, protocol=self.preset.protocol)
 
     def parents(self, row: str) -> list[str]:
-        "Its teacher, and the row it starts from"
-        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p]
+        "Its teacher, where that is a row, and the row it starts from"
+        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p and p != CAUSES]
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
         "Manifest of a role, and what it is known by"
@@ -332,7 +335,8 @@ class Runner(BaseRunner):
         if r.family not in KNOWN | {*self.yours.encoders}:
             known = ", ".join(sorted(KNOWN | {*self.yours.encoders}))
             raise ValueError(f"row {row!r}: no encoder {r.family!r}; {known}")
-        same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours)
+        same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours, self.preset.protocol)
+        if r.teacher == CAUSES: same["causes"] = source_hash(causes_k)
         for task in self.yours.heads(r).values():  # before anything is trained
             if (task.name, r.role, seed) not in self._labelled:
                 own_labels(self.manifest(r.role, seed)[0], task)
@@ -371,10 +375,15 @@ class Runner(BaseRunner):
         again = r.settings.student_view != "normal" or r.reestimate
         name = "model-reestimated.safetensors" if again else "model.safetensors"
         weights = self.weights(row, seed, name)
-        teacher = build(self.rows[r.teacher], seed, yours=self.yours).student if r.teacher else None
-        model = build(r, seed, teacher, self.yours)
+        model = build(r, seed, self._blank_teacher(r, seed), self.yours)
         fill(model, weights, self._file(row, seed, name))
         return model.to(self.device).eval()
+
+    def _blank_teacher(self, r, seed):
+        "What K is made by, before it has weights; None without a teacher"
+        if r.teacher is None: return None
+        if r.teacher == CAUSES: return CausesTeacher(r)
+        return build(self.rows[r.teacher], seed, yours=self.yours).student
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
         """A teacher and its features of a corpus, or None where they take more than K_BYTES. The last pair is kept for
@@ -396,7 +405,10 @@ class Runner(BaseRunner):
         keep_memory()
         r = self.rows[row]
         corpus = self.data(*self.heard(row, seed))
-        teacher, k = self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher else (None, None)
+        if r.teacher == CAUSES: k = causes_k(corpus.manifest, teacher := CausesTeacher(r))
+        else:
+            teacher, k = (self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher
+                          else (None, None))
         own = self.yours.heads(r)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest, own=own.values()).items()}
         data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
@@ -412,11 +424,18 @@ class Runner(BaseRunner):
         if r.settings.student_view != "normal" or r.reestimate:
             write_weights(folder / "model-reestimated.safetensors", model)
         split = corpus.manifest["split"].value_counts()
-        return (Outcome(curves=curves, metrics=scorecard(table, tuple(t for t in (*TASKS, *many) if t in table), many),
+        tasks = tuple(t for t in (*TASKS, *many) if t in table)
+        scores, headline = {}, table
+        if "split" in table:  # protocol 2: the headline is the fresh speakers', the split's own stand beside it
+            headline = table[table["split"] == "fresh"]
+            scores = {f"split_{n}": v for n, v in scorecard(table[table["split"] == "test"], tasks, many).items()}
+        if self.preset.protocol != PROTOCOL: scores |= ordinal_scores(headline)
+        return (Outcome(curves=curves, metrics=scorecard(headline, tasks, many) | scores,
                         params=sum(p.numel() for p in model.parameters()),
                       student_params=sum(p.numel() for p in model.student.parameters()),
-                        utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")},
-                      test_speakers=int(table["speaker"].nunique())), table)
+                        utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")
+                                    + ("fresh",)*("fresh" in split)},
+                      test_speakers=int(headline["speaker"].nunique())), table)
 
 
 def _workers() -> int | None:

@@ -49,10 +49,10 @@ def build(
 
 # %% ../../nbs/verification/29_bridge.ipynb #82c95bd4
 def identity(
-    r:Recipe, seed:int, fingerprint:str, parents:dict, yours:Yours=NOTHING, # as in `runs.identity`
+    r:Recipe, seed:int, fingerprint:str, parents:dict, yours:Yours=NOTHING, protocol:str=runs.PROTOCOL, # as there
 )->dict:
     "What makes a run this run; a speaker network's page counts, too"
-    same = runs.identity(r, seed, fingerprint, parents, yours)
+    same = runs.identity(r, seed, fingerprint, parents, yours, protocol)
     if r.family not in FAMILIES: return same
     page = 'seo_kim' if r.family in ENCODINGS else 'imu_networks'
     return same | dict(code=same['code'] | code_hashes(f'mkdcls.verification.{page}'))
