@@ -166,7 +166,8 @@ def only_runs(a, parts, bars: Bars):
     from mkdcls.engine.store import home
     from mkdcls.results.sheets import SHEETS, some_of
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    parts = some_of(parts, a.rows, a.first_seed or 0, a.seeds)
+    first = SHEETS[a.sheet].first if a.first_seed is None else a.first_seed
+    parts = some_of(parts, a.rows, first, a.seeds)
     missing, asked = sum(len(r.missing(jobs)) for r, jobs in parts), sum(len(jobs) for _, jobs in parts)
     print(f"{SHEETS[a.sheet].title}: preset {a.preset}, corpus {a.corpus}, device {a.device}: {asked} runs asked for, "
           f"{missing} to do, with what they stand on. No tables are written.\n", flush=True)

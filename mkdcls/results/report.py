@@ -48,6 +48,25 @@ def _named_apart(runner, rows):
                              f"like(rows[{r!r}], 'mine', ...), and it stands beside it")
 
 
+def record_line(runner: Runner, row: str, seed: int, rec) -> dict:
+    "A finished run as one flat line: identity, provenance and scores"
+    r, where = runner.rows[row], rec["provenance"]
+    knobs = {"knobs": json.dumps(turned)} if (turned := runner.knobs.turned()) else {}
+    head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER.get(r.family, r.family),
+                dataset=r.role, method=r.method, kd_loss=r.objective.dist if r.objective.dist != "none" else "",
+                corpus=rec["corpus"], preset=rec["preset"], protocol=rec["identity"]["protocol"],
+                data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
+                recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),
+                commit=where["commit"], device=where["device"], python=where["python"],
+                versions=json.dumps(where["versions"]), finished=where["finished"], params=rec["params"],
+                student_params=rec["student_params"], train_s=round(rec["train_s"], 1),
+                total_s=round(rec["total_s"], 1), test_speakers=rec["test_speakers"],
+                **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
+    if getattr(r, "against", None): head |= {"against": r.against}
+    if mine := rec["identity"].get("yours"): head |= {"yours": json.dumps(mine)}
+    return head | {k: round(v, 6) for k, v in rec["metrics"].items()}
+
+
 def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> Path:
     "Copy every finished run of these plans into one folder: identity, provenance and scores flat, answers line by line"
     folder = writable(Path(folder))
@@ -56,24 +75,8 @@ def publish(parts: list[tuple[Runner, list[tuple[str, int]]]], folder: Path) -> 
         if isinstance(runner, Runner): _named_apart(runner, {row for row, _ in plan})
         for row, seed in plan:
             if (rec := runner.record(row, seed)) is None: continue
-            r, where = runner.rows[row], rec["provenance"]
-            knobs = {"knobs": json.dumps(turned)} if (turned := runner.knobs.turned()) else {}
-            head = dict(row=row, seed=seed, **knobs, key=rec["key"], encoder=ENCODER.get(r.family, r.family),
-                        dataset=r.role, method=r.method,
-                        kd_loss=r.objective.dist if r.objective.dist != "none" else "", corpus=rec["corpus"],
-                        preset=rec["preset"],
-                        protocol=rec["identity"]["protocol"], data=rec["identity"]["data"],
-                        code=json.dumps(rec["identity"]["code"]),
-                        recipe=json.dumps(rec["identity"]["recipe"]), parents=json.dumps(rec["identity"]["parents"]),
-                        commit=where["commit"], device=where["device"], python=where["python"],
-                        versions=json.dumps(where["versions"]), finished=where["finished"],
-                        params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1),
-                        total_s=round(rec["total_s"], 1),
-                        test_speakers=rec["test_speakers"],
-                        **{f"{s}_utterances": n for s, n in rec["utterances"].items()})
-            if getattr(r, "against", None): head |= {"against": r.against}
-            if mine := rec["identity"].get("yours"): head |= {"yours": json.dumps(mine)}
-            flat.append(head | {k: round(v, 6) for k, v in rec["metrics"].items()})
+            flat.append(line := record_line(runner, row, seed, rec))
+            knobs = {"knobs": line["knobs"]} if "knobs" in line else {}
             answers.append(_lines(runner.store.predictions(row, seed, rec["key"]), row, seed).assign(**knobs))
             curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed, **knobs))
     if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")

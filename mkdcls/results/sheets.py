@@ -58,6 +58,7 @@ class Sheet:
     figures: tuple[str, ...] = ()  # names inside <folder>/figures
     only_standin: bool = False  # asks what only a corpus with known causes can answer
     seeds: int = 1  # how many its committed results were planned with
+    first: int = 0  # its first seed
     after: str = ""  # said before it starts: what comes after the runs
     redraws: bool = False  # its page can be made from the records in the folder, without the trained networks
 
@@ -100,6 +101,32 @@ def _sensitivity(w: Wanted) -> RunPlan:
     return [(w.runner(), jobs), *((w.runner(knobs=Knobs(spread=f)), jobs) for f in SPREADS)]
 
 
+def _second(w: Wanted, knobs=None) -> Runner:
+    "A runner under protocol 2"
+    from mkdcls.decisive import decisive_rows
+    from mkdcls.runs import Knobs, preset_of
+    return w.runner(rows=decisive_rows(preset_of(w.preset).protocol2()), protocol="2", knobs=knobs or Knobs())
+
+
+def _from_first(rows, seeds: int) -> Jobs:
+    from mkdcls.decisive import FIRST
+    return [(r, FIRST + s) for s in range(seeds) for r in rows]
+
+
+def _decisive(w: Wanted) -> RunPlan:
+    from mkdcls.decisive import CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST, PRIMARY, SEEDS
+    from mkdcls.runs import Knobs
+    first = [job for s in range(min(w.seeds, SEEDS)) for job in ((r, FIRST + s) for r in (*PRIMARY, *CONTROLS))
+             if job[0] in PRIMARY or s < CONTROL_SEEDS]
+    return [(_second(w), first), *((_second(w, d.knobs), _from_first(d.rows, min(w.seeds, DOSE_SEEDS)))
+                                   for d in DOSES if d.knobs != Knobs())]
+
+
+def _regime(w: Wanted) -> RunPlan:
+    from mkdcls.decisive import REGIME_ROWS, REGIME_SEEDS, REGIMES
+    return [(_second(w, k), _from_first(REGIME_ROWS, min(w.seeds, REGIME_SEEDS))) for k in REGIMES.values()]
+
+
 def _no_runs(w: Wanted) -> RunPlan: return [(w.runner(), [])]
 
 
@@ -130,6 +157,11 @@ def _publish_trials(name: str, parts: RunPlan, folder: Path):
     (runner, plan), = parts
     verification_sheets.publish(runner, name, plan, Path(folder))
     return folder
+
+
+def _publish_second(inside: str, parts: RunPlan, folder: Path):
+    from mkdcls.results import decisive_sheet
+    return decisive_sheet.publish(inside, parts, Path(folder))
 
 
 def _tables(module: str, *names: str) -> Callable[[Path], object]:
@@ -172,6 +204,15 @@ SHEETS = {s.name: s for s in (
           plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"),
           tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
           files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3, redraws=True),
+    Sheet("decisive", "What decides", "protocol 2: twenty seeds, fresh speakers, controls, doses",
+          plan=_decisive, pages=("14d_decisive", "12a_seeds"), publish=partial(_publish_second, "decisive"),
+          tables=_tables("decisive_sheet", "decisive"), runs="decisive/runs.csv",
+          files=("decisive.csv", "decisive-scores.csv", "decisive-controls.csv", "decisive-doses.csv"),
+          figures=("decisive", "teacher_worth", "doses"), only_standin=True, seeds=20, first=100, redraws=True),
+    Sheet("regime", "Regime", "protocol 2: few speakers, many utterances, split by speaker and by utterance",
+          plan=_regime, pages=("14d_decisive",), publish=partial(_publish_second, "regime"),
+          tables=_tables("decisive_sheet", "regime"), runs="regime/runs.csv", files=("regime.csv",),
+          figures=("regime",), only_standin=True, seeds=5, first=100, redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",),
           figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),

@@ -1,0 +1,316 @@
+"""The sheets of protocol 2: what decides (primary rows, controls, doses) and the paper's regime. Tables and pictures
+from records; nothing is trained here."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from mkdcls.decisive import (BLOCKS, DOSE_SEEDS, DOSES, FIRST, K_KINDS, declared, k_row, oracle)
+from mkdcls.engine.store import writable, write_table, write_text
+from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
+from mkdcls.labels import TASKS
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
+from mkdcls.results.report import published, record_line
+from mkdcls.runs import Knobs
+from mkdcls.seeds import Paired, excludes, family, paired_gains, seeds_needed
+
+MEAN = "+MKD+CH − base, mean of the three blocks"
+SCORE = "agesup_f1"  # protocol 2, section 1: re-estimated statistics, observed labels, fresh speakers
+SHOWN = {SCORE: "agesup macro F1", f"true_{SCORE}": "true labels", f"as_trained_{SCORE}": "as trained",
+         f"split_{SCORE}": "split's own test", "agesub_f1": "agesub", "gender_f1": "gender", "mae_years": "MAE, years",
+         "auc_60": "AUC of 60+", "conflict_rate": "conflicts"}
+EVEN = 100 / 3  # macro F1 of an even draw among three classes lies at or below it
+
+
+# ---- records
+
+def compact(runner, row: str, seed: int, key: str) -> pd.DataFrame:
+    "The answers of a run as an outsider needs them to score it again: classes, expected age, log-odds of 60+"
+    t = runner.store.predictions(row, seed, key)
+    logits = t[[f"agesup_logit{i}" for i in range(TASKS["agesup"])]].to_numpy(float)
+    out = {"n": np.arange(len(t), dtype=np.uint16)}
+    out |= {c: t[c].astype("int8") for task in TASKS for c in (task, f"{task}_as_trained") if c in t}
+    out |= dict(years=expected_years(t).astype("float16"),
+                older=(logits[:, 2] - np.logaddexp(logits[:, 0], logits[:, 1])).astype("float16"))
+    return pd.DataFrame(out).assign(row=row, seed=np.int16(seed), knobs=json.dumps(runner.knobs.turned()))
+
+
+def asked(runner, row: str, seed: int, key: str) -> pd.DataFrame:
+    "The labels of those who were asked, once for each corpus"
+    t = runner.store.predictions(row, seed, key)
+    keep = [c for c in t if c.startswith(("y_", "true_"))]
+    return t[keep].astype("int8").assign(
+        n=np.arange(len(t), dtype=np.uint16), corpus=t["corpus"], split=t["split"], role=runner.rows[row].role,
+        seed=np.int16(seed), knobs=json.dumps(runner.knobs.turned()))
+
+
+def ceilings(runner, role: str, seed: int) -> dict:
+    "Scores of the oracle on the fresh speakers of a role"
+    m = runner.manifest(role, seed)[0]
+    t = oracle(m[m["split"] == "fresh"])
+    return dict(role=role, seed=seed) | scorecard(t, tuple(TASKS)) | ordinal_scores(t)
+
+
+def publish(inside: str, parts, folder: Path) -> Path:
+    "Every finished run of these plans into <folder>/<inside>"
+    folder = writable(Path(folder) / inside)
+    flat, said, labels, tops, curves = [], [], {}, {}, []
+    for runner, plan in parts:
+        for row, seed in dict.fromkeys(plan):
+            if (rec := runner.record(row, seed)) is None: continue
+            flat.append(record_line(runner, row, seed, rec))
+            said.append(compact(runner, row, seed, rec["key"]))
+            curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed,
+                                                             knobs=json.dumps(runner.knobs.turned())))
+            role = runner.rows[row].role
+            if (at := (json.dumps(runner.knobs.turned()), role, seed)) not in labels:
+                labels[at] = asked(runner, row, seed, rec["key"])
+                if runner.knobs == Knobs(): tops[role, seed] = ceilings(runner, role, seed)
+    if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
+    write_table(folder / "answers.parquet", pd.concat(said, ignore_index=True))
+    write_table(folder / "asked.parquet", pd.concat(labels.values(), ignore_index=True))
+    for name, table in (("runs.csv", pd.DataFrame(flat)), ("curves.csv", pd.concat(curves).round(5)),
+                        ("ceilings.csv", pd.DataFrame(tops.values()).round(4))):
+        write_text(folder / name, table.to_csv(index=False))
+    return folder
+
+
+def read(folder: Path) -> pd.DataFrame:
+    "Records as they were published; `knobs` is a JSON text, '{}' where none is turned"
+    path = Path(folder) / "runs.csv"
+    if not path.exists(): raise FileNotFoundError(f"no runs.csv in {folder}: run the sheet first")
+    runs = pd.read_csv(path, dtype={"row": str, "protocol": str})
+    if "knobs" not in runs: runs["knobs"] = None
+    return runs.assign(knobs=runs["knobs"].fillna("{}"))
+
+
+def recomputed(folder: Path) -> pd.DataFrame:
+    "Headline agesup F1 of every run from the answers alone, beside the recorded one"
+    runs = read(folder)
+    said, labels = (pd.read_parquet(Path(folder) / f"{n}.parquet") for n in ("answers", "asked"))
+    role = runs.set_index(["row", "seed", "knobs"])["dataset"]
+    both = said.join(role.rename("role"), on=["row", "seed", "knobs"]).merge(
+        labels, on=["role", "seed", "knobs", "n"], suffixes=("", "_"))
+    both = both[both["split"] == "fresh"]
+    found = both.groupby(["row", "seed", "knobs"]).apply(lambda t: scorecard(t, ("agesup",))[SCORE])
+    return runs.join(found.rename("again"), on=["row", "seed", "knobs"])[["row", "seed", "knobs", SCORE, "again"]]
+
+
+# ---- contrasts
+
+def gains(runs: pd.DataFrame, row: str, base: str, score: str = SCORE, knobs: str = "{}") -> pd.Series:
+    "A score of a row less that of another, seed by seed, on the seeds that both have"
+    of = lambda r: runs[(runs["row"] == r) & (runs["knobs"] == knobs)].set_index("seed")[score].dropna()
+    return (of(row) - of(base)).dropna().sort_index()
+
+
+def _line(name: str, c: Paired, paper: float | None, p: float | None, word: str, **more) -> dict:
+    theirs = {} if paper is None else dict(paper=round(paper, 2), excludes_paper=excludes(c, paper))
+    return dict(contrast=name, **more, n_seeds=c.n, gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
+                sd=round(c.sd, 2), p=round(c.p, 4), p_holm=None if p is None else round(p, 4), word=word, **theirs)
+
+
+def paper_gain(row: str, base: str) -> float:
+    "The paper's, in agesup macro F1"
+    t = published()
+    return float(t.loc[row, SCORE] - t.loc[base, SCORE])
+
+
+def family_table(folder: Path) -> pd.DataFrame:
+    "The declared family, corrected together; seeds that each would need where it is undecided"
+    runs, asks = read(folder), declared()
+    found = {name: gains(runs, row, base) for name, (_, row, base) in asks.items()}
+    three = [name for name in asks if name.startswith("+MKD+CH − base")]
+    found[MEAN] = pd.concat([found[n] for n in three], axis=1).dropna().mean(axis=1)
+    contrasts = {name: paired_gains(g) for name, g in found.items() if len(g) > 1}
+    if not contrasts: return pd.DataFrame()
+    words, out = family(contrasts), []
+    theirs = {name: paper_gain(row, base) for name, (_, row, base) in asks.items()}
+    theirs[MEAN] = float(np.mean([theirs[n] for n in three]))
+    for name, c in contrasts.items():
+        needed = None if words[name][1] != "undecided" else seeds_needed(c.value, c.sd, alpha=ALPHA/len(contrasts))
+        more = dict(zip(("block", "row", "against"), asks.get(name, ("all", "", ""))))
+        out.append(_line(name, c, theirs[name], *words[name], **more) | dict(seeds_needed=needed))
+    return pd.DataFrame(out)
+
+
+def score_table(folder: Path) -> pd.DataFrame:
+    "Each row's scores, mean over seeds, and the ceiling of its role"
+    runs, tops = read(folder), pd.read_csv(Path(folder) / "ceilings.csv")
+    mine = runs[runs["knobs"] == "{}"]
+    out = mine.groupby("row", sort=False)[[c for c in SHOWN if c in mine]].mean().round(2)
+    first = mine.drop_duplicates("row").set_index("row")
+    out.insert(0, "method", first["method"])
+    out.insert(0, "role", first["dataset"])
+    out.insert(2, "n_seeds", mine.groupby("row").size())
+    top = tops.groupby("role").mean(numeric_only=True)
+    out["ceiling"] = out["role"].map(top[SCORE]).round(2)
+    out["true_ceiling"] = out["role"].map(top[f"true_{SCORE}"]).round(2)
+    out["closed"] = (100 * (out[f"true_{SCORE}"] - EVEN) / (out["true_ceiling"] - EVEN)).round(1)
+    return out.reset_index()
+
+
+def compares_nothing(folder: Path) -> list[str]:
+    "Blocks whose base closes less than half of the gap between chance and its ceiling"
+    closed = score_table(folder).set_index("row")["closed"]
+    return [b for b, r in BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50]
+
+
+def control_table(folder: Path) -> pd.DataFrame:
+    "What K is worth: each kind of K against none, in the rows 4a, 6 and 13; mixup alone; a plain third head"
+    runs, out = read(folder), []
+    asks = [(f"K {kind} − none, row {row}", k_row(row, kind), k_row(row, "none")) for row in ("4a", "6", "13")
+            for kind in K_KINDS[1:]]
+    asks += [("mixup alone − base", "4a-none", "3"), ("third head, CE alone − base", "subce", "3"),
+             ("+CH − third head, CE alone", "5", "subce")]
+    for name, row, base in asks:
+        if len(g := gains(runs, row, base)) < 2: continue
+        c = paired_gains(g)
+        word = c.leaning if c.p < ALPHA else "undecided"
+        out.append(_line(name, c, None, None, word, row=row, against=base))
+    return pd.DataFrame(out)
+
+
+def _train(runs: pd.DataFrame, knobs: str, row: str) -> float:
+    found = runs[(runs["knobs"] == knobs) & (runs["row"] == row)]["train_utterances"]
+    return float(found.mean())
+
+
+def dose_table(folder: Path) -> pd.DataFrame:
+    "Gains at each dose, on the seeds that every level of the curve has"
+    runs, out = read(folder), []
+    curves = {"speakers": (("6", "3"), ("5", "3"), ("6", "5")), "labels": (("6", "3"), ("5", "3")),
+              "teacher": (("6", "5"), ("4a", "3"))}
+    for curve, pairs in curves.items():
+        levels = [(d.level, json.dumps(d.knobs.turned())) for d in DOSES if d.curve == curve]
+        usual = {"speakers": None, "labels": .1, "teacher": 1.}[curve]  # the primary rows are a level of each curve
+        if usual is not None: levels.append((usual, "{}"))
+        for level, knobs in sorted(levels):
+            # a teacher's dose leaves base and +CH as they are: they are the primary ones
+            per = {(r, b): _pair(runs, r, b, knobs, curve) for r, b in pairs}
+            for (row, base), g in per.items():
+                g = g[g.index < FIRST + DOSE_SEEDS]
+                if len(g) < 2: continue
+                c = paired_gains(g)
+                n = _train(runs, knobs, "1" if curve == "teacher" else row)
+                out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
+                                score=round(float(_scores(runs, row, knobs).mean()), 2), gain=round(c.value, 2),
+                                low=round(c.low, 2), high=round(c.high, 2), sd=round(c.sd, 2)))
+    return pd.DataFrame(out)
+
+
+def _scores(runs, row, knobs):
+    return runs[(runs["row"] == row) & (runs["knobs"] == knobs)].set_index("seed")[SCORE]
+
+
+def _pair(runs, row, base, knobs, curve):
+    return (_scores(runs, row, knobs) - _scores(runs, base, "{}" if curve == "teacher" else knobs)).dropna()
+
+
+def regime_table(folder: Path) -> pd.DataFrame:
+    "Scores and gains where 180 speakers say 20 utterances each, by the way they are split"
+    runs, out = read(folder), []
+    for knobs in sorted(runs["knobs"].unique()):
+        by = json.loads(knobs).get("by", "speaker")
+        for tested, score in (("the split's own", f"split_{SCORE}"), ("fresh speakers", SCORE)):
+            for row in ("3", "5", "6"):
+                mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)][score]
+                if mine.empty: continue
+                line = dict(split_by=by, tested=tested, row=row, n_seeds=len(mine), score=round(mine.mean(), 2))
+                if row != "3" and len(g := gains(runs, row, "3", score, knobs)) > 1:
+                    c = paired_gains(g)
+                    line |= dict(gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
+                                 paper=round(paper_gain(row, "3"), 2), excludes_paper=excludes(c, paper_gain(row, "3")))
+                out.append(line)
+    return pd.DataFrame(out)
+
+
+# ---- pictures
+
+def _forest(ax, names, values, low, high, paper=None):
+    y = np.arange(len(names))[::-1]
+    ax.axvspan(-MARGIN, MARGIN, color="0.92", lw=0)
+    ax.axvline(0, color="0.5", lw=.8)
+    ax.errorbar(values, y, [values - low, high - values], fmt="o", color=COLOURS[0], ms=4, lw=1.4)
+    if paper is not None: ax.plot(paper, y, "x", color=COLOURS[3], ms=5, label="the paper's")
+    ax.set_yticks(y, names)
+    ax.set_xlabel("gain in agesup macro F1 (points), 95 %")
+
+
+def figure_family(table: pd.DataFrame, folder: Path):
+    "The declared contrasts with their intervals and words, and the paper's gains"
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+        _forest(ax, table["contrast"], table["gain"], table["low"], table["high"], table["paper"])
+        right = max(table["high"].max(), table["paper"].max())
+        for y, word in zip(np.arange(len(table))[::-1], table["word"]):
+            ax.text(right + 1, y, word, va="center", fontsize=7)
+        ax.set_xlim(min(table["low"].min(), table["paper"].min()) - 1, right + 6)
+        ax.legend(frameon=False, fontsize=7, loc="lower right")
+        save_figure(fig, folder, "decisive")
+    return fig
+
+
+def figure_controls(table: pd.DataFrame, folder: Path):
+    "What the teacher is worth"
+    k = table[table["contrast"].str.startswith("K ")]
+    with mpl.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
+        _forest(ax, k["contrast"].str.replace(" − none", ""), k["gain"], k["low"], k["high"])
+        ax.set_xlabel("gain over the same row without K, in agesup macro F1 (points), 95 %")
+        save_figure(fig, folder, "teacher_worth")
+    return fig
+
+
+def figure_doses(table: pd.DataFrame, folder: Path):
+    "Gain against training speakers, against wrong labels, against what the teacher learnt from"
+    names = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
+             ("4a", "3"): "+MKD − base"}
+    words = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.7), layout="constrained", sharey=True)
+        for ax, curve in zip(axes, words):
+            ax.axhspan(-MARGIN, MARGIN, color="0.92", lw=0)
+            ax.axhline(0, color="0.5", lw=.8)
+            for i, ((row, base), part) in enumerate(table[table["curve"] == curve].groupby(["row", "against"])):
+                x = part["level"] if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
+                ax.errorbar(x, part["gain"], [part["gain"] - part["low"], part["high"] - part["gain"]],
+                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=names[row, base])
+            if curve != "labels": ax.set_xscale("log")
+            ax.set_xlabel(words[curve])
+            ax.legend(frameon=False, fontsize=6.5)
+        axes[0].set_ylabel("gain in agesup F1 (points), 95 %")
+        save_figure(fig, folder, "doses")
+    return fig
+
+
+def figure_regime(table: pd.DataFrame, folder: Path):
+    "Scores by split and by who is tested"
+    with mpl.rc_context(STYLE):
+        fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.6), layout="constrained", sharey=True)
+        for ax, (by, part) in zip(axes, table.groupby("split_by", sort=False)):
+            for i, (tested, t) in enumerate(part.groupby("tested", sort=False)):
+                ax.bar(np.arange(len(t)) + .4*(i - .5), t["score"], .38, color=COLOURS[i], label=tested)
+            ax.set_xticks(range(3), ["base", "+CH", "+MKD+CH"])
+            ax.set_title(f"split by {by}", loc="left")
+        axes[0].set_ylabel("agesup macro F1 (%)")
+        axes[1].legend(frameon=False, fontsize=7)
+        save_figure(fig, folder, "regime")
+    return fig
+
+
+# ---- tables on disk
+
+def write(folder: Path, sheet: str) -> dict[str, pd.DataFrame]:
+    "The tables of a sheet, from its records alone"
+    folder = Path(folder)
+    made = ({"decisive": family_table, "decisive-scores": score_table, "decisive-controls": control_table,
+             "decisive-doses": dose_table} if sheet == "decisive" else {"regime": regime_table})
+    tables = {name: make(folder / sheet) for name, make in made.items()}
+    for name, table in tables.items(): write_text(folder / f"{name}.csv", table.to_csv(index=False))
+    return tables
