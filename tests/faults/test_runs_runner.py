@@ -109,9 +109,11 @@ def test_a_folder_for_features(fault, kind, cache, four):
 
 
 @kinds("features", {"one gone": "gone", "cut": "cut", "of other rows": "rows"})
-def test_a_chunk(fault, kind, cache, made, four, monkeypatch):
+def test_a_chunk(fault, kind, cache, four, monkeypatch):
     for f in cache.iterdir(): f.unlink()
     monkeypatch.setattr(prepare, "CHUNK", 2)
+    # the reference has the same chunks: on some processors a padded neighbour moves the last digit
+    whole = prepare.features_of(four, "undisturbed", workers=0, say=lambda t: None)
     with monkeypatch.context() as m:
         m.setattr(prepare, "_join", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt): prepare.features_of(four, "f", workers=0)
@@ -120,7 +122,7 @@ def test_a_chunk(fault, kind, cache, made, four, monkeypatch):
     elif kind == "cut": file.write_bytes(file.read_bytes()[:500])
     else: np.savez(file, values=np.zeros((9, 80), np.float16), n_frames=np.array([9]))
     got = fault.survives(lambda: prepare.features_of(four, "f", workers=0, say=lambda t: None))
-    for i in range(4): assert torch.equal(got.batch(torch.tensor([i]))[0], made[1].batch(torch.tensor([i]))[0])
+    for i in range(4): assert torch.equal(got.batch(torch.tensor([i]))[0], whole.batch(torch.tensor([i]))[0])
 
 
 # ---- prepared audio in training
