@@ -1,0 +1,210 @@
+"""Protocol 2 in code: fresh speakers, doses, controls, and the tables made from their records."""
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mkdcls.decisive import (CAUSES, CONTROLS, DOSES, FIRST, PRIMARY, REGIMES, CausesTeacher, causes_k, decisive_rows,
+                             declared, oracle)
+from mkdcls.engine.store import digest
+from mkdcls.evaluation import auc, ordinal_scores
+from mkdcls.results import decisive_sheet as sheet
+from mkdcls.results.runner import Runner
+from mkdcls.runs import PRESETS, Knobs, role_manifest
+from mkdcls.seeds import paired_gains
+
+SMOKE = PRESETS["smoke"].protocol2()
+ROLES = ("FCVG", "LTV+FCVE", "call centre")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_protocol_1_is_part_of_protocol_2(role):
+    one, two = (role_manifest(role, p, 7)[0] for p in (PRESETS["smoke"], SMOKE))
+    kept = two[two["split"] != "fresh"].set_index("utterance")
+    pd.testing.assert_frame_equal(kept.loc[one["utterance"]], one.set_index("utterance"))
+    fresh = two[two["split"] == "fresh"]
+    assert len(fresh) >= SMOKE.fresh and not set(fresh["speaker"]) & set(one["speaker"])
+
+
+def test_at_least_4000_fresh_speakers_at_laptop():
+    for role in ROLES:
+        m = role_manifest(role, PRESETS["laptop"].protocol2(), FIRST)[0]
+        assert m.loc[m["split"] == "fresh", "speaker"].nunique() >= 4000
+
+
+def test_protocol_1_keeps_its_keys():
+    committed = pd.read_csv("paper/results/standin-laptop/runs.csv", dtype={"row": str})
+    about = role_manifest("LTV+FCVE", PRESETS["laptop"], 0)[1]
+    assert digest(about) in set(committed["data"])
+    assert not {"fresh", "factor", "per_speaker", "by", "with_more"} & set(about)
+
+
+def test_doses_nest_and_leave_the_rest():
+    sets = {f: role_manifest("FCVG", SMOKE, 3, knobs=Knobs(teachers=f))[0] for f in (.25, .5, 1., 4.)}
+    train = [set(m["utterance"][m["split"] == "train"]) for m in sets.values()]
+    assert all(a < b for a, b in zip(train, train[1:])) and len(train[3]) == 4 * len(train[2]) == 16 * len(train[0])
+    for split in ("val", "test", "fresh"):
+        assert len({tuple(m["utterance"][m["split"] == split]) for m in sets.values()}) == 1
+    assert len({digest(role_manifest("FCVG", SMOKE, 3, knobs=Knobs(teachers=f))[1]) for f in sets}) == 4
+    with pytest.raises(ValueError, match="too few to train on"):
+        role_manifest("FCVG", SMOKE, 3, knobs=Knobs(teachers=.01))
+
+
+def test_a_dose_of_one_corpus_leaves_the_other():
+    same = [digest(role_manifest("FCVG", SMOKE, 0, knobs=k)[1]) for k in (Knobs(), Knobs(students=4))]
+    assert same[0] == same[1]
+    same = [digest(role_manifest("LTV+FCVE", SMOKE, 0, knobs=k)[1]) for k in (Knobs(), Knobs(teachers=4))]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("turned, says", [(dict(students=0), "factor above 0"), (dict(by="voice"), "'speaker' or"),
+                                          (dict(per_speaker=0), "1 utterance or more")])
+def test_knobs_out_of_range(turned, says):
+    with pytest.raises(ValueError, match=says): Knobs(**turned)
+
+
+def test_a_protocol_that_is_not_there():
+    with pytest.raises(ValueError, match="'1' or '2'"): Runner("smoke", protocol="3")
+
+
+def test_causes_determine_k_and_nothing_else_does():
+    m, t = role_manifest("LTV+FCVE", SMOKE, 0)[0], CausesTeacher(decisive_rows(SMOKE)["4a"])
+    k = causes_k(m, t)
+    again = causes_k(m.assign(gender="x", agesup="y", split="z", snr_db=0.), t)
+    assert torch.equal(k.pooled, again.pooled) and torch.equal(k.embedding, again.embedding)
+    moved = causes_k(m.assign(u_hnr=m["u_hnr"] + 1), t)
+    assert (k.embedding - moved.embedding).abs().max() > .1
+    # one cause moves K along one direction, the same for everybody: the map is linear
+    assert torch.linalg.matrix_rank(k.embedding - moved.embedding, rtol=1e-3) == 1
+
+
+def test_oracle_beats_every_other_reading_of_the_causes():
+    m = role_manifest("LTV+FCVE", PRESETS["laptop"], 5)[0]
+    t = oracle(m)
+    right = (t["agesup"] == t["true_agesup"]).mean()
+    blind = t.assign(agesup=1)
+    assert right > .75 > (blind["agesup"] == t["true_agesup"]).mean()
+    assert (t.loc[(m["corpus"] == "FCVE").to_numpy(), "agesup"] == 2).all()  # the room tells
+    p = np.exp(t[[f"agesub_logit{i}" for i in range(5)]].to_numpy())
+    np.testing.assert_allclose(p.sum(1), 1, atol=1e-9)
+    # calibrated: among those called with p, a share of p is right
+    sure = np.exp(t[[f"agesup_logit{i}" for i in range(3)]].to_numpy()).max(1)
+    ltv = (m["corpus"] == "LTV").to_numpy()
+    assert abs(sure[ltv].mean() - (t["agesup"] == t["true_agesup"])[ltv].mean()) < .03
+
+
+def test_auc_equals_an_independent_one():
+    skm = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    y, s = rng.random(400) < .3, np.round(rng.normal(size=400), 1)
+    assert abs(auc(s, y) - 100 * skm.roc_auc_score(y, s)) < 1e-9
+    assert np.isnan(auc(s, np.zeros(400, bool))) and auc(-s, y) == pytest.approx(100 - auc(s, y))
+
+
+def test_rows_without_an_agesub_head_get_an_age_too():
+    t = pd.DataFrame({f"agesup_logit{i}": [0., 9.] if i == 2 else [0., 0.] for i in range(3)})
+    card = ordinal_scores(t.assign(y_agesub=[0, 4], y_agesup=[0, 2]))
+    assert set(card) == {"mae_years", "auc_60"} and card["auc_60"] == 100
+
+
+def test_the_plan_has_what_the_protocol_says():
+    from mkdcls.results.sheets import plans
+    (first, jobs), *doses = plans("decisive", "laptop", 20)
+    seeds = lambda row: sorted(s for r, s in jobs if r == row)
+    assert all(seeds(r) == list(range(100, 120)) for r in PRIMARY)
+    assert all(seeds(r) == list(range(100, 110)) for r in CONTROLS)
+    assert [s for _, s in jobs] == sorted(s for _, s in jobs)  # seed by seed
+    assert len(doses) == len(DOSES) - 1 and all({s for _, s in j} == {100, 101, 102} for _, j in doses)
+    parts = plans("regime", "laptop", 5)
+    assert [r.knobs for r, _ in parts] == list(REGIMES.values()) and all(len(j) == 20 for _, j in parts)
+    with pytest.raises(ValueError, match="only the stand-in|what only the stand-in"):
+        plans("decisive", "laptop", 1, corpus="real")
+
+
+# ---- tables, from made-up records
+
+def records(tmp_path, effect: dict, seeds=range(100, 120), sd=.5):
+    "runs.csv in which each row scores 60 plus its effect, with a noise that base and row share in part"
+    rng, lines = np.random.default_rng(0), []
+    for seed in seeds:
+        common = rng.normal(0, 3)
+        for row in (*PRIMARY, *CONTROLS):
+            f1 = 60 + common + effect.get(row, 0) + rng.normal(0, sd)
+            lines.append(dict(row=row, seed=seed, knobs="{}", agesup_f1=f1, true_agesup_f1=f1 + 5, method="", protocol="2",
+                              dataset={"1": "FCVG", "2": "FCVG"}.get(row, "call centre" if row.startswith("1") else "LTV+FCVE"),
+                              train_utterances=2880))
+    (tmp_path / "decisive").mkdir()
+    pd.DataFrame(lines).to_csv(tmp_path / "decisive" / "runs.csv", index=False)
+    tops = [dict(role=r, seed=s, agesup_f1=78., true_agesup_f1=90.) for r in ROLES for s in seeds]
+    pd.DataFrame(tops).to_csv(tmp_path / "decisive" / "ceilings.csv", index=False)
+    return tmp_path / "decisive"
+
+
+def test_the_family_says_what_was_put_in(tmp_path):
+    folder = records(tmp_path, {"6": 4., "10": -4., "9": 0., "5": .1})
+    t = sheet.family_table(folder).set_index("contrast")
+    assert len(t) == 10
+    assert t.loc["+MKD+CH − base, ECAPA-TDNN", "word"] == "better"
+    assert t.loc["+MKD+CH − base, ResNet", "word"] == "worse"
+    assert t.loc["+CH − base, ECAPA-TDNN", "word"] == "no difference"
+    assert t.loc["+MKD+CH − +CH, ECAPA-TDNN", "gain"] == pytest.approx(3.9, abs=.5)
+    assert bool(t.loc["+MKD+CH − base, ECAPA-TDNN", "excludes_paper"])  # the paper's is far from 4
+    mean = t.loc[[n for n in t.index if n.startswith("+MKD+CH − base,") and n != sheet.MEAN], "gain"].mean()
+    assert t.loc[sheet.MEAN, "gain"] == pytest.approx(mean, abs=.02)
+    assert (t["p_holm"] >= t["p"]).all()
+
+
+def test_gains_are_paired_by_seed(tmp_path):
+    runs = sheet.read(records(tmp_path, {"6": 2.}, sd=.01))
+    g = sheet.gains(runs, "6", "3")
+    assert len(g) == 20 and g.std() < .05  # the common noise of a seed, three points, is gone
+    assert paired_gains(g).value == pytest.approx(2, abs=.02)
+    fewer = runs[~((runs["row"] == "6") & (runs["seed"] == 104))]
+    assert list(sheet.gains(fewer, "6", "3").index) == [s for s in range(100, 120) if s != 104]
+
+
+def test_undecided_names_seeds(tmp_path):
+    t = sheet.family_table(records(tmp_path, {"6": 2.}, seeds=range(100, 104), sd=2.)).set_index("contrast")
+    line = t.loc["+MKD+CH − base, ECAPA-TDNN"]
+    assert line["word"] == "undecided" and line["seeds_needed"] > 4
+
+
+def test_one_seed_gives_tables_without_words(tmp_path):
+    folder = records(tmp_path, {}, seeds=[100])
+    assert sheet.family_table(folder).empty and sheet.control_table(folder).empty and len(sheet.score_table(folder)) == 23
+
+
+def test_a_block_that_hears_nothing_compares_nothing(tmp_path):
+    folder = records(tmp_path, {"11": -30, "12": -30, "13": -30})
+    assert sheet.compares_nothing(folder) == ["call centre"]
+
+
+def test_names_of_the_family_are_table_1s():
+    rows = decisive_rows(SMOKE)
+    for _, row, base in declared().values(): assert rows[row].role == rows[base].role
+    assert rows["13-causes"].starts_from == "6-causes" and rows["13-causes"].teacher == CAUSES
+
+
+@pytest.mark.slow
+def test_from_runs_to_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    rows = decisive_rows(SMOKE)
+    runner = Runner("smoke", protocol="2", rows=rows)
+    turned = Runner("smoke", protocol="2", rows=rows, knobs=Knobs(adjacent=.4))
+    parts = [(runner, [("3", 100), ("6-causes", 100)]), (turned, [("3", 100)])]
+    for r, jobs in parts: r.run_all(jobs, workers=1)
+    rec = runner.record("6-causes", 100)
+    assert rec["test_speakers"] == rec["utterances"]["fresh"] >= 40 and rec["identity"]["protocol"] == "2"
+    assert {"split_agesup_f1", "as_trained_agesup_f1", "mae_years", "true_auc_60"} <= set(rec["metrics"])
+    assert "causes" in rec["identity"] and "causes" not in runner.record("3", 100)["identity"]
+    folder = sheet.publish("decisive", parts, tmp_path)
+    again = sheet.recomputed(folder)
+    assert len(again) == 3 and (again["agesup_f1"] - again["again"]).abs().max() < 1e-4
+    lines = pd.read_parquet(folder / "answers.parquet")
+    assert set(lines["knobs"]) == {"{}", json.dumps({"adjacent": .4})}
+    assert lines["years"].between(20, 70).all()
+    assert isinstance(runner.trained("6-causes", 100).teacher.encoder, CausesTeacher)
+    sheet.write(tmp_path, "decisive")
+    assert (tmp_path / "decisive-scores.csv").exists()
