@@ -499,6 +499,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.results.attribution_sheet': {},
             'mkdcls.results.claims': {},
             'mkdcls.results.cli': {},
+            'mkdcls.results.decisive_sheet': {},
             'mkdcls.results.diagrams': {},
             'mkdcls.results.executors': {},
             'mkdcls.results.export': {},

@@ -15,10 +15,12 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
     pd.DataFrame(lines, columns=front.ARITHMETIC_COLUMNS).to_csv(path, index=False)
     told = front.other_machine(path)
     assert told.startswith("## The same seed on another machine")
-    assert "Rows 3, 7 of Table 1 were trained with the same seed on two machines" in told and "under 1 arithmetic." in told
+    assert "Rows 3, 7 of Table 1 were trained with the same seed on two machines" in told and "under 1 arithmetic (" in told
     assert "ECAPA-TDNN rows by up to 0.0 points; ResNet rows by up to 4.5 points" in told
     assert "| 7 | ResNet | base | 54.0 to 58.5 |  | 95.0 |" in told and "| 3 | ECAPA-TDNN | base | 66.0 |  | 95.0 |" in told
     assert "The gain of" not in told, "base alone has none"
+    short = front.machines_in_short(path)
+    assert "0.0 points (ECAPA-TDNN) and 4.5 points (ResNet)" in short and front.machines_in_short(tmp_path / "none") == ""
     told, t = front.other_machine(), pd.read_csv(front.ARITHMETIC, dtype={"row": str})
     f1 = t.pivot(index="arithmetic", columns="row", values="agesup_f1")
     for more, base in (("6", "3"), ("10", "7")):
