@@ -1,0 +1,480 @@
+"""Every number, word and table of the article and the poster, from the committed records, in one file.
+
+`collect` reads the records under paper/, gives each value a name and the file it comes from, and refuses where a
+sentence of the article would not follow from it. Sheets that have not been run leave a state that says so. The same
+records give the same bytes.
+"""
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mkdcls.encoders import encoder, n_params
+from mkdcls.engine.needs import settings
+from mkdcls.engine.store import PROJECT
+from mkdcls.evaluation import MARGIN
+from mkdcls.results import front
+from mkdcls.runs import PRESETS
+
+PAPER = PROJECT / "paper"
+CORPORA = {"standin": "standin-laptop", "real": "real-laptop"}  # name in the values → folder of committed results
+PRIMARY = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}  # row, base, base again
+# sheets of protocol 2: name of the folder or file under paper/results/*/ → what the article calls it
+SECOND = {"decisive": "the primary contrasts, controls, and dose and response", "regime": "the regime of the paper",
+          "real": "real speech", "remedies": "remedies"}
+WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+LONGEST = 24  # lines of a table of protocol 2 that the article prints; the file beside it has all
+
+
+def count_word(n: int) -> str:
+    "A small number as a word"
+    return WORDS[n] if 0 <= n < len(WORDS) else f"{n:,}"
+
+
+def minus(text: str) -> str:
+    "The same with a minus sign where a hyphen stands before a number"
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+
+
+def signed(v: float, digits: int = 1) -> str: return minus(f"{v:+z.{digits}f}")
+
+
+def fixed(v: float, digits: int = 1) -> str: return minus(f"{v:z.{digits}f}")
+
+
+def interval(low: float, high: float, digits: int = 1, sign: bool = True) -> str:
+    form = signed if sign else fixed
+    return f"[{form(low, digits)}, {form(high, digits)}]"
+
+
+def with_interval(v: float, low: float, high: float, digits: int = 1) -> str:
+    "A difference with its interval, every number signed"
+    return f"{signed(v, digits)} {interval(low, high, digits)}"
+
+
+class Values:
+    "Named texts and tables, each with the file it comes from"
+
+    def __init__(self, top: Path = PAPER):
+        self.top, self.texts, self.tables, self.states = Path(top), {}, {}, {}
+
+    def path(self, *parts: str) -> Path: return self.top.joinpath(*parts)
+
+    def name_of(self, path: Path | str) -> str:
+        path = Path(path)
+        return (path.relative_to(self.top.parent) if path.is_absolute() else path).as_posix()
+
+    def put(self, source, **texts: str):
+        "Texts by name, `__` for a dot; a name is given once"
+        for name, text in texts.items():
+            name = name.replace("__", ".")
+            if name in self.texts: raise ValueError(f"the value {name} is given twice")
+            if not isinstance(text, str) or not text: raise ValueError(f"the value {name} is no text: {text!r}")
+            self.texts[name] = {"text": text, "of": self.name_of(source)}
+
+    def table(self, source, name: str, head: list[str], rows: list[list], **more):
+        rows = [["" if c is None or (isinstance(c, float) and np.isnan(c)) else str(c) for c in r] for r in rows]
+        if any(len(r) != len(head) for r in rows): raise ValueError(f"table {name}: a row is not as long as the head")
+        self.tables[name] = {"head": head, "of": self.name_of(source), "rows": rows, **more}
+
+    def asked(self, source, true: bool, sentence: str):
+        "A sentence of the article that has no number in it; an error where the records say otherwise"
+        if not true:
+            raise ValueError(f"{self.name_of(source)}: the article says that {sentence}, and this no longer follows; "
+                             "change the sentence in paper/article and its check in mkdcls/publish/values.py")
+
+    def as_json(self) -> str:
+        data = {"states": self.states, "tables": self.tables, "values": self.texts}
+        return json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def records(path: Path) -> pd.DataFrame:
+    "A committed csv; rows of Table 1 keep their names"
+    return pd.read_csv(path, dtype={"row": str, "base_row": str, "against": str}, low_memory=False)
+
+
+def markdown_table(text: str, heading: str, which: int = 0) -> tuple[list[str], list[list[str]]]:
+    "A table below a heading of a generated page: its head and its rows, without links and stars"
+    if f"\n## {heading}\n" not in text: raise ValueError(f"there is no section {heading!r}")
+    part = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    blocks = [b for b in re.split(r"\n\s*\n", part) if b.lstrip().startswith("|")]
+    lines = [re.split(r"(?<!\\)\|", l.strip())[1:-1] for l in blocks[which].strip().splitlines()]
+    plain = [[minus(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", c.strip()).replace("*", "").replace("\\|", "|")
+                    .replace("`", "")) for c in l] for l in lines]
+    return plain[0], plain[2:]
+
+
+# ---- what the paper prints, and the networks
+
+def of_paper(v: Values):
+    "The paper's gains, and the sizes of its networks as we build them"
+    path = v.path("published", "table1.csv")
+    t = records(path).set_index("row")
+    for name, (row, base, _) in PRIMARY.items():
+        v.put(path, **{f"paper__{name}__gain": signed(t.loc[row, "agesup_f1"] - t.loc[base, "agesup_f1"]),
+                       f"paper__{name}__base": fixed(t.loc[base, "agesup_f1"], 2),
+                       f"paper__{name}__full": fixed(t.loc[row, "agesup_f1"], 2)})
+    v.put(path, paper__teacher=fixed(t.loc["1", "agesup_f1"], 2), paper__ch__gain=signed(t.loc["5", "agesup_f1"]
+          - t.loc["3", "agesup_f1"]), paper__mkd__gain=signed(t.loc["4a", "agesup_f1"] - t.loc["3", "agesup_f1"]))
+    code = "mkdcls/encoders.py"
+    size = {k: n_params(encoder(*k)) for k in (("ecapa", "teacher"), ("ecapa", "student"), ("resnet", "teacher"),
+                                               ("resnet", "student"), ("ecapa", "student", "paper_literal"))}
+    for k, n in size.items(): v.put(code, **{"size__" + "__".join(k): f"{n / 1e6:.2f} million"})
+    for family in ("ecapa", "resnet"):
+        v.put(code, **{f"size__{family}__ratio": f"{100 * size[family, 'student'] / size[family, 'teacher']:.0f} %"})
+    more = size["ecapa", "student", "paper_literal"] / size["ecapa", "teacher"] - 1
+    v.asked(code, more > 0, "scale alone makes the student larger")
+    v.put(code, size__literal__more=f"{100 * more:.1f} %")
+
+
+def of_protocol(v: Values):
+    "What protocol 1 discloses, out of its own text"
+    path = v.path("protocol.md")
+    text = path.read_text("utf-8")
+    plain = r"\+MKD\+CH scored ([\d.]+ and [\d.]+) as trained, and ([\d.]+ and [\d.]+) with re-estimated"
+    first, second = re.search(plain, text).groups()
+    alone = re.search(r"two runs of \+CH scored ([\d.]+ and [\d.]+)", text)[1]
+    low, high = re.search(r"In simulations it covered \.(\d+) to \.(\d+)", text).groups()
+    v.put(path, look__trained=first, look__again=second, look__ch=alone.rstrip("."), cover__most=f"{low} %", cover__least=f"{high} %")
+    v.put("mkdcls/evaluation.py", margin=count_word(int(MARGIN)), level="95 %")
+
+
+# ---- Table 1 under protocol 1
+
+def score(row: pd.Series, task: str) -> str:
+    "F1 with its interval"
+    low, high = json.loads(row[f"{task}_f1_ci95"])
+    return f"{fixed(row[f'{task}_f1'])} {interval(low, high, sign=False)}"
+
+
+def of_table1(v: Values, corpus: str):
+    "Scores, gains and their words for one corpus"
+    folder = v.path("results", CORPORA[corpus])
+    table, gains, runs = (records(folder / f"{n}.csv") for n in ("table1", "gains", "runs"))
+    g = gains.query("task == 'agesup' and scope == 'pooled'").set_index("row")
+    t = table.set_index("row")
+    rows = []
+    for name, r in t.iterrows():
+        own = g.loc[name] if name in g.index else None
+        rows.append([name, r["encoder"].split("-")[0], r["dataset"],
+                     r["method"] + (" (mse)" if r["kd_loss"] == "mse" else ""), fixed(r["paper_gender_f1"]),
+                     fixed(r["gender_f1"]), fixed(r["paper_agesup_f1"]), score(r, "agesup"),
+                     "" if own is None else signed(own["paper_gain"]),
+                     "" if own is None else with_interval(own["gain"], own["low"], own["high"]),
+                     "" if own is None or np.isnan(own["as_trained"]) else signed(own["as_trained"])])
+    v.table(folder / "table1.csv", f"table1.{corpus}",
+            ["row", "encoder", "trained on", "method", "paper", "ours", "paper", "ours", "paper", "ours", "as trained"],
+            rows)
+    at = f"one__{corpus}__"
+    for name, (row, base, _) in PRIMARY.items():
+        c = g.loc[row]
+        v.put(folder / "gains.csv", **{f"{at}{name}__span": with_interval(c["gain"], c["low"], c["high"]),
+              f"{at}{name}__gain": signed(c["gain"]), f"{at}{name}__trained": signed(c["as_trained"]),
+              f"{at}{name}__word": c["status"], f"{at}{name}__base": fixed(t.loc[base, "agesup_f1"]),
+              f"{at}{name}__full": fixed(t.loc[row, "agesup_f1"])})
+    first = g[g["primary"]]
+    v.asked(folder / "gains.csv", bool((first["high"] < first["paper_gain"]).all()),
+            f"every primary interval on {corpus} lies below the paper's gain")
+    words = first["status"].value_counts()
+    v.put(folder / "gains.csv", **{f"{at}undecided": count_word(int(words.get("undecided", 0))),
+          f"{at}same": count_word(int(words.get("same direction", 0))), f"{at}primary": count_word(len(first))})
+    minutes, summed = front.minutes_of_all(folder)
+    v.put(folder / "runs.csv", **{f"{at}seeds": count_word(runs["seed"].nunique()), f"{at}minutes": str(minutes),
+          f"{at}summed": str(summed), f"{at}runs": str(len(runs)),
+          f"{at}trained__most": f"{runs['train_utterances'].max():,}",
+          f"{at}tested": f"{runs['test_speakers'].max():,}", f"{at}devices": " and ".join(runs["device"].unique()),
+          f"{at}finished": str(runs["finished"].max())[:10]})
+    v.put(folder / "table1.csv", **{f"{at}lowest": fixed(t["agesup_f1"].min(), 0),
+          f"{at}highest": fixed(t["agesup_f1"].max(), 0), f"{at}teacher": fixed(t.loc["1", "agesup_f1"]),
+          f"{at}gender__lowest": fixed(t["gender_f1"].min(), 0), f"{at}gender__highest": fixed(t["gender_f1"].max(), 0)})
+    width = g["high"] - g["low"]
+    v.put(folder / "gains.csv", **{f"{at}width__least": fixed(width.min(), 0), f"{at}width__most": fixed(width.max(), 0)})
+    return t, g, runs
+
+
+def of_standin(v: Values):
+    "What only the stand-in's table shows: BatchNorm, the studio's shortcut, the halves of Z"
+    t, g, runs = of_table1(v, "standin")
+    folder = v.path("results", CORPORA["standin"])
+    mkd = g[g["as_trained"].notna()]
+    v.asked(folder / "gains.csv", bool((mkd["as_trained"] < -MARGIN).all()) and not (mkd["high"] < -MARGIN).any(),
+            "every row with MKD loses more than the margin as trained, and none is clearly worse re-estimated")
+    v.put(folder / "gains.csv", mkd__rows=count_word(len(mkd)), mkd__trained__worst=signed(mkd["as_trained"].min()),
+          mkd__trained__best=signed(mkd["as_trained"].max()))
+    f1 = runs.groupby("row").mean(numeric_only=True)
+    alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
+    v.put(folder / "runs.csv", ltv__less=fixed(alone.min()), ltv__most=fixed(alone.max()),
+          fcve__least=f"{np.floor(runs['FCVE_agesup_f1'].min()):.0f} %")
+    z = f1[f1["no_k_agesup_f1"].notna()].drop("13")
+    v.asked(folder / "runs.csv", bool((z["no_x_agesup_f1"] > z["agesup_f1"] / 2).all()),
+            "zeros in X's place leave more than half of the score")
+    v.put(folder / "runs.csv", nok__least=fixed(z["no_k_agesup_f1"].min(), 0),
+          nok__most=fixed(z["no_k_agesup_f1"].max(), 0))
+    seven = runs.loc[runs["row"] == "7", "agesup_f1"]
+    v.put(folder / "runs.csv", seven__least=fixed(seven.min(), 0), seven__most=fixed(seven.max(), 0))
+    base = t.loc[["3", "4a", "4b", "5", "6", "7", "8", "9", "10"], "params"]
+    v.put(folder / "table1.csv", params__least=f"{base.min() / 1e6:.2f}", params__most=f"{base.max() / 1e6:.2f}",
+          conflict__ch=f"{fixed(t.loc['5', 'conflict_rate'])} %")
+    spent = runs.groupby("row")["train_s"].mean()
+    v.put(folder / "runs.csv", seconds__least=fixed(spent.min(), 0), seconds__most=fixed(spent.max(), 0))
+
+
+def of_real(v: Values):
+    "Real speech, the floors that need no listening, and where the recordings come from"
+    of_table1(v, "real")
+    folder = v.path("results", CORPORA["real"])
+    words = records(folder / "gains.csv")["status"]
+    v.asked(folder / "gains.csv", set(words) == {"undecided"}, "every gain on real speech is undecided")
+    page = v.path("results", "README.md")
+    head, rows = markdown_table(page.read_text("utf-8"), "What no listening scores")
+    floor = {(r[0], r[1]): r for r in rows}
+    v.put(page, floor__real=floor["real speech", "LTV+FCVE"][4], floor__standin=floor["stand-in", "LTV+FCVE"][4],
+          floor__constant=floor["stand-in", "LTV+FCVE"][3])
+    v.table(page, "floors", head, rows)
+    path = v.path("selection", "real.csv")
+    chosen = records(path)
+    people = chosen.groupby("corpus")["speaker"].nunique()
+    v.put(path, **{f"real__{'accent' if 'Accent' in k else 'common'}": f"{n:,}" for k, n in people.items()})
+
+
+# ---- ablations, interventions, what is printed
+
+def of_ablations(v: Values):
+    "Differences of the ablation sheet, where they rest on as many seeds as the table"
+    path = v.path("results", CORPORA["standin"], "ablations.csv")
+    a = records(path)
+    at = a.set_index(["question", "row"])
+    def span(question, row):
+        c = at.loc[(question, row)]
+        return with_interval(c["gain"], c["low"], c["high"])
+    for name, (row, base, again) in PRIMARY.items():
+        question = {"ecapa": "fair_ecapa", "resnet": "fair_resnet", "calls": "fair_calls"}[name]
+        c = at.loc[(question, row)]
+        v.put(path, **{f"fair__{name}__span": span(question, row), f"fair__{name}__word": c["status"]})
+    for name, question, row in (
+            ("rebase", "batchnorm", "3r"), ("mix", "mkd", "3mix"), ("kd", "mkd", "kd"), ("mkd", "mkd", "4a"),
+            ("random", "teacher", "random"), ("second", "teacher", "second"), ("subce", "ch", "subce"),
+            ("asl", "ch", "asl"), ("ch", "ch", "5r"), ("eqfour", "asymmetry", "subasl"),
+            ("official", "asymmetry", "official"), ("eqfive", "dependency", "5r"), ("literal", "dependency", "dep_literal"),
+            ("shifted", "dependency", "dep_shifted"), ("backdoor", "intervention", "bd"),
+            ("prototypes", "intervention", "pr"), ("subtosup", "direction", "features")):
+        v.put(path, **{f"abl__{name}": span(question, row)})
+    literal = at.loc[("dependency", "dep_literal")]
+    v.put(path, literal__f1=fixed(literal["agesup_f1"]), literal__against=fixed(literal["against_f1"]),
+          literal__conflict=f"{fixed(literal['conflict_rate'], 0)} %",
+          corrected__conflict=f"{fixed(at.loc[('dependency', '5r'), 'conflict_rate'])} %",
+          without__conflict=f"{fixed(at.loc[('ch', 'subasl'), 'conflict_rate'])} %")
+    firm = a[a["n_seeds"] >= 5]
+    v.put(path, abl__lines=str(len(a)), abl__firm=str(len(firm)), abl__questions=count_word(a["question"].nunique()),
+          abl__better=count_word(int((firm["low"] > MARGIN).sum())), abl__worse=count_word(int((firm["high"] < -MARGIN).sum())))
+    v.asked(path, set(firm[firm["high"] < -MARGIN]["row"]) == {"dep_literal"},
+            "of the ablations with five seeds only Eq. 5 as printed is clearly worse")
+    spelt = {"batchnorm": "BatchNorm", "mkd": "MKD", "views": "views", "distance": "distance", "teacher": "teacher",
+             "data": "data, size", "ch": "CH", "asymmetry": "Eq. 4", "dependency": "Eq. 5", "sum": "agesup head",
+             "direction": "direction", "intervention": "intervention", "numbers": "numbers, MKD",
+             "numbers_ch": "numbers, CH", "fair_ecapa": "full, ECAPA", "fair_resnet": "full, ResNet",
+             "fair_calls": "full, call centre"}
+    v.table(path, "ablations", ["part", "row", "what is changed", "against", "seeds", "F1", "difference", "word"],
+            [[spelt.get(r["question"], r["question"]), r["row"], r["what"], r["against"], r["n_seeds"],
+              fixed(r["agesup_f1"]), with_interval(r["gain"], r["low"], r["high"]), r["status"]]
+             for _, r in firm.iterrows()])
+
+
+def of_interventions(v: Values):
+    "Effects of one cause changed; the tie of line and age turned round; K and X dealt out anew"
+    path = v.path("results", CORPORA["standin"], "interventions.csv")
+    t = records(path)
+    def one(**where):
+        part = t
+        for k, w in where.items(): part = part[part[k].isna() if w is None else part[k] == w]
+        if len(part) != 1: raise ValueError(f"{v.name_of(path)}: {len(part)} lines are {where}")
+        return part.iloc[0]
+    rows = {"base": "3", "mkd": "4a", "ch": "5", "full": "6", "backdoor": "bd", "prototypes": "pr"}
+    most, least = t["train_rho"].max(), t["test_rho"].min()
+    lost = {}
+    for name, row in rows.items():
+        ends = [one(sheet="rho", row=row, task="agesup", measure="f1", against=None, train_rho=most, test_rho=at)
+                for at in (most, least)]
+        fall = one(sheet="rho", row=row, task="agesup", measure="fall_f1", against=None, train_rho=most)
+        lost[name] = fall["value"]
+        v.put(path, **{f"rho__{name}__tied": fixed(ends[0]["value"], 0), f"rho__{name}__turned": fixed(ends[1]["value"], 0),
+                       f"rho__{name}__lost": f"{fixed(fall['value'], 0)} {interval(fall['low'], fall['high'], 0, False)}"})
+    v.put(path, rho__most=fixed(most), rho__least=fixed(least), rho__lost__least=fixed(min(lost.values()), 0),
+          rho__lost__most=fixed(max(lost.values()), 0), rho__seeds=count_word(int(fall["n_seeds"])))
+    for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
+        c = one(sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
+        v.put(path, **{f"drift__{name}": with_interval(c["value"], c["low"], c["high"], 2)})
+    c = one(sheet="effects", row="6", under="channel", task="agesup", measure="move", against="base")
+    v.put(path, drift__less=with_interval(c["value"], c["low"], c["high"], 2),
+          effects__seeds=count_word(int(c["n_seeds"])), effects__speakers=f"{int(c['n_speakers']):,}")
+    v.asked(path, c["high"] < 0, "+MKD+CH drifts less than base")
+    for name, row in (("mkd", "4a"), ("full", "6")):
+        fallen = one(sheet="refuters", row=row, under="K: anybody", task="agesup", measure="drop_f1")
+        own = one(sheet="refuters", row=row, under="X and K: own pairs", measure="cka")
+        dealt = one(sheet="refuters", row=row, under="X and K: dealt anew within gender and decade", measure="cka")
+        v.asked(path, own["value"] > dealt["high"], "X and K are more alike on their own pairs than dealt anew")
+        v.put(path, **{f"k__{name}__lost": fixed(fallen["value"]), f"cka__{name}__own": fixed(own["value"], 2),
+                       f"cka__{name}__dealt": f"{fixed(dealt['low'], 2)} to {fixed(dealt['high'], 2)}"})
+    path = v.path("results", CORPORA["standin"], "sensitivity.csv")
+    s = records(path)
+    v.table(path, "sensitivity", ["spread", "base", "+MKD+CH", "gain", "as trained", "seeds"],
+            [[f"{r['spread']:g} s", fixed(r["base_f1"]), fixed(r["f1"]), with_interval(r["gain"], r["low"], r["high"]),
+              signed(r["as_trained"]), r["n_seeds"]] for _, r in s.iterrows()])
+    v.put(path, sensitivity__least=signed(s["gain"].min()), sensitivity__most=signed(s["gain"].max()),
+          sensitivity__seeds=count_word(int(s["n_seeds"].min())))
+    v.asked(path, set(s["status"]) == {"undecided"}, "the sensitivity sheet decides nothing")
+
+
+# ---- the two verification papers, cost, other processors
+
+def of_verification(v: Values):
+    "The two papers on speaker verification: printed and measured"
+    rows, lines = [], []
+    for name, paper, wanted in (("seo_kim", "Seo & Kim", ("sk-GAP", "sk-MLA-SAP", "sk-MLA-SAP-FR", "sk-MLA-SAP-FR-DLN")),
+                                ("imu_elevoc", "IMU&Elevoc", ("ti-SE-ResNet-34", "ti-SE-Res2Net-50", "ti-ECAPA-TDNN",
+                                 "ti-embeddings", "ti-SE-Res2Net-50-cos", "td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50"))):
+        found = {}
+        for corpus, folder in CORPORA.items():
+            path = v.path("results", folder, f"{name}.csv")
+            found[corpus] = records(path).set_index("row")
+            v.put(path, **{f"verify__{name}__{corpus}__seeds": count_word(int(found[corpus]["n_seeds"].max()))})
+            claims = records(v.path("results", folder, f"{name}-claims.csv"))
+            lines.append(claims)
+        for row in wanted:
+            cells = [f"{fixed(t.loc[row, 'eer'])} {interval(t.loc[row, 'eer_low'], t.loc[row, 'eer_high'], sign=False)}"
+                     if row in t.index else "" for t in found.values()]
+            task = {"sk": "", "ti": "Task 2: ", "td": "Task 1: "}[row[:2]]
+            label = {"embeddings": "averaged embeddings", "SE-Res2Net-50-cos": "SE-Res2Net-50, taught by their average"}
+            rows.append([paper, task + label.get(row[3:], row[3:].replace("-scratch", ", from scratch")),
+                         fixed(found["standin"].loc[row, "paper_eer"], 2), *cells])
+    v.table(v.path("results", CORPORA["standin"], "seo_kim.csv"), "verification",
+            ["paper", "system", "printed", "stand-in", "real speech"], rows)
+    every = pd.concat(lines)
+    v.asked(v.path("results", CORPORA["standin"], "seo_kim-claims.csv"), set(every["status"]) == {"undecided"},
+            "every contrast of the two verification papers is undecided")
+    v.put(v.path("results", CORPORA["standin"], "seo_kim-claims.csv"), verify__contrasts=str(len(every)))
+    page = v.path("results", "README.md")
+    _, told = markdown_table(page.read_text("utf-8"), "Every table of the three papers")
+    sizes = " ".join(r[5] for r in told)
+    base, whole = re.search(r"([\d,]+) parameters \(baseline.*?and ([\d,]+) \(proposal", sizes).groups()
+    off, same, built = re.search(r"within ([\d.]+) % of print.*?, (\d+) of (\d+) as printed", sizes).groups()
+    v.put(page, verify__base=base, verify__whole=whole, verify__off=f"{off} %", verify__same=count_word(int(same)),
+          verify__built=count_word(int(built)))
+
+
+def of_cost(v: Values):
+    "Minutes of every sheet, as recorded"
+    rows = []
+    for name, title in (("table1", "Table 1"), ("ablations", "Ablations"), ("interventions", "Interventions"),
+                        ("sensitivity", "Sensitivity"), ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc")):
+        folder = v.path("results", CORPORA["standin"])
+        inside = {"table1": "runs.csv", "ablations": "ablations/runs.csv", "sensitivity": "sensitivity/runs.csv"}
+        path = folder / inside.get(name, f"{name}-runs.csv")
+        runs = records(path)
+        rows.append([title, len(runs), runs["seed"].nunique(), front.minutes(name, folder),
+                     f"{runs['total_s'].sum() / 3600:.1f}"])
+        v.put(path, **{f"cost__{name}__minutes": str(front.minutes(name, folder))})
+    v.table(v.path("results", CORPORA["standin"], "runs.csv"), "cost",
+            ["sheet", "runs", "seeds", "minutes for the first seed, two cores", "hours summed over runs"], rows)
+    v.put("mkdcls/runs.py", laptop__speakers=f"{max(PRESETS['laptop'].speakers.values()):,}")
+
+
+def of_rounding(v: Values):
+    "The same seed under other arithmetics"
+    path = v.path("arithmetic.csv")
+    t = records(path)
+    f1 = t.pivot(index="arithmetic", columns="row", values="agesup_f1")
+    for name, rows in (("ecapa", ("3", "6")), ("resnet", ("7", "10"))):
+        moved = max((f1[r].max() - f1[r].min()) for r in rows)
+        gain = f1[rows[1]] - f1[rows[0]]
+        v.put(path, **{f"round__{name}__moved": fixed(moved), f"round__{name}__least": signed(gain.min()),
+                       f"round__{name}__most": signed(gain.max()), f"round__{name}__sd": fixed(gain.std())})
+    v.put(path, round__arithmetics=count_word(len(f1)))
+    path = v.path("portable.csv")
+    p = records(path)
+    v.put(path, portable__statements=str(len(p)), portable__arithmetics=count_word(int(p["arithmetics"].max())))
+
+
+def of_claims(v: Values):
+    "The table of claims, from the page of all results, which a test holds to the records"
+    page = v.path("results", "README.md")
+    head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
+    v.table(page, "claims", head, rows)
+    last = [r[head.index("verdict")] for r in rows]
+    v.put(page, claims__lines=count_word(len(rows)), claims__undecided=count_word(sum(w.startswith("undecided") for w in last)))
+
+
+# ---- protocol 2, where it has been run
+
+def _label(column: str) -> str: return {"n_seeds": "seeds", "p_holm": "p, Holm", "status": "word"}.get(
+    column, column.replace("_", " "))
+
+
+def contrasts(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]:
+    """A csv of contrasts as the article shows it, whatever else its columns are: what, difference with its interval,
+    the paper's, p, word; and the words. A csv without low and high is shown by its first six columns"""
+    middle = next((c for c in ("gain", "difference", "lost", "value", "mean", "score", "f1") if c in t), None)
+    word = next((c for c in ("word", "status", "verdict") if c in t), None)
+    if middle is None or not {"low", "high"} <= set(t):
+        keep = list(t.columns[:6])
+        cell = lambda x: fixed(x, 2) if isinstance(x, float) else "" if pd.isna(x) else str(x)
+        return [_label(c) for c in keep], [[cell(x) for x in r] for r in t[keep].itertuples(index=False)], None
+    skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "p", "p_holm", "primary", "asks"}
+    what = [c for c in t.columns if c not in skip and (t[c].dtype == object or str(t[c].dtype) in ("str", "string"))
+            and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
+    more = [c for c in ("n_seeds", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
+    def cells(r):
+        number = lambda c: ("" if pd.isna(r[c]) else f"{r[c]:.0f}" if c in ("n_seeds", "seeds_needed") else
+                            f"{r[c]:.3f}" if c == "p_holm" else signed(r[c]) if c == "paper_gain" else
+                            {True: "yes", False: "no"}.get(r[c], str(r[c])))
+        return [*("" if pd.isna(r[c]) else str(r[c]) for c in what), with_interval(r[middle], r["low"], r["high"]),
+                *map(number, more), *([r[word]] if word else [])]
+    head = [*map(_label, what), f"{_label(middle)}, 95 % interval", *map(_label, more), *(["word"] if word else [])]
+    return head, [cells(r) for _, r in t.iterrows()], t[word] if word else None
+
+
+def second_files(v: Values, name: str) -> list[Path]:
+    "The tables of a sheet of protocol 2: <name>.csv, and all in a folder <name>, but for records of runs"
+    found = []
+    for folder in sorted(v.path("results").glob("*-*")):
+        if folder.name.endswith("-smoke"): continue
+        found += [p for p in (folder / f"{name}.csv", *sorted((folder / name).glob("*.csv"))) if p.is_file()]
+    return [p for p in found if p.stem not in ("runs", "curves") and not p.stem.endswith("-runs")]
+
+
+def of_second(v: Values):
+    "Protocol 2: what has been run is shown, what has not says so"
+    for name, what in SECOND.items():
+        files = second_files(v, name)
+        v.states[f"two.{name}"] = bool(files)
+        v.put(files[0] if files else "paper/protocol2.md", **{f"two__{name}__what": what})
+        names, counted, total = [], {}, 0
+        for path in files:
+            head, rows, words = contrasts(records(path))
+            if not rows: continue
+            key = f"two.{name}.{path.stem}"
+            corpus = next((k for k, f in CORPORA.items() if f in path.parts), "")
+            if key in v.tables: key += f".{corpus}"
+            v.table(path, key, head, rows[:LONGEST], left=len(rows) - min(len(rows), LONGEST))
+            names.append(key)
+            if words is not None:
+                total += len(words)
+                for w, n in words.value_counts().items(): counted[w] = counted.get(w, 0) + n
+        v.states[f"two.{name}.tables"] = names
+        if counted:
+            told = ", ".join(f"{n} {w}" for w, n in sorted(counted.items(), key=lambda x: (-x[1], x[0])))
+            v.put(files[0], **{f"two__{name}__contrasts": str(total), f"two__{name}__words": told})
+    v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND)
+
+
+def collect(top: Path = PAPER) -> Values:
+    "All values of the article and the poster"
+    v = Values(top)
+    v.put("settings.ini", version=settings()["version"])
+    for part in (of_paper, of_protocol, of_standin, of_real, of_ablations, of_interventions, of_verification, of_cost,
+                 of_rounding, of_claims, of_second): part(v)
+    return v
