@@ -1,0 +1,186 @@
+"""The article's figures, from the committed csv files, at the width that they are printed at.
+
+No letter below 7 points; a marker, a line or a word always says what a colour says, so that grey paper shows the same.
+The same records give the same bytes.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mkdcls.evaluation import MARGIN
+from mkdcls.publish.values import CORPORA, PAPER, PRIMARY, contrasts, records, second_files
+from mkdcls.results.diagrams import MM, SMALLEST, blank_page
+from mkdcls.results.diagrams import STYLE as PRINTED
+from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
+
+WIDE = 158  # mm, the article's column
+BLOCKS = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
+DARK, WARM, GREY = "#0173b2", "#c05a00", "0.45"
+
+
+def method_in_print() -> Figure:
+    "The method at the article's width: both views, both networks, Z, a head a task, and the losses"
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 64)
+        ax = fig.add_axes((0, 0, 1, 1))
+        ax.set(xlim=(0, 150), ylim=(0, 60.8))
+        ax.axis("off")
+        box(ax, 11, 46, 20, 10, "$x_{normal}$\nlog-Mel", PLAIN, 7.5)
+        box(ax, 11, 15, 20, 10, "$x_{mixup}$\nEq. 1", PLAIN, 7.5)
+        ax.text(8, 30.5, "0.7 of it, and 0.3 of\nthe running mean of its\nSpecAugmented copy", ha="left", va="center",
+                fontsize=SMALLEST, linespacing=1.3)
+        flow_arrow(ax, (5, 40.6), (5, 20.6))
+        box(ax, 52, 46, 28, 11, "teacher, frozen\n(trained on FCVG)", TEACHER, 7.5)
+        box(ax, 52, 15, 28, 11, "student\n(about half as large)", STUDENT, 7.5)
+        box(ax, 52, 30.5, 19, 6.4, r"$\mathcal{L}_{dist}$   Eq. 2", LOSS, 7.5)
+        flow_arrow(ax, (21.3, 46), (37.6, 46)); flow_arrow(ax, (21.3, 15), (37.6, 15))
+        flow_arrow(ax, (52, 40.2), (52, 34.2), True); flow_arrow(ax, (52, 20.8), (52, 26.8), True)
+        box(ax, 73, 46, 6, 6, "K", TEACHER, 9); box(ax, 73, 15, 6, 6, "X", STUDENT, 9)
+        box(ax, 85, 30.5, 9, 24, "Z =\n[X; K]", PLAIN, 7.5)
+        flow_arrow(ax, (66.3, 46), (69.7, 46)); flow_arrow(ax, (66.3, 15), (69.7, 15))
+        flow_arrow(ax, (76.3, 45.2), (80.2, 40.6)); flow_arrow(ax, (76.3, 15.8), (80.2, 20.4))
+        for y, task, classes, loss in ((50, "gender", "female, male", r"$\mathcal{L}_{CE}$"),
+                                       (35, "agesup", "20-30, 40-50, 60+", r"$\mathcal{L}_{asl}$   Eq. 4"),
+                                       (15, "agesub", "20s, 30s, ..., 60s+", r"$\mathcal{L}_{asl}$   Eq. 4")):
+            flow_arrow(ax, (89.7, np.clip(y, 20.5, 40.5)), (95.5, y))
+            box(ax, 109.5, y, 27, 9.4, f"head {task}\n{classes}", HEAD, 7.5)
+            flow_arrow(ax, (123.3, y), (128.6, y), True)
+            box(ax, 138.8, y, 20, 6.4, loss, LOSS, 7.5)
+        box(ax, 138.8, 25, 20, 6.4, r"$\mathcal{L}_{dep}$   Eq. 5", LOSS, 7.5)
+        flow_arrow(ax, (109.5, 25), (109.5, 30), True); flow_arrow(ax, (109.5, 25), (109.5, 20), True)
+        ax.plot([109.5, 128.6], [25, 25], color=LOSS[0], lw=1.2, ls=(0, (3, 1.6)))
+        ax.text(75, 2.6, r"Eq. 3:  $\mathcal{L}_{total}=0.25\,\mathcal{L}_{dist}+\mathcal{L}_{CE}(gender)+"
+                r"\mathcal{L}_{asl}(agesup)+\mathcal{L}_{asl}(agesub)+\mathcal{L}_{dep}$", ha="center", va="center",
+                fontsize=8, color=LOSS[0])
+        ax.text(2, 57.6, "solid arrows: data", fontsize=SMALLEST, va="center")
+        ax.text(30, 57.6, "dashed: losses, in training only", fontsize=SMALLEST, va="center", color=LOSS[0])
+    return fig
+
+
+def _whisker(ax, y, value, low, high, marker, colour, label=None, filled=True):
+    ax.plot([low, high], [y, y], color=colour, lw=1.3, solid_capstyle="butt")
+    ax.plot(value, y, marker, color=colour, mfc=colour if filled else "white", ms=5, mew=1.1, label=label)
+
+
+def gains_in_print(top: Path = PAPER) -> Figure:
+    "The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints"
+    kinds = (("stand-in, base re-estimated too", "o", DARK, False), ("stand-in, headline of protocol 1", "o", DARK, True),
+             ("stand-in, as trained", "v", WARM, False), ("real speech, headline", "D", GREY, True))
+    g = {c: records(top / "results" / f / "gains.csv").query("primary").set_index("row") for c, f in CORPORA.items()}
+    fair = records(top / "results" / CORPORA["standin"] / "ablations.csv").set_index(["question", "row"])
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 60, layout="constrained")
+        axes = fig.subplots(1, 3, sharey=True)
+        for ax, (name, (row, _, _)) in zip(axes, PRIMARY.items()):
+            ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
+            ax.axvline(0, color="0.5", lw=.7)
+            lines = (fair.loc[(f"fair_{name}", row)], g["standin"].loc[row], None, g["real"].loc[row])
+            for y, ((label, marker, colour, filled), r) in enumerate(zip(kinds, lines)):
+                if r is None: ax.plot(g["standin"].loc[row, "as_trained"], y, marker, color=colour, mfc="white", ms=5.5, mew=1.1)
+                else: _whisker(ax, y, r["gain"], r["low"], r["high"], marker, colour, filled=filled)
+            ax.axvline(g["standin"].loc[row, "paper_gain"], color="k", lw=1.6, ls=(0, (4, 1.5)), label="the paper's gain")
+            ax.set(title=BLOCKS[name], yticks=range(4), yticklabels=[k[0] for k in kinds], xlim=(-8, 17))
+            ax.set_ylim(3.6, -.6)
+            ax.tick_params(axis="y", length=0)
+        fig.supxlabel("+MKD+CH less base, points of agesup macro F1, 95 % interval", fontsize=7.5)
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return fig
+
+
+RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM), "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"),
+       "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", GREY)}
+
+
+def rho_in_print(top: Path = PAPER) -> Figure:
+    "Scores where the recording line was tied to age in training, over how it is tied at test; and without the tie"
+    t = records(top / "results" / CORPORA["standin"] / "interventions.csv")
+    t = t[(t["sheet"] == "rho") & (t["task"] == "agesup") & (t["measure"] == "f1") & t["against"].isna()]
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 62, layout="constrained")
+        axes = fig.subplots(1, 2, sharey=True)
+        for ax, rho, words in ((axes[0], 0., "not tied in training (ρ = 0)"),
+                               (axes[1], t["train_rho"].max(), f"tied in training (ρ = {t['train_rho'].max():g})")):
+            for row, (name, style, marker, colour) in RHO.items():
+                part = t[(t["row"] == row) & np.isclose(t["train_rho"], rho)].sort_values("test_rho")
+                ax.plot(part["test_rho"], part["value"], ls=style, marker=marker, ms=4, color=colour, label=name, lw=1.2)
+                if row == "3": ax.fill_between(part["test_rho"], part["low"], part["high"], color=colour, alpha=.15, lw=0)
+            ax.set(title=words, xlabel="ρ at test: the tie of age and studio", ylim=(0, 90))
+            ax.grid(axis="y", color="0.9", lw=.6)
+        axes[0].set_ylabel("agesup macro F1, %")
+        axes[0].legend(loc="lower left", frameon=False)
+    return fig
+
+
+PARTS = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher"), ("mkd", "kd", "teacher alone, no mixup"),
+         ("teacher", "random", "+MKD, teacher never trained"), ("ch", "5r", "+CH"), ("ch", "subce", "agesub head, cross-entropy"),
+         ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"), ("dependency", "5r", "Eq. 5, sign mended"),
+         ("intervention", "bd", "back-door average over K"), ("intervention", "pr", "class prototypes"))
+
+
+def parts_in_print(top: Path = PAPER) -> Figure:
+    "What each part of the method adds on the stand-in, each against its own control"
+    a = records(top / "results" / CORPORA["standin"] / "ablations.csv").set_index(["question", "row"])
+    names = {"3r": "base", "4a": "+MKD", "subce": "the same with CE", "subasl": "the same without it", "6": "+MKD+CH"}
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 62, layout="constrained")
+        ax = fig.subplots()
+        ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0)
+        ax.axvline(0, color="0.5", lw=.7)
+        for y, (question, row, _) in enumerate(PARTS):
+            r = a.loc[(question, row)]
+            _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
+            ax.annotate(f"against {names[r['against']]}", (1.01, y), xycoords=("axes fraction", "data"), va="center",
+                        fontsize=SMALLEST, color="0.3", annotation_clip=False)
+        ax.set(yticks=range(len(PARTS)), yticklabels=[p[2] for p in PARTS], xlim=(-4, 4),
+               xlabel="difference in agesup macro F1, points, 95 % interval; grey: the margin of one point")
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+    return fig
+
+
+def second_in_print(path: Path, most: int = 14) -> Figure | None:
+    "A table of contrasts of protocol 2: differences, intervals, and the paper's gain where it has one"
+    t = records(path)
+    if contrasts(t)[2] is None: return None
+    head, rows, _ = contrasts(t.head(most))
+    middle = next(i for i, h in enumerate(head) if h.endswith("95 % interval"))
+    value = head[middle].removesuffix(", 95 % interval").replace(" ", "_")
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 16 + 5.2 * len(rows), layout="constrained")
+        ax = fig.subplots()
+        ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
+        ax.axvline(0, color="0.5", lw=.7)
+        for y, (_, r) in enumerate(t.head(most).iterrows()):
+            _whisker(ax, y, r[value], r["low"], r["high"], "o", DARK)
+            if pd.notna(r.get("paper_gain")):
+                ax.plot(r["paper_gain"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
+        ax.set(yticks=range(len(rows)), yticklabels=[" · ".join(filter(None, r[:middle])) or "contrast" for r in rows],
+               xlabel="points, 95 % interval")
+        ax.invert_yaxis()
+        ax.tick_params(axis="y", length=0)
+        ax.legend(loc="lower right", frameon=False)
+    return fig
+
+
+def figures(top: Path = PAPER) -> dict[str, Figure]:
+    "Every figure of the article and the poster that the records allow, by the name that the sources use"
+    found = {"method": method_in_print(), "gains": gains_in_print(top), "rho": rho_in_print(top),
+             "parts": parts_in_print(top)}
+
+    class At: path = staticmethod(top.joinpath)
+    for path in second_files(At, "decisive"):
+        if (fig := second_in_print(path)) is not None:
+            found["decisive"] = fig
+            break
+    return found
+
+
+def save_svg(fig: Figure, path: Path):
+    "One figure without a date in it, its letters as outlines"
+    with mpl.rc_context(PRINTED | {"svg.hashsalt": "mkdcls", "svg.fonttype": "path"}):
+        fig.savefig(path, metadata={"Date": None, "Creator": None})
