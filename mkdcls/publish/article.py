@@ -21,10 +21,6 @@ from mkdcls.publish.values import PAPER, collect
 SOURCES, VALUES = Path("paper", "article"), Path("paper", "article", "values.json")
 OUT = {"article": Path("paper", "mkdcls.pdf"), "poster": Path("paper", "poster.pdf")}  # what → its PDF
 MAIN = {"article": "main.typ", "poster": "poster.typ"}  # what → the source that Typst starts from
-# figures of the sheets that the poster takes as they are: name → file under paper/
-TAKEN = {"mixup": "results/standin-laptop/figures/poster_mixup.svg",
-         "dependency": "results/standin-laptop/figures/poster_dependency.svg",
-         "ages": "results/standin-laptop/figures/poster_ages.svg"}
 LACKING = ("typst is not installed: it comes with the extra `paper` (pip install -c constraints.txt -e '.[paper]', "
            "or make setup-dev)")
 
@@ -45,7 +41,6 @@ def lay_out(folder: Path, top: Path = PAPER) -> Path:
     (folder / VALUES.name).write_text(values.as_json(), "utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     for name, fig in drawn.items(): save_svg(fig, folder / "figures" / f"{name}.svg")
-    for name, file in TAKEN.items(): shutil.copy(Path(top) / file, folder / "figures" / f"{name}.svg")
     return folder
 
 

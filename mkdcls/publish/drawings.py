@@ -160,8 +160,7 @@ def second_in_print(path: Path, most: int = 14) -> Figure | None:
             if pd.notna(r.get("paper_gain")):
                 ax.plot(r["paper_gain"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
         ax.set(yticks=range(len(rows)), yticklabels=[" · ".join(filter(None, r[:middle])) or "contrast" for r in rows],
-               xlabel="points, 95 % interval")
-        ax.invert_yaxis()
+               xlabel="points, 95 % interval", ylim=(len(rows) - .4, -.6))
         ax.tick_params(axis="y", length=0)
         ax.legend(loc="lower right", frameon=False)
     return fig
@@ -173,10 +172,9 @@ def figures(top: Path = PAPER) -> dict[str, Figure]:
              "parts": parts_in_print(top)}
 
     class At: path = staticmethod(top.joinpath)
-    for path in second_files(At, "decisive"):
-        if (fig := second_in_print(path)) is not None:
-            found["decisive"] = fig
-            break
+    files = sorted(second_files(At, "decisive"), key=lambda p: "paper_gain" not in records(p))
+    drawn = (second_in_print(path) for path in files)
+    if first := next((fig for fig in drawn if fig is not None), None): found["decisive"] = first
     return found
 
 

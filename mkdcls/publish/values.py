@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.encoders import encoder, n_params
+from mkdcls.encoders import WIDTHS, encoder, n_params
 from mkdcls.engine.needs import settings
 from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN
@@ -386,6 +386,32 @@ def of_cost(v: Values):
     v.put("mkdcls/runs.py", laptop__speakers=f"{max(PRESETS['laptop'].speakers.values()):,}")
 
 
+def of_settings(v: Values):
+    "Sizes and schedules of the presets, a column each"
+    names = ("laptop", "gpu", "paper")
+    def each(what, text): return [what, *(text(PRESETS[n]) for n in names)]
+    def size(family, which): return lambda p: f"{n_params(encoder(family, which, scale_name=p.scale)) / 1e6:.2f} million"
+    def channels(p):
+        w = WIDTHS[p.scale]["ecapa"]
+        return f"{w['teacher'][0]} and {w['student'][0]}"
+    def drops(s): return f"× {s.factor:g} at epoch{'s' * (len(s.drops) > 1)} {', '.join(map(str, s.drops))}"
+    rows = [each("ECAPA-TDNN encoder, teacher", size("ecapa", "teacher")), each("the same, student", size("ecapa", "student")),
+            each("its channels, teacher and student", channels),
+            each("ResNet encoder, teacher", size("resnet", "teacher")), each("the same, student", size("resnet", "student")),
+            each("epochs, ECAPA-TDNN and ResNet", lambda p: f"{p.ecapa.epochs} and {p.resnet.epochs}"),
+            each("utterances a step", lambda p: str(p.ecapa.batch)), each("Adam's rate", lambda p: f"{p.ecapa.lr:g}"),
+            each("its decay, ECAPA-TDNN", lambda p: drops(p.ecapa)),
+            each("its decay, ResNet", lambda p: drops(p.resnet)),
+            each("λ and T of Eq. 1", lambda p: f"{p.ecapa.mixup.lam:g} and {p.ecapa.mixup.window}"),
+            each("longest crop, frames of 10 ms", lambda p: str(p.ecapa.max_frames or "whole utterances")),
+            each("largest gradient norm", lambda p: f"{p.ecapa.clip:g}"),
+            each("speakers, FCVG", lambda p: "the corpus" if p.speakers is None else f"{p.speakers['FCVG']:,}"),
+            each("speakers, LTV and FCVE", lambda p: "the corpus" if p.speakers is None else
+                 f"{p.speakers['LTV']:,} and {p.speakers['FCVE']:,}"),
+            each("of these train, validation, test", lambda p: ", ".join(f"{100 * f:g} %" for f in p.fractions))]
+    v.table("mkdcls/runs.py", "settings", ["", *names], rows)
+
+
 def of_rounding(v: Values):
     "The same seed under other arithmetics"
     path = v.path("arithmetic.csv")
@@ -426,15 +452,16 @@ def contrasts(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]
         keep = list(t.columns[:6])
         cell = lambda x: fixed(x, 2) if isinstance(x, float) else "" if pd.isna(x) else str(x)
         return [_label(c) for c in keep], [[cell(x) for x in r] for r in t[keep].itertuples(index=False)], None
-    skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "p", "p_holm", "primary", "asks"}
-    what = [c for c in t.columns if c not in skip and (t[c].dtype == object or str(t[c].dtype) in ("str", "string"))
-            and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
+    skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "primary", "asks", "n_seeds"}
+    before = [c for c in t.columns[:list(t.columns).index(middle)] if c not in skip]
+    what = [c for c in before if t[c].notna().any() and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
     more = [c for c in ("n_seeds", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
     def cells(r):
         number = lambda c: ("" if pd.isna(r[c]) else f"{r[c]:.0f}" if c in ("n_seeds", "seeds_needed") else
                             f"{r[c]:.3f}" if c == "p_holm" else signed(r[c]) if c == "paper_gain" else
                             {True: "yes", False: "no"}.get(r[c], str(r[c])))
-        return [*("" if pd.isna(r[c]) else str(r[c]) for c in what), with_interval(r[middle], r["low"], r["high"]),
+        name = lambda c: "" if pd.isna(r[c]) else f"{r[c]:g}" if isinstance(r[c], float) else minus(str(r[c]))
+        return [*map(name, what), with_interval(r[middle], r["low"], r["high"]),
                 *map(number, more), *([r[word]] if word else [])]
     head = [*map(_label, what), f"{_label(middle)}, 95 % interval", *map(_label, more), *(["word"] if word else [])]
     return head, [cells(r) for _, r in t.iterrows()], t[word] if word else None
@@ -479,5 +506,5 @@ def collect(top: Path = PAPER) -> Values:
     v = Values(top)
     v.put("settings.ini", version=settings()["version"])
     for part in (of_paper, of_protocol, of_standin, of_real, of_ablations, of_interventions, of_verification, of_cost,
-                 of_rounding, of_claims, of_second): part(v)
+                 of_settings, of_rounding, of_claims, of_second): part(v)
     return v
