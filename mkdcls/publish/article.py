@@ -37,7 +37,6 @@ def lay_out(folder: Path, top: Path = PAPER) -> Path:
     folder = Path(folder)
     shutil.copytree(ROOT / SOURCES, folder, dirs_exist_ok=True)
     values, drawn = collect(top), figures(top)
-    values.states["figure.decisive"] = "decisive" in drawn
     (folder / VALUES.name).write_text(values.as_json(), "utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     for name, fig in drawn.items(): save_svg(fig, folder / "figures" / f"{name}.svg")

@@ -162,7 +162,7 @@ def second_in_print(path: Path, most: int = 14) -> Figure | None:
         ax.set(yticks=range(len(rows)), yticklabels=[" · ".join(filter(None, r[:middle])) or "contrast" for r in rows],
                xlabel="points, 95 % interval", ylim=(len(rows) - .4, -.6))
         ax.tick_params(axis="y", length=0)
-        ax.legend(loc="lower right", frameon=False)
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return fig
 
 

@@ -458,7 +458,7 @@ def contrasts(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]
     more = [c for c in ("n_seeds", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
     def cells(r):
         number = lambda c: ("" if pd.isna(r[c]) else f"{r[c]:.0f}" if c in ("n_seeds", "seeds_needed") else
-                            f"{r[c]:.3f}" if c == "p_holm" else signed(r[c]) if c == "paper_gain" else
+                            ("< 0.001" if r[c] < .001 else f"{r[c]:.3f}") if c == "p_holm" else signed(r[c]) if c == "paper_gain" else
                             {True: "yes", False: "no"}.get(r[c], str(r[c])))
         name = lambda c: "" if pd.isna(r[c]) else f"{r[c]:g}" if isinstance(r[c], float) else minus(str(r[c]))
         return [*map(name, what), with_interval(r[middle], r["low"], r["high"]),
@@ -489,7 +489,7 @@ def of_second(v: Values):
             key = f"two.{name}.{path.stem}"
             corpus = next((k for k, f in CORPORA.items() if f in path.parts), "")
             if key in v.tables: key += f".{corpus}"
-            v.table(path, key, head, rows[:LONGEST], left=len(rows) - min(len(rows), LONGEST))
+            v.table(path, key, head, rows[:LONGEST], more=str(len(rows) - LONGEST) if len(rows) > LONGEST else "")
             names.append(key)
             if words is not None:
                 total += len(words)
@@ -498,6 +498,7 @@ def of_second(v: Values):
         if counted:
             told = ", ".join(f"{n} {w}" for w, n in sorted(counted.items(), key=lambda x: (-x[1], x[0])))
             v.put(files[0], **{f"two__{name}__contrasts": str(total), f"two__{name}__words": told})
+    v.states["figure.decisive"] = any(contrasts(records(p))[2] is not None for p in second_files(v, "decisive"))
     v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND)
 
 
