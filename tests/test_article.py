@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mkdcls.publish import article
-from mkdcls.publish.values import PAPER, SECOND, Values, collect, contrasts, minus, records
+from mkdcls.publish.values import PAPER, SECOND_SHEETS, Values, collect_values, contrast_table, minus, records
 from mkdcls.runs import PRESETS
 from mkdcls.standin import STANDINS
 
@@ -28,7 +28,7 @@ def paper(tmp_path):
 # ---- values
 
 def test_values_are_what_the_records_give():
-    assert (SOURCES / "values.json").read_text("utf-8") == collect().as_json(), "run `make paper` (and `make poster`)"
+    assert (SOURCES / "values.json").read_text("utf-8") == collect_values().as_json(), "run `make paper` (and `make poster`)"
 
 
 def test_every_value_says_where_it_comes_from():
@@ -50,7 +50,7 @@ def test_a_number_of_the_records_changes_the_value(paper):
     t = records(path)
     t.loc[(t["row"] == "13") & t["primary"], ["gain", "high"]] = 4.44, 6.66
     t.to_csv(path, index=False)
-    got = collect(paper).texts["one.standin.calls.span"]
+    got = collect_values(paper).texts["one.standin.calls.span"]
     assert got["text"] == "+4.4 [+1.7, +6.7]" and got["of"] == "paper/results/standin-laptop/gains.csv"
 
 
@@ -59,7 +59,7 @@ def test_a_sentence_that_no_longer_follows_is_an_error(paper):
     t = records(path)
     t.loc[t["row"] == "4a", "as_trained"] = 2.
     t.to_csv(path, index=False)
-    with pytest.raises(ValueError, match="the article says that every row with MKD loses .* no longer follows"): collect(paper)
+    with pytest.raises(ValueError, match="the article says that every row with MKD loses .* no longer follows"): collect_values(paper)
 
 
 def test_a_name_stands_once():
@@ -83,12 +83,12 @@ FAMILY = """block,row,base_row,protocol,n_seeds,gain,low,high,p_holm,word,paper_
 
 
 def test_what_has_not_been_run_says_so(paper):
-    for name in SECOND:
+    for name in SECOND_SHEETS:
         for folder in paper.glob("results/*-laptop"):
             shutil.rmtree(folder / name, ignore_errors=True)
             (folder / f"{name}.csv").unlink(missing_ok=True)
-    v = collect(paper)
-    assert not v.states["two"] and not any(v.states[f"two.{n}"] for n in SECOND) and "two.decisive.words" not in v.texts
+    v = collect_values(paper)
+    assert not v.states["two"] and not any(v.states[f"two.{n}"] for n in SECOND_SHEETS) and "two.decisive.words" not in v.texts
 
 
 def with_second(paper: Path) -> Path:
@@ -103,7 +103,7 @@ def with_second(paper: Path) -> Path:
 
 
 def test_what_has_been_run_is_shown(paper):
-    v = collect(with_second(paper))
+    v = collect_values(with_second(paper))
     assert v.states["two.decisive"] and v.states["two.decisive.tables"] == ["two.decisive.family"]
     assert v.texts["two.decisive.words"]["text"] == "1 no difference, 1 undecided"
     t = v.tables["two.decisive.family"]
@@ -114,7 +114,7 @@ def test_what_has_been_run_is_shown(paper):
 
 def test_numbers_name_a_contrast_too(tmp_path):
     (tmp_path / "dose.csv").write_text("speakers,share,gain,low,high,n_seeds\n2880,0.1,1,-1,3,3\n11520,0.4,0,-1,1,3\n", "utf-8")
-    head, rows, words = contrasts(records(tmp_path / "dose.csv"))
+    head, rows, words = contrast_table(records(tmp_path / "dose.csv"))
     assert head[:2] == ["speakers", "share"] and rows[1] == ["11520", "0.4", "+0.0 [−1.0, +1.0]", "3"] and words is None
 
 

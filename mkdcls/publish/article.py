@@ -16,7 +16,7 @@ import matplotlib as mpl
 from mkdcls.engine.needs import ROOT
 from mkdcls.engine.store import write_text
 from mkdcls.publish.drawings import figures, save_svg
-from mkdcls.publish.values import PAPER, collect
+from mkdcls.publish.values import PAPER, collect_values
 
 SOURCES, VALUES = Path("paper", "article"), Path("paper", "article", "values.json")
 OUT = {"article": Path("paper", "mkdcls.pdf"), "poster": Path("paper", "poster.pdf")}  # what → its PDF
@@ -36,7 +36,7 @@ def lay_out(folder: Path, top: Path = PAPER) -> Path:
     "Sources, values and figures in one folder, as Typst wants them"
     folder = Path(folder)
     shutil.copytree(ROOT / SOURCES, folder, dirs_exist_ok=True)
-    values, drawn = collect(top), figures(top)
+    values, drawn = collect_values(top), figures(top)
     (folder / VALUES.name).write_text(values.as_json(), "utf-8")
     (folder / "figures").mkdir(exist_ok=True)
     for name, fig in drawn.items(): save_svg(fig, folder / "figures" / f"{name}.svg")

@@ -13,13 +13,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
-from mkdcls.publish.values import CORPORA, PAPER, PRIMARY, contrasts, records, second_files
-from mkdcls.results.diagrams import MM, SMALLEST, blank_page
+from mkdcls.publish.values import CORPORA, PAPER, PRIMARY, contrast_table, records, second_files
+from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
 
 WIDE = 158  # mm, the article's column
-BLOCKS = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
+BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
 DARK, WARM, GREY = "#0173b2", "#c05a00", "0.45"
 
 
@@ -69,8 +69,10 @@ def _whisker(ax, y, value, low, high, marker, colour, label=None, filled=True):
 
 def gains_in_print(top: Path = PAPER) -> Figure:
     "The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints"
-    kinds = (("stand-in, base re-estimated too", "o", DARK, False), ("stand-in, headline of protocol 1", "o", DARK, True),
-             ("stand-in, as trained", "v", WARM, False), ("real speech, headline", "D", GREY, True))
+    kinds = (("stand-in, base re-estimated too", "o", DARK, False),
+             ("stand-in, headline of protocol 1", "o", DARK, True),
+             ("stand-in, as trained", "v", WARM, False),
+             ("real speech, headline", "D", GREY, True))
     g = {c: records(top / "results" / f / "gains.csv").query("primary").set_index("row") for c, f in CORPORA.items()}
     fair = records(top / "results" / CORPORA["standin"] / "ablations.csv").set_index(["question", "row"])
     with mpl.rc_context(PRINTED):
@@ -80,11 +82,14 @@ def gains_in_print(top: Path = PAPER) -> Figure:
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
             ax.axvline(0, color="0.5", lw=.7)
             lines = (fair.loc[(f"fair_{name}", row)], g["standin"].loc[row], None, g["real"].loc[row])
-            for y, ((label, marker, colour, filled), r) in enumerate(zip(kinds, lines)):
-                if r is None: ax.plot(g["standin"].loc[row, "as_trained"], y, marker, color=colour, mfc="white", ms=5.5, mew=1.1)
+            for y, ((_, marker, colour, filled), r) in enumerate(zip(kinds, lines)):
+                if r is None:
+                    plain = g["standin"].loc[row, "as_trained"]
+                    ax.plot(plain, y, marker, color=colour, mfc="white", ms=5.5, mew=1.1)
                 else: _whisker(ax, y, r["gain"], r["low"], r["high"], marker, colour, filled=filled)
-            ax.axvline(g["standin"].loc[row, "paper_gain"], color="k", lw=1.6, ls=(0, (4, 1.5)), label="the paper's gain")
-            ax.set(title=BLOCKS[name], yticks=range(4), yticklabels=[k[0] for k in kinds], xlim=(-8, 17))
+            ax.axvline(g["standin"].loc[row, "paper_gain"], color="k", lw=1.6, ls=(0, (4, 1.5)),
+                       label="the paper's gain")
+            ax.set(title=BLOCK_TITLES[name], yticks=range(4), yticklabels=[k[0] for k in kinds], xlim=(-8, 17))
             ax.set_ylim(3.6, -.6)
             ax.tick_params(axis="y", length=0)
         fig.supxlabel("+MKD+CH less base, points of agesup macro F1, 95 % interval", fontsize=7.5)
@@ -92,8 +97,8 @@ def gains_in_print(top: Path = PAPER) -> Figure:
     return fig
 
 
-RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM), "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"),
-       "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", GREY)}
+RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM),
+       "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"), "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", GREY)}
 
 
 def rho_in_print(top: Path = PAPER) -> Figure:
@@ -107,8 +112,10 @@ def rho_in_print(top: Path = PAPER) -> Figure:
                                (axes[1], t["train_rho"].max(), f"tied in training (ρ = {t['train_rho'].max():g})")):
             for row, (name, style, marker, colour) in RHO.items():
                 part = t[(t["row"] == row) & np.isclose(t["train_rho"], rho)].sort_values("test_rho")
-                ax.plot(part["test_rho"], part["value"], ls=style, marker=marker, ms=4, color=colour, label=name, lw=1.2)
-                if row == "3": ax.fill_between(part["test_rho"], part["low"], part["high"], color=colour, alpha=.15, lw=0)
+                ax.plot(part["test_rho"], part["value"], ls=style, marker=marker, ms=4, color=colour, label=name,
+                        lw=1.2)
+                if row == "3":
+                    ax.fill_between(part["test_rho"], part["low"], part["high"], color=colour, alpha=.15, lw=0)
             ax.set(title=words, xlabel="ρ at test: the tie of age and studio", ylim=(0, 90))
             ax.grid(axis="y", color="0.9", lw=.6)
         axes[0].set_ylabel("agesup macro F1, %")
@@ -116,10 +123,12 @@ def rho_in_print(top: Path = PAPER) -> Figure:
     return fig
 
 
-PARTS = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher"), ("mkd", "kd", "teacher alone, no mixup"),
-         ("teacher", "random", "+MKD, teacher never trained"), ("ch", "5r", "+CH"), ("ch", "subce", "agesub head, cross-entropy"),
-         ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"), ("dependency", "5r", "Eq. 5, sign mended"),
-         ("intervention", "bd", "back-door average over K"), ("intervention", "pr", "class prototypes"))
+# question and row of the ablation sheet → what the figure calls it
+PARTS_SHOWN = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher"),
+               ("mkd", "kd", "teacher alone, no mixup"), ("teacher", "random", "+MKD, teacher never trained"),
+               ("ch", "5r", "+CH"), ("ch", "subce", "agesub head, cross-entropy"),
+               ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"), ("dependency", "5r", "Eq. 5, sign mended"),
+               ("intervention", "bd", "back-door average over K"), ("intervention", "pr", "class prototypes"))
 
 
 def parts_in_print(top: Path = PAPER) -> Figure:
@@ -131,12 +140,12 @@ def parts_in_print(top: Path = PAPER) -> Figure:
         ax = fig.subplots()
         ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0)
         ax.axvline(0, color="0.5", lw=.7)
-        for y, (question, row, _) in enumerate(PARTS):
+        for y, (question, row, _) in enumerate(PARTS_SHOWN):
             r = a.loc[(question, row)]
             _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
             ax.annotate(f"against {names[r['against']]}", (1.01, y), xycoords=("axes fraction", "data"), va="center",
                         fontsize=SMALLEST, color="0.3", annotation_clip=False)
-        ax.set(yticks=range(len(PARTS)), yticklabels=[p[2] for p in PARTS], xlim=(-4, 4),
+        ax.set(yticks=range(len(PARTS_SHOWN)), yticklabels=[p[2] for p in PARTS_SHOWN], xlim=(-4, 4),
                xlabel="difference in agesup macro F1, points, 95 % interval; grey: the margin of one point")
         ax.invert_yaxis()
         ax.tick_params(axis="y", length=0)
@@ -146,8 +155,8 @@ def parts_in_print(top: Path = PAPER) -> Figure:
 def second_in_print(path: Path, most: int = 14) -> Figure | None:
     "A table of contrasts of protocol 2: differences, intervals, and the paper's gain where it has one"
     t = records(path)
-    if contrasts(t)[2] is None: return None
-    head, rows, _ = contrasts(t.head(most))
+    if contrast_table(t)[2] is None: return None
+    head, rows, _ = contrast_table(t.head(most))
     middle = next(i for i, h in enumerate(head) if h.endswith("95 % interval"))
     value = head[middle].removesuffix(", 95 % interval").replace(" ", "_")
     with mpl.rc_context(PRINTED):

@@ -1,6 +1,6 @@
 """Every number, word and table of the article and the poster, from the committed records, in one file.
 
-`collect` reads the records under paper/, gives each value a name and the file it comes from, and refuses where a
+`collect_values` reads the records under paper/, gives each value a name and the file it comes from, and refuses where a
 sentence of the article would not follow from it. Sheets that have not been run leave a state that says so. The same
 records give the same bytes.
 """
@@ -22,17 +22,19 @@ from mkdcls.runs import PRESETS
 
 PAPER = PROJECT / "paper"
 CORPORA = {"standin": "standin-laptop", "real": "real-laptop"}  # name in the values → folder of committed results
-PRIMARY = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}  # row, base, base again
+# block → row of +MKD+CH, its base, that base with BatchNorm statistics re-estimated
+PRIMARY = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}
 # sheets of protocol 2: name of the folder or file under paper/results/*/ → what the article calls it
-SECOND = {"decisive": "the primary contrasts, controls, and dose and response", "regime": "the regime of the paper",
-          "real": "real speech", "remedies": "remedies"}
-WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-LONGEST = 24  # lines of a table of protocol 2 that the article prints; the file beside it has all
+SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
+                 "regime": "the regime of the paper", "real": "real speech", "remedies": "remedies"}
+NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+                "twelve")
+LONGEST_TABLE = 24  # lines of a table of protocol 2 that the article prints; the file beside it has all
 
 
 def count_word(n: int) -> str:
     "A small number as a word"
-    return WORDS[n] if 0 <= n < len(WORDS) else f"{n:,}"
+    return NUMBER_WORDS[n] if 0 <= n < len(NUMBER_WORDS) else f"{n:,}"
 
 
 def minus(text: str) -> str:
@@ -46,14 +48,14 @@ def signed(v: float, digits: int = 1) -> str: return minus(f"{v:+z.{digits}f}")
 def fixed(v: float, digits: int = 1) -> str: return minus(f"{v:z.{digits}f}")
 
 
-def interval(low: float, high: float, digits: int = 1, sign: bool = True) -> str:
+def bracketed(low: float, high: float, digits: int = 1, sign: bool = True) -> str:
     form = signed if sign else fixed
     return f"[{form(low, digits)}, {form(high, digits)}]"
 
 
 def with_interval(v: float, low: float, high: float, digits: int = 1) -> str:
     "A difference with its interval, every number signed"
-    return f"{signed(v, digits)} {interval(low, high, digits)}"
+    return f"{signed(v, digits)} {bracketed(low, high, digits)}"
 
 
 class Values:
@@ -139,16 +141,17 @@ def of_protocol(v: Values):
     first, second = re.search(plain, text).groups()
     alone = re.search(r"two runs of \+CH scored ([\d.]+ and [\d.]+)", text)[1]
     low, high = re.search(r"In simulations it covered \.(\d+) to \.(\d+)", text).groups()
-    v.put(path, look__trained=first, look__again=second, look__ch=alone.rstrip("."), cover__most=f"{low} %", cover__least=f"{high} %")
+    v.put(path, look__trained=first, look__again=second, look__ch=alone.rstrip("."),
+          cover__most=f"{low} %", cover__least=f"{high} %")
     v.put("mkdcls/evaluation.py", margin=count_word(int(MARGIN)), level="95 %")
 
 
 # ---- Table 1 under protocol 1
 
-def score(row: pd.Series, task: str) -> str:
+def score_cell(row: pd.Series, task: str) -> str:
     "F1 with its interval"
     low, high = json.loads(row[f"{task}_f1_ci95"])
-    return f"{fixed(row[f'{task}_f1'])} {interval(low, high, sign=False)}"
+    return f"{fixed(row[f'{task}_f1'])} {bracketed(low, high, sign=False)}"
 
 
 def of_table1(v: Values, corpus: str):
@@ -162,7 +165,7 @@ def of_table1(v: Values, corpus: str):
         own = g.loc[name] if name in g.index else None
         rows.append([name, r["encoder"].split("-")[0], r["dataset"],
                      r["method"] + (" (mse)" if r["kd_loss"] == "mse" else ""), fixed(r["paper_gender_f1"]),
-                     fixed(r["gender_f1"]), fixed(r["paper_agesup_f1"]), score(r, "agesup"),
+                     fixed(r["gender_f1"]), fixed(r["paper_agesup_f1"]), score_cell(r, "agesup"),
                      "" if own is None else signed(own["paper_gain"]),
                      "" if own is None else with_interval(own["gain"], own["low"], own["high"]),
                      "" if own is None or np.isnan(own["as_trained"]) else signed(own["as_trained"])])
@@ -190,9 +193,11 @@ def of_table1(v: Values, corpus: str):
           f"{at}finished": str(runs["finished"].max())[:10]})
     v.put(folder / "table1.csv", **{f"{at}lowest": fixed(t["agesup_f1"].min(), 0),
           f"{at}highest": fixed(t["agesup_f1"].max(), 0), f"{at}teacher": fixed(t.loc["1", "agesup_f1"]),
-          f"{at}gender__lowest": fixed(t["gender_f1"].min(), 0), f"{at}gender__highest": fixed(t["gender_f1"].max(), 0)})
+          f"{at}gender__lowest": fixed(t["gender_f1"].min(), 0),
+          f"{at}gender__highest": fixed(t["gender_f1"].max(), 0)})
     width = g["high"] - g["low"]
-    v.put(folder / "gains.csv", **{f"{at}width__least": fixed(width.min(), 0), f"{at}width__most": fixed(width.max(), 0)})
+    v.put(folder / "gains.csv", **{f"{at}width__least": fixed(width.min(), 0),
+          f"{at}width__most": fixed(width.max(), 0)})
     return t, g, runs
 
 
@@ -251,7 +256,7 @@ def of_ablations(v: Values):
     def span(question, row):
         c = at.loc[(question, row)]
         return with_interval(c["gain"], c["low"], c["high"])
-    for name, (row, base, again) in PRIMARY.items():
+    for name, (row, base, _) in PRIMARY.items():
         question = {"ecapa": "fair_ecapa", "resnet": "fair_resnet", "calls": "fair_calls"}[name]
         c = at.loc[(question, row)]
         v.put(path, **{f"fair__{name}__span": span(question, row), f"fair__{name}__word": c["status"]})
@@ -261,8 +266,9 @@ def of_ablations(v: Values):
             ("rebase", "batchnorm", "3r"), ("mix", "mkd", "3mix"), ("kd", "mkd", "kd"), ("mkd", "mkd", "4a"),
             ("random", "teacher", "random"), ("second", "teacher", "second"), ("subce", "ch", "subce"),
             ("asl", "ch", "asl"), ("ch", "ch", "5r"), ("eqfour", "asymmetry", "subasl"),
-            ("official", "asymmetry", "official"), ("eqfive", "dependency", "5r"), ("literal", "dependency", "dep_literal"),
-            ("shifted", "dependency", "dep_shifted"), ("backdoor", "intervention", "bd"),
+            ("official", "asymmetry", "official"), ("eqfive", "dependency", "5r"),
+            ("literal", "dependency", "dep_literal"), ("shifted", "dependency", "dep_shifted"),
+            ("backdoor", "intervention", "bd"),
             ("prototypes", "intervention", "pr"), ("subtosup", "direction", "features")):
         v.put(path, **{f"abl__{name}": span(question, row)})
     literal = at.loc[("dependency", "dep_literal")]
@@ -272,7 +278,8 @@ def of_ablations(v: Values):
           without__conflict=f"{fixed(at.loc[('ch', 'subasl'), 'conflict_rate'])} %")
     firm = a[a["n_seeds"] >= 5]
     v.put(path, abl__lines=str(len(a)), abl__firm=str(len(firm)), abl__questions=count_word(a["question"].nunique()),
-          abl__better=count_word(int((firm["low"] > MARGIN).sum())), abl__worse=count_word(int((firm["high"] < -MARGIN).sum())))
+          abl__better=count_word(int((firm["low"] > MARGIN).sum())),
+          abl__worse=count_word(int((firm["high"] < -MARGIN).sum())))
     v.asked(path, set(firm[firm["high"] < -MARGIN]["row"]) == {"dep_literal"},
             "of the ablations with five seeds only Eq. 5 as printed is clearly worse")
     spelt = {"batchnorm": "BatchNorm", "mkd": "MKD", "views": "views", "distance": "distance", "teacher": "teacher",
@@ -303,8 +310,10 @@ def of_interventions(v: Values):
                 for at in (most, least)]
         fall = one(sheet="rho", row=row, task="agesup", measure="fall_f1", against=None, train_rho=most)
         lost[name] = fall["value"]
-        v.put(path, **{f"rho__{name}__tied": fixed(ends[0]["value"], 0), f"rho__{name}__turned": fixed(ends[1]["value"], 0),
-                       f"rho__{name}__lost": f"{fixed(fall['value'], 0)} {interval(fall['low'], fall['high'], 0, False)}"})
+        span = bracketed(fall["low"], fall["high"], 0, False)
+        v.put(path, **{f"rho__{name}__tied": fixed(ends[0]["value"], 0),
+                       f"rho__{name}__turned": fixed(ends[1]["value"], 0),
+                       f"rho__{name}__lost": f"{fixed(fall['value'], 0)} {span}"})
     v.put(path, rho__most=fixed(most), rho__least=fixed(least), rho__lost__least=fixed(min(lost.values()), 0),
           rho__lost__most=fixed(max(lost.values()), 0), rho__seeds=count_word(int(fall["n_seeds"])))
     for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
@@ -333,12 +342,16 @@ def of_interventions(v: Values):
 
 # ---- the two verification papers, cost, other processors
 
+# sheet → its paper, and the rows that the article prints
+SYSTEMS_SHOWN = {"seo_kim": ("Seo & Kim", ("sk-GAP", "sk-MLA-SAP", "sk-MLA-SAP-FR", "sk-MLA-SAP-FR-DLN")),
+                 "imu_elevoc": ("IMU&Elevoc", ("ti-SE-ResNet-34", "ti-SE-Res2Net-50", "ti-ECAPA-TDNN", "ti-embeddings",
+                                "ti-SE-Res2Net-50-cos", "td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50"))}
+
+
 def of_verification(v: Values):
     "The two papers on speaker verification: printed and measured"
     rows, lines = [], []
-    for name, paper, wanted in (("seo_kim", "Seo & Kim", ("sk-GAP", "sk-MLA-SAP", "sk-MLA-SAP-FR", "sk-MLA-SAP-FR-DLN")),
-                                ("imu_elevoc", "IMU&Elevoc", ("ti-SE-ResNet-34", "ti-SE-Res2Net-50", "ti-ECAPA-TDNN",
-                                 "ti-embeddings", "ti-SE-Res2Net-50-cos", "td-SE-Res2Net-50-scratch", "td-SE-Res2Net-50"))):
+    for name, (paper, wanted) in SYSTEMS_SHOWN.items():
         found = {}
         for corpus, folder in CORPORA.items():
             path = v.path("results", folder, f"{name}.csv")
@@ -347,8 +360,11 @@ def of_verification(v: Values):
             claims = records(v.path("results", folder, f"{name}-claims.csv"))
             lines.append(claims)
         for row in wanted:
-            cells = [f"{fixed(t.loc[row, 'eer'])} {interval(t.loc[row, 'eer_low'], t.loc[row, 'eer_high'], sign=False)}"
-                     if row in t.index else "" for t in found.values()]
+            def cell(t, row=row):
+                if row not in t.index: return ""
+                value, low, high = t.loc[row, ["eer", "eer_low", "eer_high"]]
+                return f"{fixed(value)} {bracketed(low, high, sign=False)}"
+            cells = [cell(t) for t in found.values()]
             task = {"sk": "", "ti": "Task 2: ", "td": "Task 1: "}[row[:2]]
             label = {"embeddings": "averaged embeddings", "SE-Res2Net-50-cos": "SE-Res2Net-50, taught by their average"}
             rows.append([paper, task + label.get(row[3:], row[3:].replace("-scratch", ", from scratch")),
@@ -390,14 +406,16 @@ def of_settings(v: Values):
     "Sizes and schedules of the presets, a column each"
     names = ("laptop", "gpu", "paper")
     def each(what, text): return [what, *(text(PRESETS[n]) for n in names)]
-    def size(family, which): return lambda p: f"{n_params(encoder(family, which, scale_name=p.scale)) / 1e6:.2f} million"
+    def size(*of): return lambda p: f"{n_params(encoder(*of, scale_name=p.scale)) / 1e6:.2f} million"
     def channels(p):
         w = WIDTHS[p.scale]["ecapa"]
         return f"{w['teacher'][0]} and {w['student'][0]}"
     def drops(s): return f"× {s.factor:g} at epoch{'s' * (len(s.drops) > 1)} {', '.join(map(str, s.drops))}"
-    rows = [each("ECAPA-TDNN encoder, teacher", size("ecapa", "teacher")), each("the same, student", size("ecapa", "student")),
+    rows = [each("ECAPA-TDNN encoder, teacher", size("ecapa", "teacher")),
+            each("the same, student", size("ecapa", "student")),
             each("its channels, teacher and student", channels),
-            each("ResNet encoder, teacher", size("resnet", "teacher")), each("the same, student", size("resnet", "student")),
+            each("ResNet encoder, teacher", size("resnet", "teacher")),
+            each("the same, student", size("resnet", "student")),
             each("epochs, ECAPA-TDNN and ResNet", lambda p: f"{p.ecapa.epochs} and {p.resnet.epochs}"),
             each("utterances a step", lambda p: str(p.ecapa.batch)), each("Adam's rate", lambda p: f"{p.ecapa.lr:g}"),
             each("its decay, ECAPA-TDNN", lambda p: drops(p.ecapa)),
@@ -434,7 +452,8 @@ def of_claims(v: Values):
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
     v.table(page, "claims", head, rows)
     last = [r[head.index("verdict")] for r in rows]
-    v.put(page, claims__lines=count_word(len(rows)), claims__undecided=count_word(sum(w.startswith("undecided") for w in last)))
+    v.put(page, claims__lines=count_word(len(rows)),
+          claims__undecided=count_word(sum(w.startswith("undecided") for w in last)))
 
 
 # ---- protocol 2, where it has been run
@@ -443,7 +462,7 @@ def _label(column: str) -> str: return {"n_seeds": "seeds", "p_holm": "p, Holm",
     column, column.replace("_", " "))
 
 
-def contrasts(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]:
+def contrast_table(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]:
     """A csv of contrasts as the article shows it, whatever else its columns are: what, difference with its interval,
     the paper's, p, word; and the words. A csv without low and high is shown by its first six columns"""
     middle = next((c for c in ("gain", "difference", "lost", "value", "mean", "score", "f1") if c in t), None)
@@ -456,13 +475,15 @@ def contrasts(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]
     before = [c for c in t.columns[:list(t.columns).index(middle)] if c not in skip]
     what = [c for c in before if t[c].notna().any() and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
     more = [c for c in ("n_seeds", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
+    def name(x): return "" if pd.isna(x) else f"{x:g}" if isinstance(x, float) else minus(str(x))
+    def number(c, x):
+        if pd.isna(x): return ""
+        if c == "p_holm": return "< 0.001" if x < .001 else f"{x:.3f}"
+        if c == "paper_gain": return signed(x)
+        return f"{x:.0f}" if c in ("n_seeds", "seeds_needed") else {True: "yes", False: "no"}.get(x, str(x))
     def cells(r):
-        number = lambda c: ("" if pd.isna(r[c]) else f"{r[c]:.0f}" if c in ("n_seeds", "seeds_needed") else
-                            ("< 0.001" if r[c] < .001 else f"{r[c]:.3f}") if c == "p_holm" else signed(r[c]) if c == "paper_gain" else
-                            {True: "yes", False: "no"}.get(r[c], str(r[c])))
-        name = lambda c: "" if pd.isna(r[c]) else f"{r[c]:g}" if isinstance(r[c], float) else minus(str(r[c]))
-        return [*map(name, what), with_interval(r[middle], r["low"], r["high"]),
-                *map(number, more), *([r[word]] if word else [])]
+        return [*(name(r[c]) for c in what), with_interval(r[middle], r["low"], r["high"]),
+                *(number(c, r[c]) for c in more), *([r[word]] if word else [])]
     head = [*map(_label, what), f"{_label(middle)}, 95 % interval", *map(_label, more), *(["word"] if word else [])]
     return head, [cells(r) for _, r in t.iterrows()], t[word] if word else None
 
@@ -478,18 +499,19 @@ def second_files(v: Values, name: str) -> list[Path]:
 
 def of_second(v: Values):
     "Protocol 2: what has been run is shown, what has not says so"
-    for name, what in SECOND.items():
+    for name, what in SECOND_SHEETS.items():
         files = second_files(v, name)
         v.states[f"two.{name}"] = bool(files)
         v.put(files[0] if files else "paper/protocol2.md", **{f"two__{name}__what": what})
         names, counted, total = [], {}, 0
         for path in files:
-            head, rows, words = contrasts(records(path))
+            head, rows, words = contrast_table(records(path))
             if not rows: continue
             key = f"two.{name}.{path.stem}"
             corpus = next((k for k, f in CORPORA.items() if f in path.parts), "")
             if key in v.tables: key += f".{corpus}"
-            v.table(path, key, head, rows[:LONGEST], more=str(len(rows) - LONGEST) if len(rows) > LONGEST else "")
+            v.table(path, key, head, rows[:LONGEST_TABLE],
+                    more=str(len(rows) - LONGEST_TABLE) if len(rows) > LONGEST_TABLE else "")
             names.append(key)
             if words is not None:
                 total += len(words)
@@ -498,11 +520,11 @@ def of_second(v: Values):
         if counted:
             told = ", ".join(f"{n} {w}" for w, n in sorted(counted.items(), key=lambda x: (-x[1], x[0])))
             v.put(files[0], **{f"two__{name}__contrasts": str(total), f"two__{name}__words": told})
-    v.states["figure.decisive"] = any(contrasts(records(p))[2] is not None for p in second_files(v, "decisive"))
-    v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND)
+    v.states["figure.decisive"] = any(contrast_table(records(p))[2] is not None for p in second_files(v, "decisive"))
+    v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND_SHEETS)
 
 
-def collect(top: Path = PAPER) -> Values:
+def collect_values(top: Path = PAPER) -> Values:
     "All values of the article and the poster"
     v = Values(top)
     v.put("settings.ini", version=settings()["version"])
