@@ -15,7 +15,7 @@ from mkdcls.standin import STANDINS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "paper" / "article"
-RESULTS = ["abstract.typ", *(p.name for p in sorted((SOURCES / "sections").glob("results_*.typ")))]  # no digit there
+RESULTS = ["abstract.typ", "conclusion.typ", *(p.name for p in sorted((SOURCES / "sections").glob("results_*.typ")))]  # no digit there
 LIGHT = shutil.ignore_patterns("*.parquet", "*.png", "*.svg", "*.ipynb", "*.pdf", "article")
 
 

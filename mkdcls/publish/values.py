@@ -276,6 +276,7 @@ def of_ablations(v: Values):
           literal__conflict=f"{fixed(literal['conflict_rate'], 0)} %",
           corrected__conflict=f"{fixed(at.loc[('dependency', '5r'), 'conflict_rate'])} %",
           without__conflict=f"{fixed(at.loc[('ch', 'subasl'), 'conflict_rate'])} %")
+    v.asked(path, at.loc[("dependency", "dep_constant"), "gain"] == 0, "Eq. 5 with constant bases changes nothing")
     firm = a[a["n_seeds"] >= 5]
     v.put(path, abl__lines=str(len(a)), abl__firm=str(len(firm)), abl__questions=count_word(a["question"].nunique()),
           abl__better=count_word(int((firm["low"] > MARGIN).sum())),
@@ -315,7 +316,8 @@ def of_interventions(v: Values):
                        f"rho__{name}__turned": fixed(ends[1]["value"], 0),
                        f"rho__{name}__lost": f"{fixed(fall['value'], 0)} {span}"})
     v.put(path, rho__most=fixed(most), rho__least=fixed(least), rho__lost__least=fixed(min(lost.values()), 0),
-          rho__lost__most=fixed(max(lost.values()), 0), rho__seeds=count_word(int(fall["n_seeds"])))
+          rho__lost__most=fixed(max(lost.values()), 0),
+          rho__seeds=count_word(n := int(fall["n_seeds"])) + (" seeds" if n > 1 else " seed"))
     for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
         c = one(sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
         v.put(path, **{f"drift__{name}": with_interval(c["value"], c["low"], c["high"], 2)})
@@ -440,6 +442,10 @@ def of_rounding(v: Values):
         gain = f1[rows[1]] - f1[rows[0]]
         v.put(path, **{f"round__{name}__moved": fixed(moved), f"round__{name}__least": signed(gain.min()),
                        f"round__{name}__most": signed(gain.max()), f"round__{name}__sd": fixed(gain.std())})
+    runs = records(v.path("results", CORPORA["standin"], "runs.csv"))
+    by_seed = runs.pivot(index="seed", columns="row", values="agesup_f1")
+    v.asked(path, gain.std() >= (by_seed["10"] - by_seed["7"]).std(),
+            "rounding moves the ResNet's gain as much as another seed does")
     v.put(path, round__arithmetics=count_word(len(f1)))
     path = v.path("portable.csv")
     p = records(path)
