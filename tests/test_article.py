@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from mkdcls.publish import article
-from mkdcls.publish.values import PAPER, SECOND_SHEETS, Values, collect_values, contrast_table, minus, records
+from mkdcls.publish.named import PAPER, Values, minus, records
+from mkdcls.publish.second import KNOWN, SECOND_SHEETS, printed, second_files
+from mkdcls.publish.values import collect_values
 from mkdcls.runs import PRESETS
 from mkdcls.standin import STANDINS
 
@@ -76,46 +78,70 @@ def test_minus(text, want): assert minus(text) == want
 
 # ---- protocol 2: what is not there says so, what is there is shown whatever its columns
 
-FAMILY = """block,row,base_row,protocol,n_seeds,gain,low,high,p_holm,word,paper_gain
-"ECAPA-TDNN, LTV+FCVE",6,3,2,20,1.44,0.81,2.04,0.0402,undecided,15.08
-"ResNet, LTV+FCVE",10,7,2,20,0.12,-0.41,0.63,0.0002,no difference,14.83
+FAMILY = """contrast,block,row,against,n_seeds,gain,low,high,sd,p,p_holm,word,paper,excludes_paper,seeds_needed
+"+MKD+CH − base, ECAPA-TDNN",ECAPA-TDNN,6,3,20,1.44,0.81,2.04,1.2,0.01,0.0402,undecided,15.08,True,31
+"+MKD+CH − base, ResNet",ResNet,10,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,14.83,True,
+"+MKD+CH − base, call centre",call centre,13,11,20,3.12,2.41,3.63,1.1,0.0001,0.0002,better,10.47,True,
+"+CH − base, ECAPA-TDNN",ECAPA-TDNN,5,3,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,11.81,True,
+"+MKD − base, ECAPA-TDNN",ECAPA-TDNN,4a,3,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,-2.58,True,
+"+MKD+CH − +CH, ECAPA-TDNN",ECAPA-TDNN,6,5,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,3.27,True,
+"+CH − base, ResNet",ResNet,9,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,4.66,True,
+"+MKD − base, ResNet",ResNet,8,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,0.05,False,
+"+MKD+CH − +CH, ResNet",ResNet,10,9,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,10.17,True,
+"+MKD+CH − base, mean of the three blocks",all,,,20,1.5,1.1,1.9,1.1,0.0001,0.0002,better,13.46,True,
 """
 
 
-def test_what_has_not_been_run_says_so(paper):
+def without_second(paper: Path) -> Path:
+    "paper/ as it was before any sheet of protocol 2"
     for name in SECOND_SHEETS:
-        for folder in paper.glob("results/*-laptop"):
-            shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / f"{name}.csv").unlink(missing_ok=True)
-    v = collect_values(paper)
-    assert not v.states["two"] and not any(v.states[f"two.{n}"] for n in SECOND_SHEETS) and "two.decisive.words" not in v.texts
+        for path in second_files(paper, name): path.unlink()
+    return paper
 
 
 def with_second(paper: Path) -> Path:
     "paper/ with two sheets of protocol 2 that nobody has run"
-    folder = paper / "results" / "standin-laptop"
-    shutil.rmtree(folder / "decisive", ignore_errors=True)
-    (folder / "decisive").mkdir()
-    (folder / "decisive" / "family.csv").write_text(FAMILY, "utf-8")
+    folder = without_second(paper) / "results" / "standin-laptop"
+    (folder / "decisive.csv").write_text(FAMILY, "utf-8")
+    (folder / "decisive").mkdir(exist_ok=True)
     (folder / "decisive" / "runs.csv").write_text("row,seed\n1,100\n", "utf-8")
     (folder / "regime.csv").write_text("split,row,agesup_f1\nspeaker,3,50.2\nutterance,3,91.2\n", "utf-8")
     return paper
 
 
+def test_what_has_not_been_run_says_so(paper):
+    v = collect_values(without_second(paper))
+    assert not v.states["two"] and not any(v.states[f"two.{n}"] for n in SECOND_SHEETS)
+    assert "two.decisive.words" not in v.texts and not v.states["figure.decisive"]
+
+
 def test_what_has_been_run_is_shown(paper):
     v = collect_values(with_second(paper))
-    assert v.states["two.decisive"] and v.states["two.decisive.tables"] == ["two.decisive.family"]
-    assert v.texts["two.decisive.words"]["text"] == "1 no difference, 1 undecided"
-    t = v.tables["two.decisive.family"]
-    assert t["head"] == ["block", "row", "base row", "gain, 95 % interval", "seeds", "paper gain", "p, Holm", "word"]
-    assert t["rows"][1] == ["ResNet, LTV+FCVE", "10", "7", "+0.1 [−0.4, +0.6]", "20", "+14.8", "< 0.001", "no difference"]
+    assert v.states["two.decisive"] and v.states["two.decisive.tables"] == ["two.decisive.decisive"] and v.states["figure.decisive"]
+    assert v.texts["two.decisive.words"]["text"] == "7 no difference, 2 better, 1 undecided"
+    assert v.texts["two.full.calls.span"]["text"] == "+3.1 [+2.4, +3.6]" and v.texts["two.excluded"]["text"] == "nine"
+    t = v.tables["two.decisive.decisive"]
+    assert t["rows"][0] == ["+MKD+CH − base, ECAPA-TDNN", "+15.1", "+1.4 [+0.8, +2.0]", "1.20", "20", "0.040", "undecided", "yes", "31"]
+
+
+def test_a_table_of_another_shape_is_printed_by_its_columns(paper):
+    "regime.csv has none of the columns that we know: shown as it is, and no sentence is built on it"
+    v = collect_values(with_second(paper))
     assert v.tables["two.regime.regime"]["rows"] == [["speaker", "3", "50.20"], ["utterance", "3", "91.20"]]
+    assert v.states["two.regime"] and not v.states["two.regime.regime"] and "regime" in KNOWN
+
+
+def test_less_than_the_whole_family_makes_no_sentence(paper):
+    path = with_second(paper) / "results" / "standin-laptop" / "decisive.csv"
+    path.write_text("".join(FAMILY.splitlines(keepends=True)[:3]), "utf-8")
+    v = collect_values(paper)
+    assert not v.states["two.decisive.decisive"] and len(v.tables["two.decisive.decisive"]["rows"]) == 2
 
 
 def test_numbers_name_a_contrast_too(tmp_path):
     (tmp_path / "dose.csv").write_text("speakers,share,gain,low,high,n_seeds\n2880,0.1,1,-1,3,3\n11520,0.4,0,-1,1,3\n", "utf-8")
-    head, rows, words = contrast_table(records(tmp_path / "dose.csv"))
-    assert head[:2] == ["speakers", "share"] and rows[1] == ["11520", "0.4", "+0.0 [−1.0, +1.0]", "3"] and words is None
+    head, rows = printed(tmp_path / "dose.csv")
+    assert head == ["speakers", "share", "gain, 95 % interval", "seeds"] and rows[1] == ["11520", "0.4", "+0.0 [−1.0, +1.0]", "3"]
 
 
 # ---- no digit typed by hand
@@ -241,11 +267,11 @@ def test_size_of_the_pdfs(built):
 @pytest.mark.slow
 def test_protocol_2_is_typeset(built, paper, tmp_path):
     "Records that arrive later appear in text, table and picture without a change of the sources"
-    shutil.copytree(PAPER / "article", paper / "article")
     folder = article.lay_out(tmp_path / "laid", with_second(paper))
     text = words(article.typeset(folder, "article"))
-    assert squeezed("Of the 2 contrasts recorded") in text and squeezed("1 no difference, 1 undecided") in text
-    assert squeezed("+0.1 [−0.4, +0.6]") in text and (folder / "figures" / "decisive.svg").exists()
+    assert squeezed("The words of the family are: 7 no difference, 2 better, 1 undecided.") in text
+    assert squeezed("+1.5 [+1.1, +1.9] on average (better)") in text and (folder / "figures" / "decisive.svg").exists()
+    assert squeezed("Not run yet. The records of remedies are not there") in text
 
 
 def test_without_typst_one_line_says_how_to_get_it(monkeypatch):

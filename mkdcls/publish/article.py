@@ -16,7 +16,8 @@ import matplotlib as mpl
 from mkdcls.engine.needs import ROOT
 from mkdcls.engine.store import write_text
 from mkdcls.publish.drawings import figures, save_svg
-from mkdcls.publish.values import PAPER, collect_values
+from mkdcls.publish.named import PAPER
+from mkdcls.publish.values import collect_values
 
 SOURCES, VALUES = Path("paper", "article"), Path("paper", "article", "values.json")
 OUT = {"article": Path("paper", "mkdcls.pdf"), "poster": Path("paper", "poster.pdf")}  # what → its PDF

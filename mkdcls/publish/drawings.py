@@ -5,15 +5,16 @@ The same records give the same bytes.
 """
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
-from mkdcls.publish.values import CORPORA, PAPER, PRIMARY, contrast_table, records, second_files
+from mkdcls.publish.named import CORPORA, PAPER, PRIMARY, records
+from mkdcls.publish.second import second_files
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
@@ -152,38 +153,93 @@ def parts_in_print(top: Path = PAPER) -> Figure:
     return fig
 
 
-def second_in_print(path: Path, most: int = 14) -> Figure | None:
-    "A table of contrasts of protocol 2: differences, intervals, and the paper's gain where it has one"
+# ---- protocol 2, from tables whose columns we know
+
+def family_in_print(path: Path) -> Figure:
+    "The declared contrasts with their intervals and words, and the paper's gains"
     t = records(path)
-    if contrast_table(t)[2] is None: return None
-    head, rows, _ = contrast_table(t.head(most))
-    middle = next(i for i, h in enumerate(head) if h.endswith("95 % interval"))
-    value = head[middle].removesuffix(", 95 % interval").replace(" ", "_")
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 16 + 5.2 * len(rows), layout="constrained")
+        fig = blank_page(WIDE, 18 + 4.8 * len(t), layout="constrained")
         ax = fig.subplots()
         ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
         ax.axvline(0, color="0.5", lw=.7)
-        for y, (_, r) in enumerate(t.head(most).iterrows()):
-            _whisker(ax, y, r[value], r["low"], r["high"], "o", DARK)
-            if pd.notna(r.get("paper_gain")):
-                ax.plot(r["paper_gain"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
-        ax.set(yticks=range(len(rows)), yticklabels=[" · ".join(filter(None, r[:middle])) or "contrast" for r in rows],
-               xlabel="points, 95 % interval", ylim=(len(rows) - .4, -.6))
+        for y, (_, r) in enumerate(t.iterrows()):
+            _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
+            ax.plot(r["paper"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
+            ax.annotate(r["word"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
+                        color="0.3", annotation_clip=False)
+        ax.set(yticks=range(len(t)), yticklabels=t["contrast"], ylim=(len(t) - .4, -.6),
+               xlabel="difference in agesup macro F1, points, 95 % interval")
         ax.tick_params(axis="y", length=0)
         fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return fig
+
+
+DOSE_PAIRS = {("6", "3"): ("+MKD+CH − base", "-", "o", DARK), ("5", "3"): ("+CH − base", (0, (5, 1.5)), "s", WARM),
+              ("6", "5"): ("+MKD+CH − +CH", (0, (1, 1)), "^", "0.15"), ("4a", "3"): ("+MKD − base", "-.", "x", GREY)}
+
+
+def doses_in_print(path: Path) -> Figure:
+    "Gains against training speakers, against the share of labels moved, against what the teacher learnt from"
+    t = records(path)
+    panels = (("speakers", "utterances trained on"), ("labels", "share of labels moved"),
+              ("teacher", "utterances the teacher learnt from"))
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 62, layout="constrained")
+        axes = fig.subplots(1, 3, sharey=True)
+        for ax, (curve, words) in zip(axes, panels):
+            ax.axhspan(-MARGIN, MARGIN, color="0.9", lw=0)
+            ax.axhline(0, color="0.5", lw=.7)
+            for i, (pair, part) in enumerate(t[t["curve"] == curve].groupby(["row", "against"])):
+                name, style, marker, colour = DOSE_PAIRS[pair]
+                x = part["level"] + .004 * (i - 1) if curve == "labels" else part["train_utterances"] * 1.05**(i - 1)
+                ax.errorbar(x, part["gain"], [part["gain"] - part["low"], part["high"] - part["gain"]], ls=style,
+                            marker=marker, ms=4, lw=1.1, color=colour, label=name)
+            if curve != "labels":
+                ax.set_xscale("log")
+                ticks = sorted(set(t.loc[t["curve"] == curve, "train_utterances"]))
+                ax.set_xticks(ticks, [f"{x:,.0f}" for x in ticks])
+                ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+            ax.set_xlabel(words)
+        axes[0].set_ylabel("difference in agesup F1, points")
+        named = {name: h for ax in axes for h, name in zip(*ax.get_legend_handles_labels())}
+        fig.legend(named.values(), named.keys(), loc="outside upper right", ncols=4, frameon=False)
+    return fig
+
+
+def remedies_in_print(path: Path) -> Figure:
+    "Points lost where the tie is turned round, a line a remedy, for both students"
+    t = records(path)
+    lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
+    names = list(dict.fromkeys(lost["remedy"]))
+    with mpl.rc_context(PRINTED):
+        fig = blank_page(WIDE, 18 + 4.6 * len(names), layout="constrained")
+        ax = fig.subplots()
+        ax.axvline(0, color="0.5", lw=.7)
+        for student, marker, colour, up in (("base", "o", DARK, -.12), ("+MKD+CH", "^", WARM, .12)):
+            part = lost[lost["student"] == student]
+            ax.plot(part["value"], [names.index(n) + up for n in part["remedy"]], marker, color=colour, ms=5,
+                    mfc=colour if student == "base" else "white", mew=1.1, label=student)
+        ax.set(yticks=range(len(names)), yticklabels=["no remedy" if n == "none" else n for n in names],
+               ylim=(len(names) - .4, -.6), xlabel="points of agesup F1 lost, mean over seeds")
+        ax.grid(axis="y", color="0.92", lw=.6)
+        ax.tick_params(axis="y", length=0)
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    return fig
+
+
+SECOND_FIGURES = {"decisive": ("decisive", family_in_print), "doses": ("decisive-doses", doses_in_print),
+                  "remedies": ("remedies", remedies_in_print)}  # name → the table that it is drawn from, how
 
 
 def figures(top: Path = PAPER) -> dict[str, Figure]:
     "Every figure of the article and the poster that the records allow, by the name that the sources use"
     found = {"method": method_in_print(), "gains": gains_in_print(top), "rho": rho_in_print(top),
              "parts": parts_in_print(top)}
-
-    class At: path = staticmethod(top.joinpath)
-    files = sorted(second_files(At, "decisive"), key=lambda p: "paper_gain" not in records(p))
-    drawn = (second_in_print(path) for path in files)
-    if first := next((fig for fig in drawn if fig is not None), None): found["decisive"] = first
+    for name, (table, draw) in SECOND_FIGURES.items():
+        path = next((p for p in second_files(top, table.split("-")[0]) if p.stem == table), None)
+        with contextlib.suppress(KeyError):  # a table of another shape is printed, not drawn
+            if path is not None: found[name] = draw(path)
     return found
 
 

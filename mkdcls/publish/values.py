@@ -1,8 +1,7 @@
 """Every number, word and table of the article and the poster, from the committed records, in one file.
 
 `collect_values` reads the records under paper/, gives each value a name and the file it comes from, and refuses where a
-sentence of the article would not follow from it. Sheets that have not been run leave a state that says so. The same
-records give the same bytes.
+sentence of the article would not follow from it. The same records give the same bytes.
 """
 from __future__ import annotations
 
@@ -15,99 +14,12 @@ import pandas as pd
 
 from mkdcls.encoders import WIDTHS, encoder, n_params
 from mkdcls.engine.needs import settings
-from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN
+from mkdcls.publish.named import (CORPORA, PAPER, PRIMARY, Values, bracketed, count_word, difference_cell, fixed,
+                                  markdown_table, records, signed)
+from mkdcls.publish.second import of_second
 from mkdcls.results import front
 from mkdcls.runs import PRESETS
-
-PAPER = PROJECT / "paper"
-CORPORA = {"standin": "standin-laptop", "real": "real-laptop"}  # name in the values → folder of committed results
-# block → row of +MKD+CH, its base, that base with BatchNorm statistics re-estimated
-PRIMARY = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}
-# sheets of protocol 2: name of the folder or file under paper/results/*/ → what the article calls it
-SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
-                 "regime": "the regime of the paper", "real": "real speech", "remedies": "remedies"}
-NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-                "twelve")
-LONGEST_TABLE = 24  # lines of a table of protocol 2 that the article prints; the file beside it has all
-
-
-def count_word(n: int) -> str:
-    "A small number as a word"
-    return NUMBER_WORDS[n] if 0 <= n < len(NUMBER_WORDS) else f"{n:,}"
-
-
-def minus(text: str) -> str:
-    "The same with a minus sign where a hyphen stands before a number"
-    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
-
-
-def signed(v: float, digits: int = 1) -> str: return minus(f"{v:+z.{digits}f}")
-
-
-def fixed(v: float, digits: int = 1) -> str: return minus(f"{v:z.{digits}f}")
-
-
-def bracketed(low: float, high: float, digits: int = 1, sign: bool = True) -> str:
-    form = signed if sign else fixed
-    return f"[{form(low, digits)}, {form(high, digits)}]"
-
-
-def with_interval(v: float, low: float, high: float, digits: int = 1) -> str:
-    "A difference with its interval, every number signed"
-    return f"{signed(v, digits)} {bracketed(low, high, digits)}"
-
-
-class Values:
-    "Named texts and tables, each with the file it comes from"
-
-    def __init__(self, top: Path = PAPER):
-        self.top, self.texts, self.tables, self.states = Path(top), {}, {}, {}
-
-    def path(self, *parts: str) -> Path: return self.top.joinpath(*parts)
-
-    def name_of(self, path: Path | str) -> str:
-        path = Path(path)
-        return (path.relative_to(self.top.parent) if path.is_absolute() else path).as_posix()
-
-    def put(self, source, **texts: str):
-        "Texts by name, `__` for a dot; a name is given once"
-        for name, text in texts.items():
-            name = name.replace("__", ".")
-            if name in self.texts: raise ValueError(f"the value {name} is given twice")
-            if not isinstance(text, str) or not text: raise ValueError(f"the value {name} is no text: {text!r}")
-            self.texts[name] = {"text": text, "of": self.name_of(source)}
-
-    def table(self, source, name: str, head: list[str], rows: list[list], **more):
-        rows = [["" if c is None or (isinstance(c, float) and np.isnan(c)) else str(c) for c in r] for r in rows]
-        if any(len(r) != len(head) for r in rows): raise ValueError(f"table {name}: a row is not as long as the head")
-        self.tables[name] = {"head": head, "of": self.name_of(source), "rows": rows, **more}
-
-    def asked(self, source, true: bool, sentence: str):
-        "A sentence of the article that has no number in it; an error where the records say otherwise"
-        if not true:
-            raise ValueError(f"{self.name_of(source)}: the article says that {sentence}, and this no longer follows; "
-                             "change the sentence in paper/article and its check in mkdcls/publish/values.py")
-
-    def as_json(self) -> str:
-        data = {"states": self.states, "tables": self.tables, "values": self.texts}
-        return json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
-
-
-def records(path: Path) -> pd.DataFrame:
-    "A committed csv; rows of Table 1 keep their names"
-    return pd.read_csv(path, dtype={"row": str, "base_row": str, "against": str}, low_memory=False)
-
-
-def markdown_table(text: str, heading: str, which: int = 0) -> tuple[list[str], list[list[str]]]:
-    "A table below a heading of a generated page: its head and its rows, without links and stars"
-    if f"\n## {heading}\n" not in text: raise ValueError(f"there is no section {heading!r}")
-    part = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    blocks = [b for b in re.split(r"\n\s*\n", part) if b.lstrip().startswith("|")]
-    lines = [re.split(r"(?<!\\)\|", l.strip())[1:-1] for l in blocks[which].strip().splitlines()]
-    plain = [[minus(re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", c.strip()).replace("*", "").replace("\\|", "|")
-                    .replace("`", "")) for c in l] for l in lines]
-    return plain[0], plain[2:]
 
 
 # ---- what the paper prints, and the networks
@@ -167,7 +79,7 @@ def of_table1(v: Values, corpus: str):
                      r["method"] + (" (mse)" if r["kd_loss"] == "mse" else ""), fixed(r["paper_gender_f1"]),
                      fixed(r["gender_f1"]), fixed(r["paper_agesup_f1"]), score_cell(r, "agesup"),
                      "" if own is None else signed(own["paper_gain"]),
-                     "" if own is None else with_interval(own["gain"], own["low"], own["high"]),
+                     "" if own is None else difference_cell(own["gain"], own["low"], own["high"]),
                      "" if own is None or np.isnan(own["as_trained"]) else signed(own["as_trained"])])
     v.table(folder / "table1.csv", f"table1.{corpus}",
             ["row", "encoder", "trained on", "method", "paper", "ours", "paper", "ours", "paper", "ours", "as trained"],
@@ -175,7 +87,7 @@ def of_table1(v: Values, corpus: str):
     at = f"one__{corpus}__"
     for name, (row, base, _) in PRIMARY.items():
         c = g.loc[row]
-        v.put(folder / "gains.csv", **{f"{at}{name}__span": with_interval(c["gain"], c["low"], c["high"]),
+        v.put(folder / "gains.csv", **{f"{at}{name}__span": difference_cell(c["gain"], c["low"], c["high"]),
               f"{at}{name}__gain": signed(c["gain"]), f"{at}{name}__trained": signed(c["as_trained"]),
               f"{at}{name}__word": c["status"], f"{at}{name}__base": fixed(t.loc[base, "agesup_f1"]),
               f"{at}{name}__full": fixed(t.loc[row, "agesup_f1"])})
@@ -255,7 +167,7 @@ def of_ablations(v: Values):
     at = a.set_index(["question", "row"])
     def span(question, row):
         c = at.loc[(question, row)]
-        return with_interval(c["gain"], c["low"], c["high"])
+        return difference_cell(c["gain"], c["low"], c["high"])
     for name, (row, base, _) in PRIMARY.items():
         question = {"ecapa": "fair_ecapa", "resnet": "fair_resnet", "calls": "fair_calls"}[name]
         c = at.loc[(question, row)]
@@ -290,7 +202,7 @@ def of_ablations(v: Values):
              "fair_calls": "full, call centre"}
     v.table(path, "ablations", ["part", "row", "what is changed", "against", "seeds", "F1", "difference", "word"],
             [[spelt.get(r["question"], r["question"]), r["row"], r["what"], r["against"], r["n_seeds"],
-              fixed(r["agesup_f1"]), with_interval(r["gain"], r["low"], r["high"]), r["status"]]
+              fixed(r["agesup_f1"]), difference_cell(r["gain"], r["low"], r["high"]), r["status"]]
              for _, r in firm.iterrows()])
 
 
@@ -320,9 +232,9 @@ def of_interventions(v: Values):
           rho__seeds=count_word(n := int(fall["n_seeds"])) + (" seeds" if n > 1 else " seed"))
     for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
         c = one(sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
-        v.put(path, **{f"drift__{name}": with_interval(c["value"], c["low"], c["high"], 2)})
+        v.put(path, **{f"drift__{name}": difference_cell(c["value"], c["low"], c["high"], 2)})
     c = one(sheet="effects", row="6", under="channel", task="agesup", measure="move", against="base")
-    v.put(path, drift__less=with_interval(c["value"], c["low"], c["high"], 2),
+    v.put(path, drift__less=difference_cell(c["value"], c["low"], c["high"], 2),
           effects__seeds=count_word(int(c["n_seeds"])), effects__speakers=f"{int(c['n_speakers']):,}")
     v.asked(path, c["high"] < 0, "+MKD+CH drifts less than base")
     for name, row in (("mkd", "4a"), ("full", "6")):
@@ -335,7 +247,8 @@ def of_interventions(v: Values):
     path = v.path("results", CORPORA["standin"], "sensitivity.csv")
     s = records(path)
     v.table(path, "sensitivity", ["spread", "base", "+MKD+CH", "gain", "as trained", "seeds"],
-            [[f"{r['spread']:g} s", fixed(r["base_f1"]), fixed(r["f1"]), with_interval(r["gain"], r["low"], r["high"]),
+            [[f"{r['spread']:g} s", fixed(r["base_f1"]), fixed(r["f1"]),
+              difference_cell(r["gain"], r["low"], r["high"]),
               signed(r["as_trained"]), r["n_seeds"]] for _, r in s.iterrows()])
     v.put(path, sensitivity__least=signed(s["gain"].min()), sensitivity__most=signed(s["gain"].max()),
           sensitivity__seeds=count_word(int(s["n_seeds"].min())))
@@ -460,74 +373,6 @@ def of_claims(v: Values):
     last = [r[head.index("verdict")] for r in rows]
     v.put(page, claims__lines=count_word(len(rows)),
           claims__undecided=count_word(sum(w.startswith("undecided") for w in last)))
-
-
-# ---- protocol 2, where it has been run
-
-def _label(column: str) -> str: return {"n_seeds": "seeds", "p_holm": "p, Holm", "status": "word"}.get(
-    column, column.replace("_", " "))
-
-
-def contrast_table(t: pd.DataFrame) -> tuple[list[str], list[list], pd.Series | None]:
-    """A csv of contrasts as the article shows it, whatever else its columns are: what, difference with its interval,
-    the paper's, p, word; and the words. A csv without low and high is shown by its first six columns"""
-    middle = next((c for c in ("gain", "difference", "lost", "value", "mean", "score", "f1") if c in t), None)
-    word = next((c for c in ("word", "status", "verdict") if c in t), None)
-    if middle is None or not {"low", "high"} <= set(t):
-        keep = list(t.columns[:6])
-        cell = lambda x: fixed(x, 2) if isinstance(x, float) else "" if pd.isna(x) else str(x)
-        return [_label(c) for c in keep], [[cell(x) for x in r] for r in t[keep].itertuples(index=False)], None
-    skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "primary", "asks", "n_seeds"}
-    before = [c for c in t.columns[:list(t.columns).index(middle)] if c not in skip]
-    what = [c for c in before if t[c].notna().any() and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
-    more = [c for c in ("n_seeds", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
-    def name(x): return "" if pd.isna(x) else f"{x:g}" if isinstance(x, float) else minus(str(x))
-    def number(c, x):
-        if pd.isna(x): return ""
-        if c == "p_holm": return "< 0.001" if x < .001 else f"{x:.3f}"
-        if c == "paper_gain": return signed(x)
-        return f"{x:.0f}" if c in ("n_seeds", "seeds_needed") else {True: "yes", False: "no"}.get(x, str(x))
-    def cells(r):
-        return [*(name(r[c]) for c in what), with_interval(r[middle], r["low"], r["high"]),
-                *(number(c, r[c]) for c in more), *([r[word]] if word else [])]
-    head = [*map(_label, what), f"{_label(middle)}, 95 % interval", *map(_label, more), *(["word"] if word else [])]
-    return head, [cells(r) for _, r in t.iterrows()], t[word] if word else None
-
-
-def second_files(v: Values, name: str) -> list[Path]:
-    "The tables of a sheet of protocol 2: <name>.csv, and all in a folder <name>, but for records of runs"
-    found = []
-    for folder in sorted(v.path("results").glob("*-*")):
-        if folder.name.endswith("-smoke"): continue
-        found += [p for p in (folder / f"{name}.csv", *sorted((folder / name).glob("*.csv"))) if p.is_file()]
-    return [p for p in found if p.stem not in ("runs", "curves") and not p.stem.endswith("-runs")]
-
-
-def of_second(v: Values):
-    "Protocol 2: what has been run is shown, what has not says so"
-    for name, what in SECOND_SHEETS.items():
-        files = second_files(v, name)
-        v.states[f"two.{name}"] = bool(files)
-        v.put(files[0] if files else "paper/protocol2.md", **{f"two__{name}__what": what})
-        names, counted, total = [], {}, 0
-        for path in files:
-            head, rows, words = contrast_table(records(path))
-            if not rows: continue
-            key = f"two.{name}.{path.stem}"
-            corpus = next((k for k, f in CORPORA.items() if f in path.parts), "")
-            if key in v.tables: key += f".{corpus}"
-            v.table(path, key, head, rows[:LONGEST_TABLE],
-                    more=str(len(rows) - LONGEST_TABLE) if len(rows) > LONGEST_TABLE else "")
-            names.append(key)
-            if words is not None:
-                total += len(words)
-                for w, n in words.value_counts().items(): counted[w] = counted.get(w, 0) + n
-        v.states[f"two.{name}.tables"] = names
-        if counted:
-            told = ", ".join(f"{n} {w}" for w, n in sorted(counted.items(), key=lambda x: (-x[1], x[0])))
-            v.put(files[0], **{f"two__{name}__contrasts": str(total), f"two__{name}__words": told})
-    v.states["figure.decisive"] = any(contrast_table(records(p))[2] is not None for p in second_files(v, "decisive"))
-    v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND_SHEETS)
 
 
 def collect_values(top: Path = PAPER) -> Values:
