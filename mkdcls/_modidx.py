@@ -482,6 +482,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mkdcls.objective.terms': ('method/objective.html#terms', 'mkdcls/objective.py')},
             'mkdcls.publish.article': {},
             'mkdcls.publish.drawings': {},
+            'mkdcls.publish.named': {},
+            'mkdcls.publish.second': {},
             'mkdcls.publish.values': {},
             'mkdcls.results.ablation_sheet': {},
             'mkdcls.results.arithmetic': {},

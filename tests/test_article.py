@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mkdcls.publish import article
-from mkdcls.publish.named import PAPER, Values, minus, records
-from mkdcls.publish.second import KNOWN, SECOND_SHEETS, printed, second_files
+from mkdcls.publish.named import PAPER, Values, minus, record_table
+from mkdcls.publish.second import LINES_OF, SECOND_SHEETS, printed_second, second_files
 from mkdcls.publish.values import collect_values
 from mkdcls.runs import PRESETS
 from mkdcls.standin import STANDINS
@@ -49,7 +49,7 @@ def test_every_value_that_the_sources_name_is_there():
 
 def test_a_number_of_the_records_changes_the_value(paper):
     path = paper / "results" / "standin-laptop" / "gains.csv"
-    t = records(path)
+    t = record_table(path)
     t.loc[(t["row"] == "13") & t["primary"], ["gain", "high"]] = 4.44, 6.66
     t.to_csv(path, index=False)
     got = collect_values(paper).texts["one.standin.calls.span"]
@@ -58,7 +58,7 @@ def test_a_number_of_the_records_changes_the_value(paper):
 
 def test_a_sentence_that_no_longer_follows_is_an_error(paper):
     path = paper / "results" / "standin-laptop" / "gains.csv"
-    t = records(path)
+    t = record_table(path)
     t.loc[t["row"] == "4a", "as_trained"] = 2.
     t.to_csv(path, index=False)
     with pytest.raises(ValueError, match="the article says that every row with MKD loses .* no longer follows"): collect_values(paper)
@@ -128,7 +128,7 @@ def test_a_table_of_another_shape_is_printed_by_its_columns(paper):
     "regime.csv has none of the columns that we know: shown as it is, and no sentence is built on it"
     v = collect_values(with_second(paper))
     assert v.tables["two.regime.regime"]["rows"] == [["speaker", "3", "50.20"], ["utterance", "3", "91.20"]]
-    assert v.states["two.regime"] and not v.states["two.regime.regime"] and "regime" in KNOWN
+    assert v.states["two.regime"] and not v.states["two.regime.regime"] and "regime" in LINES_OF
 
 
 def test_less_than_the_whole_family_makes_no_sentence(paper):
@@ -140,7 +140,7 @@ def test_less_than_the_whole_family_makes_no_sentence(paper):
 
 def test_numbers_name_a_contrast_too(tmp_path):
     (tmp_path / "dose.csv").write_text("speakers,share,gain,low,high,n_seeds\n2880,0.1,1,-1,3,3\n11520,0.4,0,-1,1,3\n", "utf-8")
-    head, rows = printed(tmp_path / "dose.csv")
+    head, rows = printed_second(tmp_path / "dose.csv")
     assert head == ["speakers", "share", "gain, 95 % interval", "seeds"] and rows[1] == ["11520", "0.4", "+0.0 [−1.0, +1.0]", "3"]
 
 
@@ -212,7 +212,7 @@ def built(tmp_path_factory):
     pytest.importorskip("typst", reason="typst is not installed: the article cannot be typeset (extra `paper`)")
     pytest.importorskip("pypdf", reason="pypdf is not installed: the PDF cannot be read (extra `paper`)")
     folders = [article.lay_out(tmp_path_factory.mktemp("article")) for _ in range(2)]
-    return folders[0], [{what: article.typeset(f, what) for what in article.OUT} for f in folders]
+    return folders[0], [{what: article.typeset(f, what) for what in article.PDF_OF} for f in folders]
 
 
 def words(pdf: bytes) -> str:
@@ -229,7 +229,7 @@ def squeezed(text: str) -> str:
 @pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(built):
     _, (first, second) = built
-    for what in article.OUT: assert first[what] == second[what], f"{what}: typeset twice, two PDFs"
+    for what in article.PDF_OF: assert first[what] == second[what], f"{what}: typeset twice, two PDFs"
 
 
 @pytest.mark.slow
@@ -246,9 +246,9 @@ def test_the_pdf_says_what_the_records_say(built):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", article.OUT)
+@pytest.mark.parametrize("what", article.PDF_OF)
 def test_the_committed_pdf_is_of_these_records(built, what):
-    path = ROOT / article.OUT[what]
+    path = ROOT / article.PDF_OF[what]
     assert path.stat().st_size < 1_500_000, "too heavy to be committed"
     assert words(path.read_bytes()) == words(built[1][0][what]), f"run `make {'paper' if what == 'article' else 'poster'}`"
 

@@ -20,7 +20,7 @@ from mkdcls.publish.named import PAPER
 from mkdcls.publish.values import collect_values
 
 SOURCES, VALUES = Path("paper", "article"), Path("paper", "article", "values.json")
-OUT = {"article": Path("paper", "mkdcls.pdf"), "poster": Path("paper", "poster.pdf")}  # what → its PDF
+PDF_OF = {"article": Path("paper", "mkdcls.pdf"), "poster": Path("paper", "poster.pdf")}  # what → its PDF
 MAIN = {"article": "main.typ", "poster": "poster.typ"}  # what → the source that Typst starts from
 LACKING = ("typst is not installed: it comes with the extra `paper` (pip install -c constraints.txt -e '.[paper]', "
            "or make setup-dev)")
@@ -58,13 +58,13 @@ def publish_pdf(what: str, top: Path = PAPER) -> Path:
         lay_out(Path(folder), top)
         done = typeset(Path(folder), what)
         write_text(ROOT / VALUES, (Path(folder) / VALUES.name).read_text("utf-8"))
-    (ROOT / OUT[what]).write_bytes(done)
-    return ROOT / OUT[what]
+    (ROOT / PDF_OF[what]).write_bytes(done)
+    return ROOT / PDF_OF[what]
 
 
 def main(what: str = "article") -> int:
-    if what not in OUT:
-        print(f"mkdcls.publish.article: {what!r} is none of {', '.join(OUT)}", file=sys.stderr)
+    if what not in PDF_OF:
+        print(f"mkdcls.publish.article: {what!r} is none of {', '.join(PDF_OF)}", file=sys.stderr)
         return 2
     path = publish_pdf(what)
     print(f"{path.relative_to(ROOT)}, {path.stat().st_size // 1000} kB")

@@ -13,21 +13,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
-from mkdcls.publish.named import CORPORA, PAPER, PRIMARY, records
+from mkdcls.publish.named import PAPER, PRIMARY_ROWS, RESULT_FOLDERS, record_table
 from mkdcls.publish.second import second_files
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
 
-WIDE = 158  # mm, the article's column
+PRINT_WIDTH = 158  # mm, the article's column
 BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
-DARK, WARM, GREY = "#0173b2", "#c05a00", "0.45"
+DARK, WARM, MUTED = "#0173b2", "#c05a00", "0.45"
 
 
 def method_in_print() -> Figure:
     "The method at the article's width: both views, both networks, Z, a head a task, and the losses"
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 64)
+        fig = blank_page(PRINT_WIDTH, 64)
         ax = fig.add_axes((0, 0, 1, 1))
         ax.set(xlim=(0, 150), ylim=(0, 60.8))
         ax.axis("off")
@@ -73,13 +73,14 @@ def gains_in_print(top: Path = PAPER) -> Figure:
     kinds = (("stand-in, base re-estimated too", "o", DARK, False),
              ("stand-in, headline of protocol 1", "o", DARK, True),
              ("stand-in, as trained", "v", WARM, False),
-             ("real speech, headline", "D", GREY, True))
-    g = {c: records(top / "results" / f / "gains.csv").query("primary").set_index("row") for c, f in CORPORA.items()}
-    fair = records(top / "results" / CORPORA["standin"] / "ablations.csv").set_index(["question", "row"])
+             ("real speech, headline", "D", MUTED, True))
+    g = {c: record_table(top / "results" / f / "gains.csv").query("primary").set_index("row")
+         for c, f in RESULT_FOLDERS.items()}
+    fair = record_table(top / "results" / RESULT_FOLDERS["standin"] / "ablations.csv").set_index(["question", "row"])
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 60, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 60, layout="constrained")
         axes = fig.subplots(1, 3, sharey=True)
-        for ax, (name, (row, _, _)) in zip(axes, PRIMARY.items()):
+        for ax, (name, (row, _, _)) in zip(axes, PRIMARY_ROWS.items()):
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
             ax.axvline(0, color="0.5", lw=.7)
             lines = (fair.loc[(f"fair_{name}", row)], g["standin"].loc[row], None, g["real"].loc[row])
@@ -99,15 +100,15 @@ def gains_in_print(top: Path = PAPER) -> Figure:
 
 
 RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM),
-       "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"), "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", GREY)}
+       "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"), "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", MUTED)}
 
 
 def rho_in_print(top: Path = PAPER) -> Figure:
     "Scores where the recording line was tied to age in training, over how it is tied at test; and without the tie"
-    t = records(top / "results" / CORPORA["standin"] / "interventions.csv")
+    t = record_table(top / "results" / RESULT_FOLDERS["standin"] / "interventions.csv")
     t = t[(t["sheet"] == "rho") & (t["task"] == "agesup") & (t["measure"] == "f1") & t["against"].isna()]
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 62, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
         axes = fig.subplots(1, 2, sharey=True)
         for ax, rho, words in ((axes[0], 0., "not tied in training (ρ = 0)"),
                                (axes[1], t["train_rho"].max(), f"tied in training (ρ = {t['train_rho'].max():g})")):
@@ -134,10 +135,10 @@ PARTS_SHOWN = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher")
 
 def parts_in_print(top: Path = PAPER) -> Figure:
     "What each part of the method adds on the stand-in, each against its own control"
-    a = records(top / "results" / CORPORA["standin"] / "ablations.csv").set_index(["question", "row"])
+    a = record_table(top / "results" / RESULT_FOLDERS["standin"] / "ablations.csv").set_index(["question", "row"])
     names = {"3r": "base", "4a": "+MKD", "subce": "the same with CE", "subasl": "the same without it", "6": "+MKD+CH"}
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 62, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
         ax = fig.subplots()
         ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0)
         ax.axvline(0, color="0.5", lw=.7)
@@ -157,9 +158,9 @@ def parts_in_print(top: Path = PAPER) -> Figure:
 
 def family_in_print(path: Path) -> Figure:
     "The declared contrasts with their intervals and words, and the paper's gains"
-    t = records(path)
+    t = record_table(path)
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 18 + 4.8 * len(t), layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 18 + 4.8 * len(t), layout="constrained")
         ax = fig.subplots()
         ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
         ax.axvline(0, color="0.5", lw=.7)
@@ -176,16 +177,16 @@ def family_in_print(path: Path) -> Figure:
 
 
 DOSE_PAIRS = {("6", "3"): ("+MKD+CH − base", "-", "o", DARK), ("5", "3"): ("+CH − base", (0, (5, 1.5)), "s", WARM),
-              ("6", "5"): ("+MKD+CH − +CH", (0, (1, 1)), "^", "0.15"), ("4a", "3"): ("+MKD − base", "-.", "x", GREY)}
+              ("6", "5"): ("+MKD+CH − +CH", (0, (1, 1)), "^", "0.15"), ("4a", "3"): ("+MKD − base", "-.", "x", MUTED)}
 
 
 def doses_in_print(path: Path) -> Figure:
     "Gains against training speakers, against the share of labels moved, against what the teacher learnt from"
-    t = records(path)
+    t = record_table(path)
     panels = (("speakers", "utterances trained on"), ("labels", "share of labels moved"),
               ("teacher", "utterances the teacher learnt from"))
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 62, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
         axes = fig.subplots(1, 3, sharey=True)
         for ax, (curve, words) in zip(axes, panels):
             ax.axhspan(-MARGIN, MARGIN, color="0.9", lw=0)
@@ -209,11 +210,11 @@ def doses_in_print(path: Path) -> Figure:
 
 def remedies_in_print(path: Path) -> Figure:
     "Points lost where the tie is turned round, a line a remedy, for both students"
-    t = records(path)
+    t = record_table(path)
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
     names = list(dict.fromkeys(lost["remedy"]))
     with mpl.rc_context(PRINTED):
-        fig = blank_page(WIDE, 18 + 4.6 * len(names), layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 18 + 4.6 * len(names), layout="constrained")
         ax = fig.subplots()
         ax.axvline(0, color="0.5", lw=.7)
         for student, marker, colour, up in (("base", "o", DARK, -.12), ("+MKD+CH", "^", WARM, .12)):

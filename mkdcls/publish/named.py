@@ -12,9 +12,10 @@ import pandas as pd
 from mkdcls.engine.store import PROJECT
 
 PAPER = PROJECT / "paper"
-CORPORA = {"standin": "standin-laptop", "real": "real-laptop"}  # name in the values → folder of committed results
+# name in the values → folder of committed results
+RESULT_FOLDERS = {"standin": "standin-laptop", "real": "real-laptop"}
 # block → row of +MKD+CH, its base, that base with BatchNorm statistics re-estimated
-PRIMARY = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}
+PRIMARY_ROWS = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
                 "twelve")
 
@@ -81,7 +82,7 @@ class Values:
         return json.dumps(data, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def records(path: Path) -> pd.DataFrame:
+def record_table(path: Path) -> pd.DataFrame:
     "A committed csv; rows of Table 1 keep their names"
     return pd.read_csv(path, dtype={"row": str, "base_row": str, "against": str}, low_memory=False)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mkdcls.publish.named import CORPORA, Values, count_word, difference_cell, fixed, minus, records, signed
+from mkdcls.publish.named import RESULT_FOLDERS, Values, count_word, difference_cell, fixed, minus, record_table, signed
 
 # sheet of protocol 2 → what the article calls it
 SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
@@ -27,20 +27,23 @@ HEADS = {"n_seeds": "seeds", "p_holm": "p, Holm", "status": "word", "paper_gain"
 def head_of(column: str) -> str: return HEADS.get(column, column.replace("_", " "))
 
 
-def cell(x, digits: int = 1) -> str:
+def plain_cell(x, digits: int = 1) -> str:
     "A number or a text as a table shows it; empty where there is none"
     if x is None or pd.isna(x): return ""
     if isinstance(x, bool) or str(x) in ("True", "False"): return "yes" if str(x) == "True" else "no"
     return fixed(x, digits) if isinstance(x, float) else minus(str(x))
 
 
-def whole(x) -> str: return "" if pd.isna(x) else f"{x:,.0f}"
+def sign_cell(x) -> str: return "" if pd.isna(x) else signed(x)
+
+
+def count_cell(x) -> str: return "" if pd.isna(x) else f"{x:,.0f}"
 
 
 def holm_cell(p) -> str: return "" if pd.isna(p) else "< 0.001" if p < .001 else f"{p:.3f}"
 
 
-def span(r, middle: str = "gain", digits: int = 1) -> str:
+def interval_cell(r, middle: str = "gain", digits: int = 1) -> str:
     "A difference with its interval, where it has one"
     if pd.isna(r[middle]): return ""
     return signed(r[middle], digits) if pd.isna(r["low"]) else difference_cell(r[middle], r["low"], r["high"], digits)
@@ -59,16 +62,16 @@ def printed_contrasts(t: pd.DataFrame) -> tuple[list[str], list[list]]:
     middle, word = (next((c for c in names if c in t), None) for names in (MIDDLES, WORDS_OF))
     if middle is None or not {"low", "high"} <= set(t):
         keep = list(t.columns[:7])
-        return [head_of(c) for c in keep], [[cell(x, 2) for x in r] for r in t[keep].itertuples(index=False)]
+        return [head_of(c) for c in keep], [[plain_cell(x, 2) for x in r] for r in t[keep].itertuples(index=False)]
     skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "primary", "asks", "n_seeds"}
     before = [c for c in t.columns[:list(t.columns).index(middle)] if c not in skip]
     what = [c for c in before if t[c].notna().any() and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
-    own = {"p_holm": holm_cell, "n_seeds": whole, "seeds_needed": whole, "paper": lambda x: cell(x) and signed(x),
-           "paper_gain": lambda x: cell(x) and signed(x)}
+    own = {"p_holm": holm_cell, "n_seeds": count_cell, "seeds_needed": count_cell, "paper": sign_cell,
+           "paper_gain": sign_cell}
     more = [c for c in ("n_seeds", "paper", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
     def name(x): return "" if pd.isna(x) else f"{x:g}" if isinstance(x, float) else minus(str(x))
-    rows = [[*(name(r[c]) for c in what), span(r, middle), *(own.get(c, cell)(r[c]) for c in more),
-             *([cell(r[word])] if word else [])] for _, r in t.iterrows()]
+    rows = [[*(name(r[c]) for c in what), interval_cell(r, middle), *(own.get(c, plain_cell)(r[c]) for c in more),
+             *([plain_cell(r[word])] if word else [])] for _, r in t.iterrows()]
     head = [*map(head_of, what), f"{head_of(middle)}, 95 % interval", *map(head_of, more), *(["word"] if word else [])]
     return head, rows
 
@@ -76,8 +79,8 @@ def printed_contrasts(t: pd.DataFrame) -> tuple[list[str], list[list]]:
 def family_lines(t: pd.DataFrame):
     head = ["contrast", "paper", "ours, 95 % interval", "spread of seeds", "seeds", "p, Holm", "word",
             "paper's excluded", "seeds needed"]
-    return head, [[r["contrast"], signed(r["paper"]), span(r), fixed(r["sd"], 2), whole(r["n_seeds"]),
-                   holm_cell(r["p_holm"]), r["word"], cell(r["excludes_paper"]), whole(r["seeds_needed"])]
+    return head, [[r["contrast"], signed(r["paper"]), interval_cell(r), fixed(r["sd"], 2), count_cell(r["n_seeds"]),
+                   holm_cell(r["p_holm"]), r["word"], plain_cell(r["excludes_paper"]), count_cell(r["seeds_needed"])]
                   for _, r in t.iterrows()]
 
 
@@ -87,13 +90,13 @@ def score_lines(t: pd.DataFrame):
              "conflict_rate": "conflicts, %", "gender_f1": "gender F1"}
     keep = [c for c in shown if c in t]
     return (["row", "trained on", "method", "seeds", *(shown[c] for c in keep)],
-            [[r["row"], r["role"], r["method"], whole(r["n_seeds"]), *(cell(float(r[c])) for c in keep)]
+            [[r["row"], r["role"], r["method"], count_cell(r["n_seeds"]), *(plain_cell(float(r[c])) for c in keep)]
              for _, r in t.iterrows()])
 
 
 def control_lines(t: pd.DataFrame):
     return (["control", "difference, 95 % interval", "seeds", "word"],
-            [[r["contrast"], span(r), whole(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
+            [[r["contrast"], interval_cell(r), count_cell(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
 
 
 CURVES = {"speakers": "training speakers, times", "labels": "labels moved, share",
@@ -102,8 +105,9 @@ CURVES = {"speakers": "training speakers, times", "labels": "labels moved, share
 
 def dose_lines(t: pd.DataFrame):
     return (["dose", "level", "trained on", "row", "against", "F1", "difference, 95 % interval", "seeds"],
-            [[CURVES.get(r["curve"], r["curve"]), f"{r['level']:g}", whole(r["train_utterances"]), r["row"],
-              r["against"], cell(float(r["score"])), span(r), whole(r["n_seeds"])] for _, r in t.iterrows()])
+            [[CURVES.get(r["curve"], r["curve"]), f"{r['level']:g}", count_cell(r["train_utterances"]), r["row"],
+              r["against"], plain_cell(float(r["score"])), interval_cell(r), count_cell(r["n_seeds"])]
+             for _, r in t.iterrows()])
 
 
 METHOD_OF = {"3": "base", "5": "+CH", "6": "+MKD+CH"}
@@ -111,14 +115,14 @@ METHOD_OF = {"3": "base", "5": "+CH", "6": "+MKD+CH"}
 
 def regime_lines(t: pd.DataFrame):
     return (["split by", "tested on", "method", "F1", "gain over base", "paper", "paper's excluded", "seeds"],
-            [[r["split_by"], r["tested"], METHOD_OF.get(r["row"], r["row"]), cell(float(r["score"])), span(r),
-              cell(r["paper"]) and signed(r["paper"]), cell(r["excludes_paper"]), whole(r["n_seeds"])]
+            [[r["split_by"], r["tested"], METHOD_OF.get(r["row"], r["row"]), plain_cell(float(r["score"])),
+              interval_cell(r), sign_cell(r["paper"]), plain_cell(r["excludes_paper"]), count_cell(r["n_seeds"])]
              for _, r in t.iterrows()])
 
 
 def real_lines(t: pd.DataFrame):
     rows = [[r["folds"], r["title"], spread_cell(r, "auc"), spread_cell(r, "mae"), spread_cell(r, "f1"),
-             "" if r["row"] in ("constant", "permuted") else cell(float(r["gender"]))]
+             "" if r["row"] in ("constant", "permuted") else plain_cell(float(r["gender"]))]
             for _, r in t[t["heard"] == "all"].iterrows()]
     return ["folds by", "row", "AUC of 60+, %", "MAE, years", "agesup F1", "gender F1"], rows
 
@@ -126,7 +130,7 @@ def real_lines(t: pd.DataFrame):
 def real_contrast_lines(t: pd.DataFrame):
     part = t[t["score"].isin(("auc", "mae")) & t["declared"]]
     return (["folds by", "row", "against", "gain in", "difference, 95 % interval", "p, Holm", "word"],
-            [[r["folds"], r["title"], r["against_title"], {"auc": "AUC", "mae": "MAE"}[r["score"]], span(r),
+            [[r["folds"], r["title"], r["against_title"], {"auc": "AUC", "mae": "MAE"}[r["score"]], interval_cell(r),
               holm_cell(r["p_holm"]), r["status"]] for _, r in part.iterrows()])
 
 
@@ -136,26 +140,27 @@ def remedy_lines(t: pd.DataFrame):
     def of(*key): return at.loc[key] if key in at.index else None
     def told(r, differs=True):
         if r is None: return ""
-        beside = f" ({span(r, 'difference')})" if differs and pd.notna(r["difference"]) else ""
+        beside = f" ({interval_cell(r, 'difference')})" if differs and pd.notna(r["difference"]) else ""
         return fixed(r["value"]) + beside
     rows = []
     for student, remedy in dict.fromkeys(zip(t["student"], t["remedy"])):
         lost = of(student, remedy, top, "lost")
-        rows.append([student, remedy, told(lost), "" if lost is None else cell(lost["word"]),
+        rows.append([student, remedy, told(lost), "" if lost is None else plain_cell(lost["word"]),
                      told(of(student, remedy, low, "at_0")), told(of(student, remedy, top, "at_home")),
-                     "" if lost is None else whole(lost["n_seeds"])])
+                     "" if lost is None else count_cell(lost["n_seeds"])])
     return ["student", "remedy", "points lost", "word", f"at ρ = 0, trained at {low:g}",
             f"at ρ = {top:g}, trained there", "seeds"], rows
 
 
-KNOWN = {"decisive": family_lines, "decisive-scores": score_lines, "decisive-controls": control_lines,
+LINES_OF = {"decisive": family_lines, "decisive-scores": score_lines, "decisive-controls": control_lines,
          "decisive-doses": dose_lines, "regime": regime_lines, "real": real_lines,
          "real-contrasts": real_contrast_lines, "remedies": remedy_lines}
 CAPTIONS = {
     "decisive": "The declared family of protocol 2. A word is tested against the margin and corrected by Holm's "
                 "procedure.",
     "decisive-scores": "Scores under protocol 2, statistics re-estimated in every row, fresh test speakers. The "
-                       "ceiling is the oracle's, which hears the acoustic causes, against the same labels; closed is the share "
+                       "ceiling is the oracle's, which hears the acoustic causes, against the same labels; closed is "
+                       "the share "
                        "of the way from an even draw to it on true labels.",
     "decisive-controls": "What the teacher's embedding is worth, by what it is made of.",
     "decisive-doses": "Dose and response: a row against another at the same dose.",
@@ -166,11 +171,11 @@ CAPTIONS = {
                 "in brackets the difference to no remedy."}
 
 
-def printed(path: Path) -> tuple[list[str], list[list]]:
+def printed_second(path: Path) -> tuple[list[str], list[list]]:
     "A csv of protocol 2 as the article prints it"
-    t = records(path)
+    t = record_table(path)
     with contextlib.suppress(KeyError):  # another shape than we know: by what its columns are called
-        if path.stem in KNOWN: return KNOWN[path.stem](t)
+        if path.stem in LINES_OF: return LINES_OF[path.stem](t)
     return printed_contrasts(t)
 
 
@@ -199,14 +204,14 @@ BLOCK_NAMES = {"ECAPA-TDNN": "ecapa", "ResNet": "resnet", "call centre": "calls"
 
 def of_family(v: Values, path: Path):
     "The declared family by name, and how many of its intervals exclude the paper's gain"
-    t = records(path)
+    t = record_table(path)
     for _, r in t.iterrows():
         what, block = r["contrast"].split(", ", 1)
         name = f"two__{FAMILY[what]}__{BLOCK_NAMES[block]}"
-        v.put(path, **{f"{name}__span": span(r), f"{name}__word": r["word"]})
+        v.put(path, **{f"{name}__span": interval_cell(r), f"{name}__word": r["word"]})
     if len(t) != 3 + 2 * 3 + 1: raise KeyError("the family has ten contrasts")
     v.put(path, two__excluded=count_word(int(t["excludes_paper"].sum())), two__family=count_word(len(t)),
-          two__seeds=whole(t["n_seeds"].min()))
+          two__seeds=count_cell(t["n_seeds"].min()))
     primary = t[t["contrast"].str.startswith("+MKD+CH − base, ") & t["block"].ne("all")]
     told = ", ".join(f"{r['word']} ({r['block']})" for _, r in primary.iterrows())
     v.put(path, two__primary=told)
@@ -214,46 +219,46 @@ def of_family(v: Values, path: Path):
 
 def of_controls(v: Values, path: Path):
     "What K is worth in the row with ECAPA-TDNN and both parts"
-    t = records(path).set_index("contrast")
+    t = record_table(path).set_index("contrast")
     for kind in ("untrained", "FCVG", "causes"):
         r = t.loc[f"K {kind} − none, row 6"]
-        v.put(path, **{f"two__k__{kind.lower()}__span": span(r), f"two__k__{kind.lower()}__word": r["word"]})
+        v.put(path, **{f"two__k__{kind.lower()}__span": interval_cell(r), f"two__k__{kind.lower()}__word": r["word"]})
 
 
 def of_doses(v: Values, path: Path):
     "The gain of +MKD+CH over base at the ends of each curve"
-    t = records(path)
+    t = record_table(path)
     for curve in ("speakers", "labels"):
         part = t[(t["curve"] == curve) & (t["row"] == "6") & (t["against"] == "3")].sort_values("level")
         for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
-            v.put(path, **{f"two__dose__{curve}__{end}": span(r), f"two__dose__{curve}__{end}__level":
-                           f"{100 * r['level']:.0f} %" if curve == "labels" else whole(r["train_utterances"])})
+            v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
+                           f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
     v.put(path, two__dose__seeds=count_word(int(t["n_seeds"].min())))
 
 
 def of_regime(v: Values, path: Path):
     "Base and gains by split"
-    t = records(path).set_index(["split_by", "tested", "row"])
+    t = record_table(path).set_index(["split_by", "tested", "row"])
     for by in ("speaker", "utterance"):
         v.put(path, **{f"two__regime__{by}__base": fixed(t.loc[(by, "the split's own", "3"), "score"]),
                        f"two__regime__{by}__fresh": fixed(t.loc[(by, "fresh speakers", "3"), "score"]),
-                       f"two__regime__{by}__ch": span(t.loc[(by, "the split's own", "5")]),
-                       f"two__regime__{by}__full": span(t.loc[(by, "the split's own", "6")])})
+                       f"two__regime__{by}__ch": interval_cell(t.loc[(by, "the split's own", "5")]),
+                       f"two__regime__{by}__full": interval_cell(t.loc[(by, "the split's own", "6")])})
 
 
 def of_real_sheet(v: Values, path: Path):
     "AUC and years of language alone, base and the full method, folds by speaker"
-    t = records(path)
+    t = record_table(path)
     t = t[(t["heard"] == "all") & (t["folds"] == "speaker")].set_index("row")
     for name, row in (("language", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
         v.put(path, **{f"two__real__{name}__auc": spread_cell(t.loc[row], "auc"),
                        f"two__real__{name}__mae": spread_cell(t.loc[row], "mae")})
-    v.put(path, two__real__speakers=whole(t["speakers"].max()), two__real__old=whole(t["old"].max()))
+    v.put(path, two__real__speakers=count_cell(t["speakers"].max()), two__real__old=count_cell(t["old"].max()))
 
 
 def of_remedies(v: Values, path: Path):
     "Points lost without a remedy, and with the remedy that loses least"
-    t = records(path)
+    t = record_table(path)
     top, low = t["train_rho"].max(), t["train_rho"].min()
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == top)].set_index(["student", "remedy"])
     zero = t[(t["measure"] == "at_0") & (t["train_rho"] == low)].set_index(["student", "remedy"])
@@ -264,7 +269,8 @@ def of_remedies(v: Values, path: Path):
         v.put(path, **{f"two__remedy__{name}__none": fixed(mine.loc["none", "value"]),
                        f"two__remedy__{name}__best": best,
                        f"two__remedy__{name}__lost": fixed(mine.loc[best, "value"]),
-                       f"two__remedy__{name}__cost": "not measured" if cost is None else span(cost, "difference")})
+                       f"two__remedy__{name}__cost": "not measured" if cost is None else
+                       interval_cell(cost, "difference")})
     v.put(path, two__remedy__rho=f"{top:g}")
 
 
@@ -279,10 +285,11 @@ def of_second(v: Values):
         v.states[f"two.{name}"] = bool(files)
         v.put(files[0] if files else "paper/protocol2.md", **{f"two__{name}__what": what})
         for path in files:
-            head, rows = printed(path)
+            head, rows = printed_second(path)
             if not rows: continue
             key = f"two.{name}.{path.stem}"
-            if key in v.tables: key += "." + next((k for k, f in CORPORA.items() if f in path.parts), path.parent.name)
+            if key in v.tables:
+                key += "." + next((k for k, f in RESULT_FOLDERS.items() if f in path.parts), path.parent.name)
             left = max(0, len(rows) - LONGEST_TABLE)
             v.table(path, key, head, rows[:LONGEST_TABLE], more=str(left or ""), caption=CAPTIONS.get(path.stem, ""))
             names.append(key)
@@ -294,8 +301,9 @@ def of_second(v: Values):
                     v.texts |= part.texts
                     v.states[key] = True
         v.states[f"two.{name}.tables"] = names
-        if files and (words := told_words(records(files[0]))):
-            v.put(files[0], **{f"two__{name}__contrasts": str(len(records(files[0]))), f"two__{name}__words": words})
+        if files and (words := told_words(record_table(files[0]))):
+            v.put(files[0], **{f"two__{name}__contrasts": str(len(record_table(files[0]))),
+                               f"two__{name}__words": words})
     for figure, table in (("decisive", "decisive.decisive"), ("doses", "decisive.decisive-doses"),
                           ("remedies", "remedies.remedies")):
         v.states[f"figure.{figure}"] = v.states.get(f"two.{table}", False)

@@ -15,8 +15,8 @@ import pandas as pd
 from mkdcls.encoders import WIDTHS, encoder, n_params
 from mkdcls.engine.needs import settings
 from mkdcls.evaluation import MARGIN
-from mkdcls.publish.named import (CORPORA, PAPER, PRIMARY, Values, bracketed, count_word, difference_cell, fixed,
-                                  markdown_table, records, signed)
+from mkdcls.publish.named import (PAPER, PRIMARY_ROWS, RESULT_FOLDERS, Values, bracketed, count_word,
+                                  difference_cell, fixed, markdown_table, record_table, signed)
 from mkdcls.publish.second import of_second
 from mkdcls.results import front
 from mkdcls.runs import PRESETS
@@ -27,8 +27,8 @@ from mkdcls.runs import PRESETS
 def of_paper(v: Values):
     "The paper's gains, and the sizes of its networks as we build them"
     path = v.path("published", "table1.csv")
-    t = records(path).set_index("row")
-    for name, (row, base, _) in PRIMARY.items():
+    t = record_table(path).set_index("row")
+    for name, (row, base, _) in PRIMARY_ROWS.items():
         v.put(path, **{f"paper__{name}__gain": signed(t.loc[row, "agesup_f1"] - t.loc[base, "agesup_f1"]),
                        f"paper__{name}__base": fixed(t.loc[base, "agesup_f1"], 2),
                        f"paper__{name}__full": fixed(t.loc[row, "agesup_f1"], 2)})
@@ -68,8 +68,8 @@ def score_cell(row: pd.Series, task: str) -> str:
 
 def of_table1(v: Values, corpus: str):
     "Scores, gains and their words for one corpus"
-    folder = v.path("results", CORPORA[corpus])
-    table, gains, runs = (records(folder / f"{n}.csv") for n in ("table1", "gains", "runs"))
+    folder = v.path("results", RESULT_FOLDERS[corpus])
+    table, gains, runs = (record_table(folder / f"{n}.csv") for n in ("table1", "gains", "runs"))
     g = gains.query("task == 'agesup' and scope == 'pooled'").set_index("row")
     t = table.set_index("row")
     rows = []
@@ -85,7 +85,7 @@ def of_table1(v: Values, corpus: str):
             ["row", "encoder", "trained on", "method", "paper", "ours", "paper", "ours", "paper", "ours", "as trained"],
             rows)
     at = f"one__{corpus}__"
-    for name, (row, base, _) in PRIMARY.items():
+    for name, (row, base, _) in PRIMARY_ROWS.items():
         c = g.loc[row]
         v.put(folder / "gains.csv", **{f"{at}{name}__span": difference_cell(c["gain"], c["low"], c["high"]),
               f"{at}{name}__gain": signed(c["gain"]), f"{at}{name}__trained": signed(c["as_trained"]),
@@ -116,7 +116,7 @@ def of_table1(v: Values, corpus: str):
 def of_standin(v: Values):
     "What only the stand-in's table shows: BatchNorm, the studio's shortcut, the halves of Z"
     t, g, runs = of_table1(v, "standin")
-    folder = v.path("results", CORPORA["standin"])
+    folder = v.path("results", RESULT_FOLDERS["standin"])
     mkd = g[g["as_trained"].notna()]
     v.asked(folder / "gains.csv", bool((mkd["as_trained"] < -MARGIN).all()) and not (mkd["high"] < -MARGIN).any(),
             "every row with MKD loses more than the margin as trained, and none is clearly worse re-estimated")
@@ -143,8 +143,8 @@ def of_standin(v: Values):
 def of_real(v: Values):
     "Real speech, the floors that need no listening, and where the recordings come from"
     of_table1(v, "real")
-    folder = v.path("results", CORPORA["real"])
-    words = records(folder / "gains.csv")["status"]
+    folder = v.path("results", RESULT_FOLDERS["real"])
+    words = record_table(folder / "gains.csv")["status"]
     v.asked(folder / "gains.csv", set(words) == {"undecided"}, "every gain on real speech is undecided")
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What no listening scores")
@@ -153,7 +153,7 @@ def of_real(v: Values):
           floor__constant=floor["stand-in", "LTV+FCVE"][3])
     v.table(page, "floors", head, rows)
     path = v.path("selection", "real.csv")
-    chosen = records(path)
+    chosen = record_table(path)
     people = chosen.groupby("corpus")["speaker"].nunique()
     v.put(path, **{f"real__{'accent' if 'Accent' in k else 'common'}": f"{n:,}" for k, n in people.items()})
 
@@ -162,17 +162,17 @@ def of_real(v: Values):
 
 def of_ablations(v: Values):
     "Differences of the ablation sheet, where they rest on as many seeds as the table"
-    path = v.path("results", CORPORA["standin"], "ablations.csv")
-    a = records(path)
+    path = v.path("results", RESULT_FOLDERS["standin"], "ablations.csv")
+    a = record_table(path)
     at = a.set_index(["question", "row"])
     def span(question, row):
         c = at.loc[(question, row)]
         return difference_cell(c["gain"], c["low"], c["high"])
-    for name, (row, base, _) in PRIMARY.items():
+    for name, (row, base, _) in PRIMARY_ROWS.items():
         question = {"ecapa": "fair_ecapa", "resnet": "fair_resnet", "calls": "fair_calls"}[name]
         c = at.loc[(question, row)]
         v.put(path, **{f"fair__{name}__span": span(question, row), f"fair__{name}__word": c["status"]})
-        printed = records(v.path("published", "table1.csv")).set_index("row")["agesup_f1"]
+        printed = record_table(v.path("published", "table1.csv")).set_index("row")["agesup_f1"]
         v.asked(path, c["high"] < printed[row] - printed[base], "the control's interval lies below the paper's gain")
     for name, question, row in (
             ("rebase", "batchnorm", "3r"), ("mix", "mkd", "3mix"), ("kd", "mkd", "kd"), ("mkd", "mkd", "4a"),
@@ -208,8 +208,8 @@ def of_ablations(v: Values):
 
 def of_interventions(v: Values):
     "Effects of one cause changed; the tie of line and age turned round; K and X dealt out anew"
-    path = v.path("results", CORPORA["standin"], "interventions.csv")
-    t = records(path)
+    path = v.path("results", RESULT_FOLDERS["standin"], "interventions.csv")
+    t = record_table(path)
     def one(**where):
         part = t
         for k, w in where.items(): part = part[part[k].isna() if w is None else part[k] == w]
@@ -244,8 +244,8 @@ def of_interventions(v: Values):
         v.asked(path, own["value"] > dealt["high"], "X and K are more alike on their own pairs than dealt anew")
         v.put(path, **{f"k__{name}__lost": fixed(fallen["value"]), f"cka__{name}__own": fixed(own["value"], 2),
                        f"cka__{name}__dealt": f"{fixed(dealt['low'], 2)} to {fixed(dealt['high'], 2)}"})
-    path = v.path("results", CORPORA["standin"], "sensitivity.csv")
-    s = records(path)
+    path = v.path("results", RESULT_FOLDERS["standin"], "sensitivity.csv")
+    s = record_table(path)
     v.table(path, "sensitivity", ["spread", "base", "+MKD+CH", "gain", "as trained", "seeds"],
             [[f"{r['spread']:g} s", fixed(r["base_f1"]), fixed(r["f1"]),
               difference_cell(r["gain"], r["low"], r["high"]),
@@ -268,11 +268,11 @@ def of_verification(v: Values):
     rows, lines = [], []
     for name, (paper, wanted) in SYSTEMS_SHOWN.items():
         found = {}
-        for corpus, folder in CORPORA.items():
+        for corpus, folder in RESULT_FOLDERS.items():
             path = v.path("results", folder, f"{name}.csv")
-            found[corpus] = records(path).set_index("row")
+            found[corpus] = record_table(path).set_index("row")
             v.put(path, **{f"verify__{name}__{corpus}__seeds": count_word(int(found[corpus]["n_seeds"].max()))})
-            claims = records(v.path("results", folder, f"{name}-claims.csv"))
+            claims = record_table(v.path("results", folder, f"{name}-claims.csv"))
             lines.append(claims)
         for row in wanted:
             def cell(t, row=row):
@@ -284,12 +284,12 @@ def of_verification(v: Values):
             label = {"embeddings": "averaged embeddings", "SE-Res2Net-50-cos": "SE-Res2Net-50, taught by their average"}
             rows.append([paper, task + label.get(row[3:], row[3:].replace("-scratch", ", from scratch")),
                          fixed(found["standin"].loc[row, "paper_eer"], 2), *cells])
-    v.table(v.path("results", CORPORA["standin"], "seo_kim.csv"), "verification",
+    v.table(v.path("results", RESULT_FOLDERS["standin"], "seo_kim.csv"), "verification",
             ["paper", "system", "printed", "stand-in", "real speech"], rows)
     every = pd.concat(lines)
-    v.asked(v.path("results", CORPORA["standin"], "seo_kim-claims.csv"), set(every["status"]) == {"undecided"},
+    v.asked(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), set(every["status"]) == {"undecided"},
             "every contrast of the two verification papers is undecided")
-    v.put(v.path("results", CORPORA["standin"], "seo_kim-claims.csv"), verify__contrasts=str(len(every)))
+    v.put(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), verify__contrasts=str(len(every)))
     page = v.path("results", "README.md")
     _, told = markdown_table(page.read_text("utf-8"), "Every table of the three papers")
     sizes = " ".join(r[5] for r in told)
@@ -304,15 +304,15 @@ def of_cost(v: Values):
     rows = []
     for name, title in (("table1", "Table 1"), ("ablations", "Ablations"), ("interventions", "Interventions"),
                         ("sensitivity", "Sensitivity"), ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc")):
-        folder = v.path("results", CORPORA["standin"])
+        folder = v.path("results", RESULT_FOLDERS["standin"])
         inside = {"table1": "runs.csv", "ablations": "ablations/runs.csv", "sensitivity": "sensitivity/runs.csv"}
         path = folder / inside.get(name, f"{name}-runs.csv")
-        runs = records(path)
+        runs = record_table(path)
         v.asked(path, bool(runs["device"].str.endswith("threads").all()), "no GPU was used")
         rows.append([title, len(runs), runs["seed"].nunique(), front.minutes(name, folder),
                      f"{runs['total_s'].sum() / 3600:.1f}"])
         v.put(path, **{f"cost__{name}__minutes": str(front.minutes(name, folder))})
-    v.table(v.path("results", CORPORA["standin"], "runs.csv"), "cost",
+    v.table(v.path("results", RESULT_FOLDERS["standin"], "runs.csv"), "cost",
             ["sheet", "runs", "seeds", "minutes for the first seed, two cores", "hours summed over runs"], rows)
     v.put("mkdcls/runs.py", laptop__speakers=f"{max(PRESETS['laptop'].speakers.values()):,}")
 
@@ -348,20 +348,20 @@ def of_settings(v: Values):
 def of_rounding(v: Values):
     "The same seed under other arithmetics"
     path = v.path("arithmetic.csv")
-    t = records(path)
+    t = record_table(path)
     f1 = t.pivot(index="arithmetic", columns="row", values="agesup_f1")
     for name, rows in (("ecapa", ("3", "6")), ("resnet", ("7", "10"))):
         moved = max((f1[r].max() - f1[r].min()) for r in rows)
         gain = f1[rows[1]] - f1[rows[0]]
         v.put(path, **{f"round__{name}__moved": fixed(moved), f"round__{name}__least": signed(gain.min()),
                        f"round__{name}__most": signed(gain.max()), f"round__{name}__sd": fixed(gain.std())})
-    runs = records(v.path("results", CORPORA["standin"], "runs.csv"))
+    runs = record_table(v.path("results", RESULT_FOLDERS["standin"], "runs.csv"))
     by_seed = runs.pivot(index="seed", columns="row", values="agesup_f1")
     v.asked(path, gain.std() >= (by_seed["10"] - by_seed["7"]).std(),
             "rounding moves the ResNet's gain as much as another seed does")
     v.put(path, round__arithmetics=count_word(len(f1)))
     path = v.path("portable.csv")
-    p = records(path)
+    p = record_table(path)
     v.put(path, portable__statements=str(len(p)), portable__arithmetics=count_word(int(p["arithmetics"].max())))
 
 
