@@ -238,7 +238,8 @@ def test_the_pdf_says_what_the_records_say(built):
     folder, (pdfs, _) = built
     data, text = json.loads((folder / "values.json").read_text("utf-8")), words(pdfs["article"])
     named = {n for name in RESULTS if "poster" not in name
-             for n in re.findall(r'\bv\("([^"]+)"\)', (SOURCES / "sections" / name).read_text("utf-8"))}
+             for n in re.findall(r'\bv\("([^"]+)"\)', (SOURCES / "sections" / name).read_text("utf-8"))
+             if name != "results_two.typ" or n.startswith("two.")}  # without records that section names nothing else
     wanted = {data["values"][n]["text"] for n in named if n in data["values"]}
     wanted |= {c for t in ("table1.standin", "table1.real", "verification") for r in data["tables"][t]["rows"] for c in r if c}
     gone = sorted(w for w in wanted if squeezed(w) not in text)
