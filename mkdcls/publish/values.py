@@ -370,7 +370,7 @@ def of_claims(v: Values):
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
     v.table(page, "claims", head, rows)
-    last = [r[head.index("verdict")] for r in rows]
+    last = [r[head.index("verdict") if "verdict" in head else -1] for r in rows]
     v.put(page, claims__lines=count_word(len(rows)),
           claims__undecided=count_word(sum(w.startswith("undecided") for w in last)))
 
