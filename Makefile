@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme clean
+.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme paper poster clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -34,7 +34,7 @@ options.table := SHEET $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
-careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme,$(MAKECMDGOALS))
+careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme paper poster,$(MAKECMDGOALS))
 ifneq ($(careful),)
 known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
 unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
@@ -142,6 +142,12 @@ equivalent: $(dev-ready) ## after changing what training imports: train the reco
 readme: $(dev-ready) ## write README.md and paper/results/README.md from their pages and the committed results
 	@"$(PY)" -m mkdcls.results.readme
 
+paper: $(dev-ready) ## typeset the article from the committed results: paper/mkdcls.pdf and paper/article/values.json
+	@"$(PY)" -m mkdcls.publish.article article
+
+poster: $(dev-ready) ## typeset the poster, one page A1, from the same values: paper/poster.pdf
+	@"$(PY)" -m mkdcls.publish.article poster
+
 clean: ## remove caches and build products; results, runs/ and .venv stay
 	rm -rf build dist _docs _proc .pytest_cache .ruff_cache .hypothesis
 	find mkdcls nbs tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
@@ -164,7 +170,7 @@ clean: ## remove caches and build products; results, runs/ and .venv stay
 
 .venv/.ready-dev: .venv/.ready-run
 	@echo "  what the tests and the peers' comparisons need ..."
-	@$(PIP) -c constraints.txt -e ".[dev,peers,use,export,cluster]"
+	@$(PIP) -c constraints.txt -e ".[dev,peers,use,export,cluster,paper]"
 	@touch $@
 
 .PHONY: ask-run ask-dev

@@ -1,0 +1,310 @@
+"""Protocol 2 in the article: sheets that have been run become tables, words and values; sheets that have not say so.
+
+A sheet's tables are paper/results/<corpus>-<preset>/<sheet>.csv and <sheet>-*.csv. The tables that we know are printed
+by the columns that matter; any other is printed by what its columns are called, so that a new one needs no change here.
+"""
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pandas as pd
+
+from mkdcls.publish.named import RESULT_FOLDERS, Values, count_word, difference_cell, fixed, minus, record_table, signed
+
+# sheet of protocol 2 → what the article calls it
+SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
+                 "regime": "the regime of the paper", "real": "real speech", "remedies": "remedies"}
+LONGEST_TABLE = 36  # lines of a table of protocol 2 that the article prints; the file beside it has all
+RECORDS_ONLY = ("runs", "curves", "ceilings")  # files that hold runs, not results
+MIDDLES = ("gain", "difference", "lost", "value", "mean", "score", "f1")
+WORDS_OF = ("word", "status", "verdict")
+HEADS = {"n_seeds": "seeds", "p_holm": "p, Holm", "status": "word", "paper_gain": "paper",
+         "excludes_paper": "paper's excluded",
+         "seeds_needed": "seeds needed", "train_utterances": "trained on", "split_by": "split by"}
+
+
+def head_of(column: str) -> str: return HEADS.get(column, column.replace("_", " "))
+
+
+def plain_cell(x, digits: int = 1) -> str:
+    "A number or a text as a table shows it; empty where there is none"
+    if x is None or pd.isna(x): return ""
+    if isinstance(x, bool) or str(x) in ("True", "False"): return "yes" if str(x) == "True" else "no"
+    return fixed(x, digits) if isinstance(x, float) else minus(str(x))
+
+
+def sign_cell(x) -> str: return "" if pd.isna(x) else signed(x)
+
+
+def count_cell(x) -> str: return "" if pd.isna(x) else f"{x:,.0f}"
+
+
+def holm_cell(p) -> str: return "" if pd.isna(p) else "< 0.001" if p < .001 else f"{p:.3f}"
+
+
+def interval_cell(r, middle: str = "gain", digits: int = 1) -> str:
+    "A difference with its interval, where it has one"
+    if pd.isna(r[middle]): return ""
+    return signed(r[middle], digits) if pd.isna(r["low"]) else difference_cell(r[middle], r["low"], r["high"], digits)
+
+
+def spread_cell(r, score: str) -> str:
+    "A score with its interval"
+    return "" if pd.isna(r[score]) else f"{fixed(r[score])} [{fixed(r[f'{score}_low'])}, {fixed(r[f'{score}_high'])}]"
+
+
+# ---- tables that we know: csv → head and rows
+
+def printed_contrasts(t: pd.DataFrame) -> tuple[list[str], list[list]]:
+    """Any csv: what is compared, difference with its interval, seeds, the paper's, p, word; without low and high its
+    first columns"""
+    middle, word = (next((c for c in names if c in t), None) for names in (MIDDLES, WORDS_OF))
+    if middle is None or not {"low", "high"} <= set(t):
+        keep = list(t.columns[:7])
+        return [head_of(c) for c in keep], [[plain_cell(x, 2) for x in r] for r in t[keep].itertuples(index=False)]
+    skip = {middle, "low", "high", word, "corpus", "preset", "protocol", "key", "primary", "asks", "n_seeds"}
+    before = [c for c in t.columns[:list(t.columns).index(middle)] if c not in skip]
+    what = [c for c in before if t[c].notna().any() and (t[c].nunique(dropna=False) > 1 or len(t) == 1)][:4]
+    own = {"p_holm": holm_cell, "n_seeds": count_cell, "seeds_needed": count_cell, "paper": sign_cell,
+           "paper_gain": sign_cell}
+    more = [c for c in ("n_seeds", "paper", "paper_gain", "excludes_paper", "p_holm", "seeds_needed") if c in t]
+    def name(x): return "" if pd.isna(x) else f"{x:g}" if isinstance(x, float) else minus(str(x))
+    rows = [[*(name(r[c]) for c in what), interval_cell(r, middle), *(own.get(c, plain_cell)(r[c]) for c in more),
+             *([plain_cell(r[word])] if word else [])] for _, r in t.iterrows()]
+    head = [*map(head_of, what), f"{head_of(middle)}, 95 % interval", *map(head_of, more), *(["word"] if word else [])]
+    return head, rows
+
+
+def family_lines(t: pd.DataFrame):
+    head = ["contrast", "paper", "ours, 95 % interval", "spread of seeds", "seeds", "p, Holm", "word",
+            "paper's excluded", "seeds needed"]
+    return head, [[r["contrast"], signed(r["paper"]), interval_cell(r), fixed(r["sd"], 2), count_cell(r["n_seeds"]),
+                   holm_cell(r["p_holm"]), r["word"], plain_cell(r["excludes_paper"]), count_cell(r["seeds_needed"])]
+                  for _, r in t.iterrows()]
+
+
+def score_lines(t: pd.DataFrame):
+    shown = {"agesup_f1": "agesup F1", "ceiling": "ceiling", "true_agesup_f1": "true labels", "closed": "closed, %",
+             "as_trained_agesup_f1": "as trained", "mae_years": "MAE, years", "auc_60": "AUC of 60+",
+             "conflict_rate": "conflicts, %", "gender_f1": "gender F1"}
+    keep = [c for c in shown if c in t]
+    return (["row", "trained on", "method", "seeds", *(shown[c] for c in keep)],
+            [[r["row"], r["role"], r["method"], count_cell(r["n_seeds"]), *(plain_cell(float(r[c])) for c in keep)]
+             for _, r in t.iterrows()])
+
+
+def control_lines(t: pd.DataFrame):
+    return (["control", "difference, 95 % interval", "seeds", "word"],
+            [[r["contrast"], interval_cell(r), count_cell(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
+
+
+CURVES = {"speakers": "training speakers, times", "labels": "labels moved, share",
+          "teacher": "teacher's speakers, times"}
+
+
+def dose_lines(t: pd.DataFrame):
+    return (["dose", "level", "trained on", "row", "against", "F1", "difference, 95 % interval", "seeds"],
+            [[CURVES.get(r["curve"], r["curve"]), f"{r['level']:g}", count_cell(r["train_utterances"]), r["row"],
+              r["against"], plain_cell(float(r["score"])), interval_cell(r), count_cell(r["n_seeds"])]
+             for _, r in t.iterrows()])
+
+
+METHOD_OF = {"3": "base", "5": "+CH", "6": "+MKD+CH"}
+
+
+def regime_lines(t: pd.DataFrame):
+    return (["split by", "tested on", "method", "F1", "gain over base", "paper", "paper's excluded", "seeds"],
+            [[r["split_by"], r["tested"], METHOD_OF.get(r["row"], r["row"]), plain_cell(float(r["score"])),
+              interval_cell(r), sign_cell(r["paper"]), plain_cell(r["excludes_paper"]), count_cell(r["n_seeds"])]
+             for _, r in t.iterrows()])
+
+
+def real_lines(t: pd.DataFrame):
+    rows = [[r["folds"], r["title"], spread_cell(r, "auc"), spread_cell(r, "mae"), spread_cell(r, "f1"),
+             "" if r["row"] in ("constant", "permuted") else plain_cell(float(r["gender"]))]
+            for _, r in t[t["heard"] == "all"].iterrows()]
+    return ["folds by", "row", "AUC of 60+, %", "MAE, years", "agesup F1", "gender F1"], rows
+
+
+def real_contrast_lines(t: pd.DataFrame):
+    part = t[t["score"].isin(("auc", "mae")) & t["declared"]]
+    return (["folds by", "row", "against", "gain in", "difference, 95 % interval", "p, Holm", "word"],
+            [[r["folds"], r["title"], r["against_title"], {"auc": "AUC", "mae": "MAE"}[r["score"]], interval_cell(r),
+              holm_cell(r["p_holm"]), r["status"]] for _, r in part.iterrows()])
+
+
+def remedy_lines(t: pd.DataFrame):
+    top, low = t["train_rho"].max(), t["train_rho"].min()
+    at = t.set_index(["student", "remedy", "train_rho", "measure"])
+    def of(*key): return at.loc[key] if key in at.index else None
+    def told(r, differs=True):
+        if r is None: return ""
+        beside = f" ({interval_cell(r, 'difference')})" if differs and pd.notna(r["difference"]) else ""
+        return fixed(r["value"]) + beside
+    rows = []
+    for student, remedy in dict.fromkeys(zip(t["student"], t["remedy"])):
+        lost = of(student, remedy, top, "lost")
+        rows.append([student, remedy, told(lost), "" if lost is None else plain_cell(lost["word"]),
+                     told(of(student, remedy, low, "at_0")), told(of(student, remedy, top, "at_home")),
+                     "" if lost is None else count_cell(lost["n_seeds"])])
+    return ["student", "remedy", "points lost", "word", f"at ρ = 0, trained at {low:g}",
+            f"at ρ = {top:g}, trained there", "seeds"], rows
+
+
+LINES_OF = {"decisive": family_lines, "decisive-scores": score_lines, "decisive-controls": control_lines,
+         "decisive-doses": dose_lines, "regime": regime_lines, "real": real_lines,
+         "real-contrasts": real_contrast_lines, "remedies": remedy_lines}
+CAPTIONS = {
+    "decisive": "The declared family of protocol 2. A word is tested against the margin and corrected by Holm's "
+                "procedure.",
+    "decisive-scores": "Scores under protocol 2, statistics re-estimated in every row, fresh test speakers. The "
+                       "ceiling is the oracle's, which hears the acoustic causes, against the same labels; closed is "
+                       "the share "
+                       "of the way from an even draw to it on true labels.",
+    "decisive-controls": "What the teacher's embedding is worth, by what it is made of.",
+    "decisive-doses": "Dose and response: a row against another at the same dose.",
+    "regime": "Few speakers with many utterances, split by speaker and by utterance.",
+    "real": "Real speech, out of fold. A speaker counts once; intervals resample speakers within age group.",
+    "real-contrasts": "The declared questions on real speech. A gain in MAE is a number of years less.",
+    "remedies": "Points of agesup F1 lost where the tie of line and age is turned round, by remedy, and what it costs; "
+                "in brackets the difference to no remedy."}
+
+
+def printed_second(path: Path) -> tuple[list[str], list[list]]:
+    "A csv of protocol 2 as the article prints it"
+    t = record_table(path)
+    with contextlib.suppress(KeyError):  # another shape than we know: by what its columns are called
+        if path.stem in LINES_OF: return LINES_OF[path.stem](t)
+    return printed_contrasts(t)
+
+
+# ---- which there are, and what they say
+
+def second_files(top: Path, name: str) -> list[Path]:
+    "The tables of a sheet of protocol 2: <name>.csv, <name>-*.csv and <name>/*.csv, without records of runs"
+    found = []
+    for folder in sorted((Path(top) / "results").glob("*-*")):
+        if folder.name.endswith("-smoke") or not folder.is_dir(): continue
+        for pattern in (f"{name}.csv", f"{name}-*.csv", f"{name}/*.csv"): found += sorted(folder.glob(pattern))
+    return [p for p in found if p.stem not in RECORDS_ONLY and not p.stem.endswith("-runs")]
+
+
+def told_words(t: pd.DataFrame) -> str:
+    "How often each word was given, the commonest first"
+    word = next((c for c in WORDS_OF if c in t), None)
+    if word is None: return ""
+    counted = t[word].dropna().astype(str).loc[lambda s: s != ""].value_counts()
+    return ", ".join(f"{n} {w}" for w, n in sorted(counted.items(), key=lambda x: (-x[1], x[0])))
+
+
+FAMILY = {"+MKD+CH − base": "full", "+CH − base": "ch", "+MKD − base": "mkd", "+MKD+CH − +CH": "more"}
+BLOCK_NAMES = {"ECAPA-TDNN": "ecapa", "ResNet": "resnet", "call centre": "calls", "mean of the three blocks": "mean"}
+
+
+def of_family(v: Values, path: Path):
+    "The declared family by name, and how many of its intervals exclude the paper's gain"
+    t = record_table(path)
+    for _, r in t.iterrows():
+        what, block = r["contrast"].split(", ", 1)
+        name = f"two__{FAMILY[what]}__{BLOCK_NAMES[block]}"
+        v.put(path, **{f"{name}__span": interval_cell(r), f"{name}__word": r["word"]})
+    if len(t) != 3 + 2 * 3 + 1: raise KeyError("the family has ten contrasts")
+    v.put(path, two__excluded=count_word(int(t["excludes_paper"].sum())), two__family=count_word(len(t)),
+          two__seeds=count_cell(t["n_seeds"].min()))
+    primary = t[t["contrast"].str.startswith("+MKD+CH − base, ") & t["block"].ne("all")]
+    told = ", ".join(f"{r['word']} ({r['block']})" for _, r in primary.iterrows())
+    v.put(path, two__primary=told)
+
+
+def of_controls(v: Values, path: Path):
+    "What K is worth in the row with ECAPA-TDNN and both parts"
+    t = record_table(path).set_index("contrast")
+    for kind in ("untrained", "FCVG", "causes"):
+        r = t.loc[f"K {kind} − none, row 6"]
+        v.put(path, **{f"two__k__{kind.lower()}__span": interval_cell(r), f"two__k__{kind.lower()}__word": r["word"]})
+
+
+def of_doses(v: Values, path: Path):
+    "The gain of +MKD+CH over base at the ends of each curve"
+    t = record_table(path)
+    for curve in ("speakers", "labels"):
+        part = t[(t["curve"] == curve) & (t["row"] == "6") & (t["against"] == "3")].sort_values("level")
+        for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
+            v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
+                           f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
+    v.put(path, two__dose__seeds=count_word(int(t["n_seeds"].min())))
+
+
+def of_regime(v: Values, path: Path):
+    "Base and gains by split"
+    t = record_table(path).set_index(["split_by", "tested", "row"])
+    for by in ("speaker", "utterance"):
+        v.put(path, **{f"two__regime__{by}__base": fixed(t.loc[(by, "the split's own", "3"), "score"]),
+                       f"two__regime__{by}__fresh": fixed(t.loc[(by, "fresh speakers", "3"), "score"]),
+                       f"two__regime__{by}__ch": interval_cell(t.loc[(by, "the split's own", "5")]),
+                       f"two__regime__{by}__full": interval_cell(t.loc[(by, "the split's own", "6")])})
+
+
+def of_real_sheet(v: Values, path: Path):
+    "AUC and years of language alone, base and the full method, folds by speaker"
+    t = record_table(path)
+    t = t[(t["heard"] == "all") & (t["folds"] == "speaker")].set_index("row")
+    for name, row in (("language", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
+        v.put(path, **{f"two__real__{name}__auc": spread_cell(t.loc[row], "auc"),
+                       f"two__real__{name}__mae": spread_cell(t.loc[row], "mae")})
+    v.put(path, two__real__speakers=count_cell(t["speakers"].max()), two__real__old=count_cell(t["old"].max()))
+
+
+def of_remedies(v: Values, path: Path):
+    "Points lost without a remedy, and with the remedy that loses least"
+    t = record_table(path)
+    top, low = t["train_rho"].max(), t["train_rho"].min()
+    lost = t[(t["measure"] == "lost") & (t["train_rho"] == top)].set_index(["student", "remedy"])
+    zero = t[(t["measure"] == "at_0") & (t["train_rho"] == low)].set_index(["student", "remedy"])
+    for name, student in (("base", "base"), ("full", "+MKD+CH")):
+        mine = lost.loc[student]
+        best = mine.drop("none")["value"].abs().idxmin()
+        cost = zero.loc[(student, best)] if (student, best) in zero.index else None
+        v.put(path, **{f"two__remedy__{name}__none": fixed(mine.loc["none", "value"]),
+                       f"two__remedy__{name}__best": best,
+                       f"two__remedy__{name}__lost": fixed(mine.loc[best, "value"]),
+                       f"two__remedy__{name}__cost": "not measured" if cost is None else
+                       interval_cell(cost, "difference")})
+    v.put(path, two__remedy__rho=f"{top:g}")
+
+
+TOLD_BY = {"decisive": of_family, "decisive-controls": of_controls, "decisive-doses": of_doses, "regime": of_regime,
+           "real": of_real_sheet, "remedies": of_remedies}
+
+
+def of_second(v: Values):
+    "Protocol 2: what has been run is shown, what has not says so"
+    for name, what in SECOND_SHEETS.items():
+        files, names = second_files(v.top, name), []
+        v.states[f"two.{name}"] = bool(files)
+        v.put(files[0] if files else "paper/protocol2.md", **{f"two__{name}__what": what})
+        for path in files:
+            head, rows = printed_second(path)
+            if not rows: continue
+            key = f"two.{name}.{path.stem}"
+            if key in v.tables:
+                key += "." + next((k for k, f in RESULT_FOLDERS.items() if f in path.parts), path.parent.name)
+            left = max(0, len(rows) - LONGEST_TABLE)
+            v.table(path, key, head, rows[:LONGEST_TABLE], more=str(left or ""), caption=CAPTIONS.get(path.stem, ""))
+            names.append(key)
+            v.states[key] = False
+            with contextlib.suppress(KeyError, IndexError):  # less than the whole sheet: its tables are shown anyhow
+                if path.stem in TOLD_BY:
+                    part = Values(v.top)
+                    TOLD_BY[path.stem](part, path)
+                    v.texts |= part.texts
+                    v.states[key] = True
+        v.states[f"two.{name}.tables"] = names
+        if files and (words := told_words(record_table(files[0]))):
+            v.put(files[0], **{f"two__{name}__contrasts": str(len(record_table(files[0]))),
+                               f"two__{name}__words": words})
+    for figure, table in (("decisive", "decisive.decisive"), ("doses", "decisive.decisive-doses"),
+                          ("remedies", "remedies.remedies")):
+        v.states[f"figure.{figure}"] = v.states.get(f"two.{table}", False)
+    v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND_SHEETS)

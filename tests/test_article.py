@@ -1,0 +1,315 @@
+"""The article and the poster: values are what the records give, no digit is typed by hand, references are checked, the
+PDF says what the records say, and the same records give the same bytes."""
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from mkdcls.publish import article
+from mkdcls.publish.named import PAPER, Values, minus, record_table
+from mkdcls.publish.second import LINES_OF, SECOND_SHEETS, printed_second, second_files
+from mkdcls.publish.values import collect_values
+from mkdcls.runs import PRESETS
+from mkdcls.standin import STANDINS
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ROOT / "paper" / "article"
+RESULTS = ["abstract.typ", "conclusion.typ", *(p.name for p in sorted((SOURCES / "sections").glob("results_*.typ")))]  # no digit there
+LIGHT = shutil.ignore_patterns("*.parquet", "*.png", "*.svg", "*.ipynb", "*.pdf", "article")
+
+
+@pytest.fixture
+def paper(tmp_path):
+    "paper/ without pictures, pages and answers, to change something in"
+    return Path(shutil.copytree(PAPER, tmp_path / "paper", ignore=LIGHT))
+
+
+# ---- values
+
+def test_values_are_what_the_records_give():
+    assert (SOURCES / "values.json").read_text("utf-8") == collect_values().as_json(), "run `make paper` (and `make poster`)"
+
+
+def test_every_value_says_where_it_comes_from():
+    data = json.loads((SOURCES / "values.json").read_text("utf-8"))
+    gone = {n: e["of"] for part in ("values", "tables") for n, e in data[part].items() if not (ROOT / e["of"]).exists()}
+    assert not gone, f"read from files that are not there: {gone}"
+
+
+def test_every_value_that_the_sources_name_is_there():
+    data = json.loads((SOURCES / "values.json").read_text("utf-8"))
+    wanted = {(p.name, n) for p in SOURCES.rglob("*.typ") for n in re.findall(r'\bv\("([^"]+)"\)', p.read_text("utf-8"))}
+    assert len(wanted) > 100 and all("." in n or n in data["values"] for _, n in wanted)
+    gone = sorted(w for w in wanted if w[1] not in data["values"] and not w[1].startswith("two."))
+    assert not gone, f"no such value: {gone}"
+
+
+def test_a_number_of_the_records_changes_the_value(paper):
+    path = paper / "results" / "standin-laptop" / "gains.csv"
+    t = record_table(path)
+    t.loc[(t["row"] == "13") & t["primary"], ["gain", "high"]] = 4.44, 6.66
+    t.to_csv(path, index=False)
+    got = collect_values(paper).texts["one.standin.calls.span"]
+    assert got["text"] == "+4.4 [+1.7, +6.7]" and got["of"] == "paper/results/standin-laptop/gains.csv"
+
+
+def test_a_sentence_that_no_longer_follows_is_an_error(paper):
+    path = paper / "results" / "standin-laptop" / "gains.csv"
+    t = record_table(path)
+    t.loc[t["row"] == "4a", "as_trained"] = 2.
+    t.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="the article says that every row with MKD loses .* no longer follows"): collect_values(paper)
+
+
+def test_a_name_stands_once():
+    v = Values()
+    v.put("a.csv", x__y="1")
+    with pytest.raises(ValueError, match="x.y is given twice"): v.put("a.csv", x__y="2")
+    with pytest.raises(ValueError, match="no text"): v.put("a.csv", z="")
+
+
+@pytest.mark.parametrize("text,want", [("-1.2", "−1.2"), ("[-1, +2]", "[−1, +2]"), ("SE-ResNet-34", "SE-ResNet-34"),
+                                       ("20-30", "20-30"), ("row -3", "row −3")])
+def test_minus(text, want): assert minus(text) == want
+
+
+# ---- protocol 2: what is not there says so, what is there is shown whatever its columns
+
+FAMILY = """contrast,block,row,against,n_seeds,gain,low,high,sd,p,p_holm,word,paper,excludes_paper,seeds_needed
+"+MKD+CH − base, ECAPA-TDNN",ECAPA-TDNN,6,3,20,1.44,0.81,2.04,1.2,0.01,0.0402,undecided,15.08,True,31
+"+MKD+CH − base, ResNet",ResNet,10,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,14.83,True,
+"+MKD+CH − base, call centre",call centre,13,11,20,3.12,2.41,3.63,1.1,0.0001,0.0002,better,10.47,True,
+"+CH − base, ECAPA-TDNN",ECAPA-TDNN,5,3,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,11.81,True,
+"+MKD − base, ECAPA-TDNN",ECAPA-TDNN,4a,3,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,-2.58,True,
+"+MKD+CH − +CH, ECAPA-TDNN",ECAPA-TDNN,6,5,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,3.27,True,
+"+CH − base, ResNet",ResNet,9,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,4.66,True,
+"+MKD − base, ResNet",ResNet,8,7,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,0.05,False,
+"+MKD+CH − +CH, ResNet",ResNet,10,9,20,0.12,-0.41,0.63,1.1,0.0001,0.0002,no difference,10.17,True,
+"+MKD+CH − base, mean of the three blocks",all,,,20,1.5,1.1,1.9,1.1,0.0001,0.0002,better,13.46,True,
+"""
+
+
+def without_second(paper: Path) -> Path:
+    "paper/ as it was before any sheet of protocol 2"
+    for name in SECOND_SHEETS:
+        for path in second_files(paper, name): path.unlink()
+    return paper
+
+
+def with_second(paper: Path) -> Path:
+    "paper/ with two sheets of protocol 2 that nobody has run"
+    folder = without_second(paper) / "results" / "standin-laptop"
+    (folder / "decisive.csv").write_text(FAMILY, "utf-8")
+    (folder / "decisive").mkdir(exist_ok=True)
+    (folder / "decisive" / "runs.csv").write_text("row,seed\n1,100\n", "utf-8")
+    (folder / "regime.csv").write_text("split,row,agesup_f1\nspeaker,3,50.2\nutterance,3,91.2\n", "utf-8")
+    return paper
+
+
+def test_what_has_not_been_run_says_so(paper):
+    v = collect_values(without_second(paper))
+    assert not v.states["two"] and not any(v.states[f"two.{n}"] for n in SECOND_SHEETS)
+    assert "two.decisive.words" not in v.texts and not v.states["figure.decisive"]
+
+
+def test_what_has_been_run_is_shown(paper):
+    v = collect_values(with_second(paper))
+    assert v.states["two.decisive"] and v.states["two.decisive.tables"] == ["two.decisive.decisive"] and v.states["figure.decisive"]
+    assert v.texts["two.decisive.words"]["text"] == "7 no difference, 2 better, 1 undecided"
+    assert v.texts["two.full.calls.span"]["text"] == "+3.1 [+2.4, +3.6]" and v.texts["two.excluded"]["text"] == "nine"
+    t = v.tables["two.decisive.decisive"]
+    assert t["rows"][0] == ["+MKD+CH − base, ECAPA-TDNN", "+15.1", "+1.4 [+0.8, +2.0]", "1.20", "20", "0.040", "undecided", "yes", "31"]
+
+
+def test_a_table_of_another_shape_is_printed_by_its_columns(paper):
+    "regime.csv has none of the columns that we know: shown as it is, and no sentence is built on it"
+    v = collect_values(with_second(paper))
+    assert v.tables["two.regime.regime"]["rows"] == [["speaker", "3", "50.20"], ["utterance", "3", "91.20"]]
+    assert v.states["two.regime"] and not v.states["two.regime.regime"] and "regime" in LINES_OF
+
+
+def test_less_than_the_whole_family_makes_no_sentence(paper):
+    path = with_second(paper) / "results" / "standin-laptop" / "decisive.csv"
+    path.write_text("".join(FAMILY.splitlines(keepends=True)[:3]), "utf-8")
+    v = collect_values(paper)
+    assert not v.states["two.decisive.decisive"] and len(v.tables["two.decisive.decisive"]["rows"]) == 2
+
+
+def test_numbers_name_a_contrast_too(tmp_path):
+    (tmp_path / "dose.csv").write_text("speakers,share,gain,low,high,n_seeds\n2880,0.1,1,-1,3,3\n11520,0.4,0,-1,1,3\n", "utf-8")
+    head, rows = printed_second(tmp_path / "dose.csv")
+    assert head == ["speakers", "share", "gain, 95 % interval", "seeds"] and rows[1] == ["11520", "0.4", "+0.0 [−1.0, +1.0]", "3"]
+
+
+# ---- no digit typed by hand
+
+def typed_digits(text: str) -> list[str]:
+    "Lines of a Typst source with a digit outside values, comments, imports, labels and names of tables and files"
+    text = re.sub(r"(?m)^\s*#import .*$|//.*$", "", text)
+    text = re.sub(r'\b(?:v|has|names)\([^()]*\)', "", text)
+    text = re.sub(r'\b(?:fig|tab|raw)\("[^"]*"', "", text)
+    text = re.sub(r"(?:size|gutter|width|columns): [^,)]*", "", text)
+    text = re.sub(r"@[\w-]+|<[\w-]+>", "", text)
+    return [l.strip() for l in text.splitlines() if re.search(r"\d", l)]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_no_digit_is_typed_where_results_are_told(name):
+    found = typed_digits((SOURCES / "sections" / name).read_text("utf-8"))
+    assert not found, f"{name}: read it from values.json with #v(...): {found}"
+
+
+@pytest.mark.parametrize("text,seen", [
+    ('The gain is 3.2 points.', True), ('The gain is #v("one.standin.6.span") points.', False), ("over 5 seeds", True),
+    ('#v("a.b") and 20 others', True), ('#tab("table1.standin", [In 14 rows], size: 7pt)', True),
+    ('#tab("table1.standin", [All rows], size: 7pt, gutter: 8pt)', False), ('#import "../template.typ": *', False),
+    ('as @baeg2023 and <app-2> say // 7 of them', False), ("$lambda = 0.7$", True)])
+def test_typed_digits_are_seen(text, seen): assert bool(typed_digits(text)) is seen
+
+
+def test_no_sentence_swallows_its_semicolon():
+    "After `#name` or `#v(...)` Typst takes a semicolon for its own"
+    found = [m[0] for p in SOURCES.rglob("*.typ") for m in re.finditer(r"#(?:[a-z]+|v\([^)]*\));.{0,30}", p.read_text("utf-8"))]
+    assert not found, found
+
+
+# ---- references
+
+def entries() -> dict[str, dict[str, str]]:
+    "Key → fields of references.bib"
+    text = (SOURCES / "references.bib").read_text("utf-8")
+    return {key: dict(re.findall(r"(?m)^\s+(\w+) = \{(.*)\},?$", body)) | {"kind": kind}
+            for kind, key, body in re.findall(r"(?ms)^@(\w+)\{([\w-]+),\n(.*?)^\}", text)}
+
+
+def test_references_were_checked():
+    "A DOI or a reason for none, where it was seen, a title; a preprint's DOI is that of its number; none stands twice"
+    found = entries()
+    assert len(found) == (SOURCES / "references.bib").read_text("utf-8").count("\n@") > 20
+    for key, e in found.items():
+        assert e.get("title") and e.get("seen"), f"{key}: no title, or not said where it was checked"
+        assert ("doi" in e) != ("nodoi" in e), f"{key}: a DOI, or a reason for none"
+        if "doi" in e: assert re.fullmatch(r"10\.\d{4,5}/\S+", e["doi"]), f"{key}: {e['doi']} is no DOI"
+        if "eprint" in e: assert e["doi"] == f"10.48550/arXiv.{e['eprint']}", f"{key}: another preprint's DOI"
+    dois = [e["doi"].lower() for e in found.values() if "doi" in e]
+    assert len(set(dois)) == len(dois)
+
+
+def test_what_is_cited_is_listed_and_what_is_listed_is_cited():
+    text = "\n".join(p.read_text("utf-8") for p in SOURCES.rglob("*.typ"))
+    cited = {k for k in re.findall(r"@([a-z][\w-]*)", text) if not re.match(r"(?:fig|tab|eq|sec|app)-", k)}
+    assert cited == set(entries())
+
+
+# ---- the PDFs
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    "Laid out and typeset twice, from scratch: folder, and the PDFs of the first and of the second time"
+    pytest.importorskip("typst", reason="typst is not installed: the article cannot be typeset (extra `paper`)")
+    pytest.importorskip("pypdf", reason="pypdf is not installed: the PDF cannot be read (extra `paper`)")
+    folders = [article.lay_out(tmp_path_factory.mktemp("article")) for _ in range(2)]
+    return folders[0], [{what: article.typeset(f, what) for what in article.PDF_OF} for f in folders]
+
+
+def words(pdf: bytes) -> str:
+    "A PDF's text without spaces and hyphens, where lines may break"
+    import io
+    import pypdf
+    return squeezed("".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages))
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[\s\u00ad‐-]+", "", text).replace("ﬁ", "fi").replace("ﬀ", "ff").replace("ﬂ", "fl").replace("ﬃ", "ffi")
+
+
+@pytest.mark.slow
+def test_the_same_records_give_the_same_bytes(built):
+    _, (first, second) = built
+    for what in article.PDF_OF: assert first[what] == second[what], f"{what}: typeset twice, two PDFs"
+
+
+@pytest.mark.slow
+def test_the_pdf_says_what_the_records_say(built):
+    "Every value that the sections of results name, and every cell of Table 1, is read in the article's pages"
+    folder, (pdfs, _) = built
+    data, text = json.loads((folder / "values.json").read_text("utf-8")), words(pdfs["article"])
+    named = {n for name in RESULTS if "poster" not in name
+             for n in re.findall(r'\bv\("([^"]+)"\)', (SOURCES / "sections" / name).read_text("utf-8"))
+             if name != "results_two.typ" or n.startswith("two.")}  # without records that section names nothing else
+    wanted = {data["values"][n]["text"] for n in named if n in data["values"]}
+    wanted |= {c for t in ("table1.standin", "table1.real", "verification") for r in data["tables"][t]["rows"] for c in r if c}
+    gone = sorted(w for w in wanted if squeezed(w) not in text)
+    assert len(wanted) > 150 and not gone, f"not in the PDF: {gone}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", article.PDF_OF)
+def test_the_committed_pdf_is_of_these_records(built, what):
+    path = ROOT / article.PDF_OF[what]
+    assert path.stat().st_size < 1_500_000, "too heavy to be committed"
+    assert words(path.read_bytes()) == words(built[1][0][what]), f"run `make {'paper' if what == 'article' else 'poster'}`"
+
+
+@pytest.mark.slow
+def test_size_of_the_pdfs(built):
+    "The article is some ten pages of A4, the poster one of A1"
+    import io
+    import pypdf
+    pages = {what: pypdf.PdfReader(io.BytesIO(pdf)).pages for what, pdf in built[1][0].items()}
+    mm = [[round(float(x) / 72 * 25.4) for x in (p.mediabox.width, p.mediabox.height)] for p in (*pages["article"], *pages["poster"])]
+    assert 8 <= len(pages["article"]) <= 20 and len(pages["poster"]) == 1
+    assert mm == [[210, 297]] * len(pages["article"]) + [[594, 841]]
+
+
+@pytest.mark.slow
+def test_protocol_2_is_typeset(built, paper, tmp_path):
+    "Records that arrive later appear in text, table and picture without a change of the sources"
+    folder = article.lay_out(tmp_path / "laid", with_second(paper))
+    text = words(article.typeset(folder, "article"))
+    assert squeezed("The words of the family are: 7 no difference, 2 better, 1 undecided.") in text
+    assert squeezed("+1.5 [+1.1, +1.9] on average (better)") in text and (folder / "figures" / "decisive.svg").exists()
+    assert squeezed("Not run yet. The records of remedies are not there") in text
+
+
+def test_without_typst_one_line_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "typst", None)
+    with pytest.raises(SystemExit, match="typst is not installed: it comes with the extra `paper`"): article.main("article")
+
+
+def test_unknown_document(capsys):
+    assert article.main("slides") == 2 and "'slides' is none of article, poster" in capsys.readouterr().err
+
+
+# ---- cards
+
+CARDS = ("data_card.md", "reproducibility.md")
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_links_of_the_cards_lead_somewhere(name):
+    text = (PAPER / name).read_text("utf-8")
+    targets = [t.split("#")[0] for t in re.findall(r"\]\(([^)\s]+)\)", text) if not t.startswith("http")]
+    dead = [t for t in targets if not (PAPER / t).exists()]
+    assert targets and not dead, dead
+
+
+def test_every_line_of_the_checklist_has_evidence():
+    lines = [l for l in (PAPER / "reproducibility.md").read_text("utf-8").splitlines() if l.startswith("| ") and " --- " not in l]
+    bare = [l for l in lines if "](" not in l and not re.match(r"\| item \||\| [^|]+ \| no\b", l)]
+    assert len(lines) > 25 and not bare, f"no link, and no no: {bare}"
+
+
+def test_data_card_agrees_with_the_generator():
+    text, said = (PAPER / "data_card.md").read_text("utf-8"), {}
+    for l in text.splitlines():
+        cells = [c.strip() for c in l.split("|")[1:-1]]
+        if cells and cells[0] in STANDINS: said[cells[0]] = cells[1:]
+    assert set(said) == set(STANDINS)
+    for name, (speakers, ages, line, noise, overlay) in said.items():
+        s = STANDINS[name]
+        assert speakers == f"{PRESETS['laptop'].speakers[name]:,}" and ages == f"{s.decades[0]}-{s.decades[-1] + 9}"
+        assert (line, noise, overlay) == (s.channel, f"{100 * s.label_noise:.0f} %", f"{100 * s.p_overlay:.0f} %")
