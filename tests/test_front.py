@@ -32,6 +32,18 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
     with pytest.raises(ValueError, match="has no column arithmetic"): front.other_machine(path)
 
 
+def test_protocol_2_appears_when_it_was_run(tmp_path):
+    assert front.decides({}) == "" and front.decides({"stand-in": tmp_path}) == ""
+    line = dict(contrast="+MKD+CH − base, ResNet", n_seeds=20, gain=2.04, low=1.1, high=3., word="better", seeds_needed=None, paper=14.8, excludes_paper=True)
+    pd.DataFrame([line, line | dict(contrast="+CH − base, ResNet")]).to_csv(tmp_path / "decisive.csv", index=False)
+    told = front.decides({"stand-in": tmp_path})
+    assert "| +MKD+CH − base, ResNet | +2.0 [+1.1, +3.0] | better | +14.8, excluded |" in told and "with 20 new seeds" in told
+    assert "+CH − base, ResNet" not in told.replace("+MKD+CH − base", "") and "![" not in told
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "doses.svg").write_text("<svg/>")
+    assert "When does the method help?" in front.decides({"stand-in": tmp_path})
+
+
 def test_each_equation_has_its_page_and_code():
     "The function named for an equation lies in the module that the page exports, and says which equation it is"
     import importlib

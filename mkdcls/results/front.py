@@ -152,8 +152,8 @@ def cautions(found: dict[str, Path]) -> str:
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
-        out.append("Trained from scratch on real speech of this size, our networks learn hardly anything about age: the "
-                   f"fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, "
+        out.append("Trained from scratch on real speech of this size, our networks learn hardly anything about age: "
+                   f"the fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, "
                    f"shuffled among the utterances, still score {ours.min():.0f}.")
     out += [short] if (short := machines_in_short()) else []
     return "\n".join(f"- {line}" for line in out)
@@ -206,7 +206,8 @@ def remarks(found: dict[str, Path]) -> str:
         most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
         assert set(g["status"]) == {"undecided"}
         few = lines[(lines["row"] == "11") & (lines["y_agesup"] == 2)].groupby("seed")["speaker"].nunique()
-        out.append("**From real speech of this size our networks learn hardly anything about age.** All rows lie between "
+        out.append("**From real speech of this size our networks learn hardly anything about age.** All rows lie "
+                   "between "
                    f"{t['agesup_f1'].min():.0f} and "
                    f"{t['agesup_f1'].max():.0f}; the next section "
                    f"has what answering without listening scores. Of the {len(old)} utterances of people over 60 in "
@@ -410,6 +411,30 @@ def _pairs(table: pd.DataFrame, each: str) -> dict[tuple[str, str], pd.Series]:
     f1 = table.pivot(index=each, columns="row", values="agesup_f1")
     return {(more, base): (f1[more] - f1[base]).dropna()
             for more, base in (("6", "3"), ("10", "7")) if {more, base} <= set(f1)}
+
+
+def decides(found: dict) -> str:
+    "What protocol 2 says, on the first page: the primary contrasts and two pictures; nothing before it has been run"
+    folder = found.get("stand-in")
+    if folder is None or not (path := folder / "decisive.csv").exists() or not path.read_text("utf-8").strip():
+        return ""
+    t = pd.read_csv(path)
+    t = t[t["contrast"].str.startswith("+MKD+CH − base")]
+    n = int(t["n_seeds"].min())
+    lines = [{"protocol 2, stand-in": r["contrast"], "gain": f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]",
+              "word": r["word"] if pd.isna(r["seeds_needed"])
+              else f"undecided; about {r['seeds_needed']:.0f} seeds would decide it",
+              "the paper's": f"{r['paper']:+z.1f}, " + ("excluded" if r["excludes_paper"] else "not excluded")}
+             for _, r in t.iterrows()]
+    pictures = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
+                (("doses",
+                  "When does the method help? Gains against training speakers, wrong labels and the teacher's data"),
+                 ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
+                if (folder / "figures" / f"{name}.svg").exists()]
+    return (f"[Protocol 2](../paper/protocol2.md) asks again, with {n} new seeds, at least 4,000 fresh test speakers "
+            "each, both rows re-estimated, and a Student t interval over seeds "
+            f"([what decides](results/decisive.ipynb)):\n\n{report.as_markdown(pd.DataFrame(lines))}\n"
+            + "\n\n".join(pictures))
 
 
 def _over_fair_base(folder: Path) -> str:
