@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 from .distillation import Z_VARIANTS
 from .encoders import EncoderOutput
@@ -112,7 +111,8 @@ def auc(
 )->float: # percent; 50 is a coin, nan where one side is empty
     "Probability that a positive scores higher than a negative, ties counted half (Mann and Whitney)"
     positive = np.asarray(positive, bool)
-    ranks = rankdata(score)
+    _, at, many = np.unique(score, return_inverse=True, return_counts=True)
+    ranks = (many.cumsum() - (many - 1)/2)[at] # a tie shares the mean of its ranks
     n, m = int(positive.sum()), int((~positive).sum())
     return 100*float(ranks[positive].sum() - n*(n + 1)/2)/(n*m) if n and m else float('nan')
 

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.decisive import (CAUSES, CONTROLS, DOSES, FIRST, PRIMARY, REGIMES, CausesTeacher, causes_k, decisive_rows,
-                             declared, oracle)
+from mkdcls.decisive import (DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, REGIMES, CausesTeacher, causes_k, decisive_rows,
+                             declared, oracle_answers)
 from mkdcls.engine.store import digest
 from mkdcls.evaluation import auc, ordinal_scores
 from mkdcls.results import decisive_sheet as sheet
@@ -30,7 +30,7 @@ def test_protocol_1_is_part_of_protocol_2(role):
 
 def test_at_least_4000_fresh_speakers_at_laptop():
     for role in ROLES:
-        m = role_manifest(role, PRESETS["laptop"].protocol2(), FIRST)[0]
+        m = role_manifest(role, PRESETS["laptop"].protocol2(), FIRST_SEED)[0]
         assert m.loc[m["split"] == "fresh", "speaker"].nunique() >= 4000
 
 
@@ -82,7 +82,7 @@ def test_causes_determine_k_and_nothing_else_does():
 
 def test_oracle_beats_every_other_reading_of_the_causes():
     m = role_manifest("LTV+FCVE", PRESETS["laptop"], 5)[0]
-    t = oracle(m)
+    t = oracle_answers(m)
     right = (t["agesup"] == t["true_agesup"]).mean()
     blind = t.assign(agesup=1)
     assert right > .75 > (blind["agesup"] == t["true_agesup"]).mean()
@@ -158,7 +158,7 @@ def test_the_family_says_what_was_put_in(tmp_path):
 
 def test_gains_are_paired_by_seed(tmp_path):
     runs = sheet.read(records(tmp_path, {"6": 2.}, sd=.01))
-    g = sheet.gains(runs, "6", "3")
+    g = sheet.seed_gains(runs, "6", "3")
     assert len(g) == 20 and g.std() < .05  # the common noise of a seed, three points, is gone
     assert paired_gains(g).value == pytest.approx(2, abs=.02)
     fewer = runs[~((runs["row"] == "6") & (runs["seed"] == 104))]
@@ -184,7 +184,7 @@ def test_a_block_that_hears_nothing_compares_nothing(tmp_path):
 def test_names_of_the_family_are_table_1s():
     rows = decisive_rows(SMOKE)
     for _, row, base in declared().values(): assert rows[row].role == rows[base].role
-    assert rows["13-causes"].starts_from == "6-causes" and rows["13-causes"].teacher == CAUSES
+    assert rows["13-causes"].starts_from == "6-causes" and rows["13-causes"].teacher == DRAWN_CAUSES
 
 
 @pytest.mark.slow

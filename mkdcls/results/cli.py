@@ -180,7 +180,7 @@ def only_runs(a, parts, bars: Bars):
             runner.run_all(jobs)
     finally: bars.close()
     print(f"Runs are kept in {home()}. The same command without --rows and --first-seed (ROWS, FIRST_SEED of make) "
-          f"makes what is missing of seeds 0 to SEEDS - 1, and the tables.")
+          f"makes what is missing of SEEDS seeds from {SHEETS[a.sheet].first} on, and the tables.")
 
 
 def tell_steps(runner):

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.decisive import (BLOCKS, DOSE_SEEDS, DOSES, FIRST, K_KINDS, declared, k_row, oracle)
+from mkdcls.decisive import (ASKED_BLOCKS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
@@ -40,7 +40,7 @@ def compact(runner, row: str, seed: int, key: str) -> pd.DataFrame:
     return pd.DataFrame(out).assign(row=row, seed=np.int16(seed), knobs=json.dumps(runner.knobs.turned()))
 
 
-def asked(runner, row: str, seed: int, key: str) -> pd.DataFrame:
+def labels_asked(runner, row: str, seed: int, key: str) -> pd.DataFrame:
     "The labels of those who were asked, once for each corpus"
     t = runner.store.predictions(row, seed, key)
     keep = [c for c in t if c.startswith(("y_", "true_"))]
@@ -52,7 +52,7 @@ def asked(runner, row: str, seed: int, key: str) -> pd.DataFrame:
 def ceilings(runner, role: str, seed: int) -> dict:
     "Scores of the oracle on the fresh speakers of a role"
     m = runner.manifest(role, seed)[0]
-    t = oracle(m[m["split"] == "fresh"])
+    t = oracle_answers(m[m["split"] == "fresh"])
     return dict(role=role, seed=seed) | scorecard(t, tuple(TASKS)) | ordinal_scores(t)
 
 
@@ -69,7 +69,7 @@ def publish(inside: str, parts, folder: Path) -> Path:
                                                              knobs=json.dumps(runner.knobs.turned())))
             role = runner.rows[row].role
             if (at := (json.dumps(runner.knobs.turned()), role, seed)) not in labels:
-                labels[at] = asked(runner, row, seed, rec["key"])
+                labels[at] = labels_asked(runner, row, seed, rec["key"])
                 if runner.knobs == Knobs(): tops[role, seed] = ceilings(runner, role, seed)
     if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
     write_table(folder / "answers.parquet", pd.concat(said, ignore_index=True))
@@ -103,7 +103,7 @@ def recomputed(folder: Path) -> pd.DataFrame:
 
 # ---- contrasts
 
-def gains(runs: pd.DataFrame, row: str, base: str, score: str = SCORE, knobs: str = "{}") -> pd.Series:
+def seed_gains(runs: pd.DataFrame, row: str, base: str, score: str = SCORE, knobs: str = "{}") -> pd.Series:
     "A score of a row less that of another, seed by seed, on the seeds that both have"
     of = lambda r: runs[(runs["row"] == r) & (runs["knobs"] == knobs)].set_index("seed")[score].dropna()
     return (of(row) - of(base)).dropna().sort_index()
@@ -124,7 +124,7 @@ def paper_gain(row: str, base: str) -> float:
 def family_table(folder: Path) -> pd.DataFrame:
     "The declared family, corrected together; seeds that each would need where it is undecided"
     runs, asks = read(folder), declared()
-    found = {name: gains(runs, row, base) for name, (_, row, base) in asks.items()}
+    found = {name: seed_gains(runs, row, base) for name, (_, row, base) in asks.items()}
     three = [name for name in asks if name.startswith("+MKD+CH − base")]
     found[MEAN] = pd.concat([found[n] for n in three], axis=1).dropna().mean(axis=1)
     contrasts = {name: paired_gains(g) for name, g in found.items() if len(g) > 1}
@@ -158,7 +158,7 @@ def score_table(folder: Path) -> pd.DataFrame:
 def compares_nothing(folder: Path) -> list[str]:
     "Blocks whose base closes less than half of the gap between chance and its ceiling"
     closed = score_table(folder).set_index("row")["closed"]
-    return [b for b, r in BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50]
+    return [b for b, r in ASKED_BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50]
 
 
 def control_table(folder: Path) -> pd.DataFrame:
@@ -169,7 +169,7 @@ def control_table(folder: Path) -> pd.DataFrame:
     asks += [("mixup alone − base", "4a-none", "3"), ("third head, CE alone − base", "subce", "3"),
              ("+CH − third head, CE alone", "5", "subce")]
     for name, row, base in asks:
-        if len(g := gains(runs, row, base)) < 2: continue
+        if len(g := seed_gains(runs, row, base)) < 2: continue
         c = paired_gains(g)
         word = c.leaning if c.p < ALPHA else "undecided"
         out.append(_line(name, c, None, None, word, row=row, against=base))
@@ -194,7 +194,7 @@ def dose_table(folder: Path) -> pd.DataFrame:
             # a teacher's dose leaves base and +CH as they are: they are the primary ones
             per = {(r, b): _pair(runs, r, b, knobs, curve) for r, b in pairs}
             for (row, base), g in per.items():
-                g = g[g.index < FIRST + DOSE_SEEDS]
+                g = g[g.index < FIRST_SEED + DOSE_SEEDS]
                 if len(g) < 2: continue
                 c = paired_gains(g)
                 n = _train(runs, knobs, "1" if curve == "teacher" else row)
@@ -222,7 +222,7 @@ def regime_table(folder: Path) -> pd.DataFrame:
                 mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)][score]
                 if mine.empty: continue
                 line = dict(split_by=by, tested=tested, row=row, n_seeds=len(mine), score=round(mine.mean(), 2))
-                if row != "3" and len(g := gains(runs, row, "3", score, knobs)) > 1:
+                if row != "3" and len(g := seed_gains(runs, row, "3", score, knobs)) > 1:
                     c = paired_gains(g)
                     line |= dict(gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
                                  paper=round(paper_gain(row, "3"), 2), excludes_paper=excludes(c, paper_gain(row, "3")))

@@ -26,7 +26,7 @@ from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.features import placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
-from mkdcls.decisive import CAUSES, CausesTeacher, causes_k
+from mkdcls.decisive import DRAWN_CAUSES, CausesTeacher, causes_k
 from mkdcls.evaluation import ordinal_scores, scorecard
 from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, scheduler_named
 from mkdcls.labels import TASKS
@@ -318,7 +318,7 @@ class Runner(BaseRunner):
 
     def parents(self, row: str) -> list[str]:
         "Its teacher, where that is a row, and the row it starts from"
-        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p and p != CAUSES]
+        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p and p != DRAWN_CAUSES]
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
         "Manifest of a role, and what it is known by"
@@ -336,7 +336,7 @@ class Runner(BaseRunner):
             known = ", ".join(sorted(KNOWN | {*self.yours.encoders}))
             raise ValueError(f"row {row!r}: no encoder {r.family!r}; {known}")
         same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours, self.preset.protocol)
-        if r.teacher == CAUSES: same["causes"] = source_hash(causes_k)
+        if r.teacher == DRAWN_CAUSES: same["causes"] = source_hash(causes_k)
         for task in self.yours.heads(r).values():  # before anything is trained
             if (task.name, r.role, seed) not in self._labelled:
                 own_labels(self.manifest(r.role, seed)[0], task)
@@ -382,7 +382,7 @@ class Runner(BaseRunner):
     def _blank_teacher(self, r, seed):
         "What K is made by, before it has weights; None without a teacher"
         if r.teacher is None: return None
-        if r.teacher == CAUSES: return CausesTeacher(r)
+        if r.teacher == DRAWN_CAUSES: return CausesTeacher(r)
         return build(self.rows[r.teacher], seed, yours=self.yours).student
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
@@ -405,7 +405,7 @@ class Runner(BaseRunner):
         keep_memory()
         r = self.rows[row]
         corpus = self.data(*self.heard(row, seed))
-        if r.teacher == CAUSES: k = causes_k(corpus.manifest, teacher := CausesTeacher(r))
+        if r.teacher == DRAWN_CAUSES: k = causes_k(corpus.manifest, teacher := CausesTeacher(r))
         else:
             teacher, k = (self.teacher_features(r.teacher, seed, corpus, r.settings.precision) if r.teacher
                           else (None, None))

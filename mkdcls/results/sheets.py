@@ -109,15 +109,15 @@ def _second(w: Wanted, knobs=None) -> Runner:
 
 
 def _from_first(rows, seeds: int) -> Jobs:
-    from mkdcls.decisive import FIRST
-    return [(r, FIRST + s) for s in range(seeds) for r in rows]
+    from mkdcls.decisive import FIRST_SEED
+    return [(r, FIRST_SEED + s) for s in range(seeds) for r in rows]
 
 
 def _decisive(w: Wanted) -> RunPlan:
-    from mkdcls.decisive import CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST, PRIMARY, SEEDS
+    from mkdcls.decisive import CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, PRIMARY, PRIMARY_SEEDS
     from mkdcls.runs import Knobs
-    first = [job for s in range(min(w.seeds, SEEDS)) for job in ((r, FIRST + s) for r in (*PRIMARY, *CONTROLS))
-             if job[0] in PRIMARY or s < CONTROL_SEEDS]
+    first = [(r, FIRST_SEED + s) for s in range(min(w.seeds, PRIMARY_SEEDS)) for r in (*PRIMARY, *CONTROLS)
+             if r in PRIMARY or s < CONTROL_SEEDS]
     return [(_second(w), first), *((_second(w, d.knobs), _from_first(d.rows, min(w.seeds, DOSE_SEEDS)))
                                    for d in DOSES if d.knobs != Knobs())]
 
