@@ -46,7 +46,14 @@ class Opened:
     def run(self, parts: RunPlan | None = None):
         "Everything that is missing; nothing when the sheet is redrawn"
         if self.redraw: return
-        for runner, jobs in self.parts if parts is None else parts: runner.run_all(jobs)
+        for runner, jobs in self.parts if parts is None else parts:
+            if not self.sheet.by_seed:
+                runner.run_all(jobs)
+                continue
+            for seed in sorted({s for _, s in jobs}):
+                if not runner.missing(mine := [job for job in jobs if job[1] == seed]): continue
+                runner.run_all(mine)
+                runner.forget(mine)
         self.bars.close()
         assert not any(runner.missing(jobs) for runner, jobs in (self.parts if parts is None else parts))
 

@@ -23,7 +23,7 @@ from mkdcls.engine.pool import keep_memory
 from mkdcls.engine.record import Outcome, Record
 from mkdcls.engine.yours import NOTHING, Yours
 from mkdcls.intake.corpora import prepared_real
-from mkdcls.intake.features import placed, prepare
+from mkdcls.intake.features import forget, placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
 from mkdcls.decisive import DRAWN_CAUSES, CausesTeacher, causes_k
@@ -360,6 +360,12 @@ class Runner(BaseRunner):
             self._corpora = {(role, seed): Corpus(manifest, placed(c.features, self.device),
                                                   self.fingerprint(role, seed))}
         return self._corpora[role, seed]
+
+    def forget(self, jobs: list[tuple[str, int]]):
+        "Delete the features that these runs heard; they can be made again"
+        for role, seed in {self.heard(*job) for job in jobs}:
+            forget(digest(self.manifest(role, seed, self.knobs.heard)[1]))
+        self._corpora, self._k = {}, {}
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
         "The trained encoder of a finished row, as a teacher"

@@ -59,6 +59,7 @@ class Sheet:
     only_standin: bool = False  # asks what only a corpus with known causes can answer
     seeds: int = 1  # how many its committed results were planned with
     first: int = 0  # its first seed
+    by_seed: bool = False  # one seed after another, each one's features deleted then: the disk does not hold twenty
     after: str = ""  # said before it starts: what comes after the runs
     redraws: bool = False  # its page can be made from the records in the folder, without the trained networks
 
@@ -208,11 +209,12 @@ SHEETS = {s.name: s for s in (
           plan=_decisive, pages=("14d_decisive", "12a_seeds"), publish=partial(_publish_second, "decisive"),
           tables=_tables("decisive_sheet", "decisive"), runs="decisive/runs.csv",
           files=("decisive.csv", "decisive-scores.csv", "decisive-controls.csv", "decisive-doses.csv"),
-          figures=("decisive", "teacher_worth", "doses"), only_standin=True, seeds=20, first=100, redraws=True),
+          figures=("decisive", "teacher_worth", "doses"), only_standin=True, seeds=20, first=100, by_seed=True,
+          redraws=True),
     Sheet("regime", "Regime", "protocol 2: few speakers, many utterances, split by speaker and by utterance",
           plan=_regime, pages=("14d_decisive",), publish=partial(_publish_second, "regime"),
           tables=_tables("decisive_sheet", "regime"), runs="regime/runs.csv", files=("regime.csv",),
-          figures=("regime",), only_standin=True, seeds=5, first=100, redraws=True),
+          figures=("regime",), only_standin=True, seeds=5, first=100, by_seed=True, redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",),
           figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
