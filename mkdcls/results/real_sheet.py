@@ -38,16 +38,17 @@ from mkdcls.runs import Knobs, Preset, like, preset_of, recipe, recordings
 FOLDS = 5
 BY = {"speaker": 100, "language": 110}  # how folds are made → seed of its first fold; protocol 2 begins at 100
 TOLD = {"speaker": "folds by speaker", "language": "folds blocked by language"}
-OUTSIDE = "Saarbrücken"
+CLINIC = "Saarbrücken"
 MIDDLE = {"20s": 25., "30s": 35., "40s": 45., "50s": 55., "60s+": 67.}  # years; of an open class, a judgement
 GROUP = np.array([30., 50., 67.])  # years: the middle of each age group
 K_DEFAULT = "campplus"  # protocol 2, section 7: the better linear head of the two; not chosen on these folds
-DRAWS = 2000
+RESAMPLES = 2000
 
 # first languages of the Accent Archive that are languages of Common Voice, and its codes; others stand for themselves
-FIRST = {"english": "en", "arabic": "ar", "dutch": "nl", "cantonese": "zh", "mandarin": "zh", "czech": "cs",
-         "catalan": "ca", "dari": "fa", "farsi": "fa", "french": "fr", "german": "de", "bavarian": "de", "spanish": "es",
-         "italian": "it", "polish": "pl", "portuguese": "pt", "russian": "ru", "turkish": "tr", "japanese": "ja",
+FIRST_LANGUAGES = {"english": "en", "arabic": "ar", "dutch": "nl", "cantonese": "zh", "mandarin": "zh", "czech": "cs",
+         "catalan": "ca", "dari": "fa", "farsi": "fa", "french": "fr", "german": "de", "bavarian": "de",
+         "spanish": "es", "italian": "it", "polish": "pl", "portuguese": "pt", "russian": "ru", "turkish": "tr",
+         "japanese": "ja",
          "hindi": "hi", "tamil": "ta", "thai": "th", "vietnamese": "vi", "swedish": "sv", "romanian": "ro",
          "hungarian": "hu", "greek": "el", "finnish": "fi", "estonian": "et", "latvian": "lv", "lithuanian": "lt",
          "basque": "eu", "welsh": "cy", "georgian": "ka", "mongolian": "mn", "maltese": "mt", "punjabi": "pa",
@@ -63,7 +64,7 @@ def first_languages(real: Path) -> dict[str, str]:
         if not (file := Path(real) / "accent_archive" / name).is_file(): continue
         d = pd.read_csv(file, dtype=str, keep_default_na=False)
         if column not in d: continue
-        code = lambda s: FIRST.get(s.strip().lower(), s.strip().lower() or "unknown")
+        code = lambda s: FIRST_LANGUAGES.get(s.strip().lower(), s.strip().lower() or "unknown")
         ids = d[who].map(lambda s: s if s.startswith("saa_") else f"saa_{s}")
         return {f"Speech Accent Archive/{s}": code(l) for s, l in zip(ids, d[column])}
     raise ValueError(f"{Path(real).name}/accent_archive tells no first languages (first_language of manifest.csv or "
@@ -80,14 +81,14 @@ def block_folds(blocks: pd.Series, speakers: pd.Series, k: int = FOLDS) -> pd.Se
     return blocks.map(fold)
 
 
-def few(m: pd.DataFrame, ninth: int = 9) -> pd.DataFrame:
+def few_speakers(m: pd.DataFrame, ninth: int = 9) -> pd.DataFrame:
     "A few speakers, for the smoke preset: every ninth, and every second of the oldest"
     number = m["speaker"].map({s: int(content_hash("few", s)[:8], 16) for s in m["speaker"].unique()})
     return m[number % ninth == 0].pipe(lambda a: pd.concat([a, m[(m["agesup"] == "60+") & (number % 2 == 0)
                                                                  & (number % ninth > 0)]])).sort_index()
 
 
-def together(saa: pd.DataFrame, cv: pd.DataFrame, outside: pd.DataFrame | None, first: dict) -> pd.DataFrame:
+def joined(saa: pd.DataFrame, cv: pd.DataFrame, outside: pd.DataFrame | None, first: dict) -> pd.DataFrame:
     """One manifest of all that is heard; `block` is the language block, `by_speaker` and `by_language` the fold, -1
     outside"""
     m = pd.concat([cv, saa], ignore_index=True)
@@ -108,8 +109,8 @@ def prepared_outside(real: Path, progress=lambda what, done, of: None) -> pd.Dat
     if not (folder / "manifest.csv").is_file(): return None
     at = home() / "prepared" / digest([os.path.abspath(folder), {m: module_hash(m) for m in CODE}])
     m = open_prepared(prepare_corpus("accent_archive", folder, writable(at), progress=progress, say=lambda text: None))
-    mine = lambda s: OUTSIDE + s.removeprefix("Speech Accent Archive")
-    return m.assign(corpus=OUTSIDE, language="de", speaker=m["speaker"].map(mine), utterance=m["utterance"].map(mine))
+    mine = lambda s: CLINIC + s.removeprefix("Speech Accent Archive")
+    return m.assign(corpus=CLINIC, language="de", speaker=m["speaker"].map(mine), utterance=m["utterance"].map(mine))
 
 
 def fold_of(seed: int) -> tuple[str, int]:
@@ -138,7 +139,7 @@ def balanced(m: pd.DataFrame) -> torch.Tensor:
 
 # ---- trained rows
 
-ROWS = {"teacher": "teacher, from scratch", "base_flat": "base, groups as they come", "base": "base", "mkd": "+MKD",
+TRAINED = {"teacher": "teacher, from scratch", "base_flat": "base, groups as they come", "base": "base", "mkd": "+MKD",
         "ch": "+CH", "mkd_ch": "+MKD+CH"}
 WITH_K = {"base": "base, K beside X", "mkd": "+MKD", "mkd_ch": "+MKD+CH", "alone": "+MKD+CH, student alone"}
 UNBALANCED = ("base_flat",)
@@ -147,11 +148,11 @@ UNBALANCED = ("base_flat",)
 EPOCHS = {"laptop": 4}
 
 
-def title(row: str) -> str:
+def row_title(row: str) -> str:
     "A row as a table names it"
-    if row in ROWS: return ROWS[row] + (", K from scratch" if "mkd" in row else "")
+    if row in TRAINED: return TRAINED[row] + (", K from scratch" if "mkd" in row else "")
     method, _, k = row.partition("_of_")
-    return f"{WITH_K[method]}, K of {PUBLIC[k].title}" if k in PUBLIC and method in WITH_K else FLOORS[row]
+    return f"{WITH_K[method]}, K of {PUBLIC[k].title}" if k in PUBLIC and method in WITH_K else UNTRAINED[row]
 
 
 def real_rows(preset: Preset, k: str = "") -> dict:
@@ -180,24 +181,27 @@ def asked_k(say=print) -> str:
     return "" if why else K_DEFAULT
 
 
+WANTED = ("SHEET=real is of real speech: CORPUS=real REAL=<folder with accent_archive/ and common_voice/, "
+          "maybe saarbruecken/>")
+
+
 class RealRunner(Runner):
     "Rows on the joined corpus; the seed says which fold of which division is the test part"
 
     def __init__(self, preset="smoke", corpus="real", real="", device="auto", rows=None, **more):
-        if corpus != "real" or not real:
-            raise ValueError("SHEET=real is of real speech: CORPUS=real REAL=<folder with accent_archive/ and "
-                             "common_voice/, maybe saarbruecken/>")
+        if corpus != "real": raise ValueError(WANTED)
         super().__init__(preset, corpus, real, device, rows or real_rows(preset_of(preset)), **more)
         self._all = None
 
     @property
     def all(self) -> pd.DataFrame:
         "Everything that is heard, with the folds of both divisions"
+        if not self.real: raise ValueError(WANTED)
         if self._all is None:
             outside = prepared_outside(self.real, self.progress)
             parts = [*self.recorded, outside]
-            if not self.preset.evidence: parts = [p if p is None else few(p) for p in parts]
-            self._all = together(*parts, first_languages(self.real))
+            if not self.preset.evidence: parts = [p if p is None else few_speakers(p) for p in parts]
+            self._all = joined(*parts, first_languages(self.real))
         return self._all
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
@@ -219,20 +223,18 @@ class RealRunner(Runner):
         return super().training_rows(row, manifest) if row in UNBALANCED else balanced(manifest)
 
 
-def plan(w):
+def real_plan(w):
     "What the sheet asks of `Wanted` w: every trained row on so many folds of each division"
-    if w.corpus != "real":
-        raise ValueError("SHEET=real is of real speech: CORPUS=real REAL=<folder with accent_archive/ and "
-                         "common_voice/, maybe saarbruecken/>")
     say = w.callbacks.get("say", lambda text: None)
     k = asked_k(say)
     runner = RealRunner(w.preset, w.corpus, w.real, w.device, real_rows(preset_of(w.preset), k), **w.callbacks)
-    return [(runner, [(row, first + f) for first in BY.values() for f in range(w.seeds) for row in runner.rows])]
+    folds = range(min(w.seeds, FOLDS))
+    return [(runner, [(row, first + f) for f in folds for first in BY.values() for row in runner.rows])]
 
 
 # ---- rows without a network of ours
 
-FLOORS = {"constant": "the training fold's shares, for everybody", "language": "language of the clip alone",
+UNTRAINED = {"constant": "the training fold's shares, for everybody", "language": "language of the clip alone",
           "corpus": "corpus alone", "language_corpus": "language and corpus",
           "permuted": "CAM++, linear head, labels permuted", "fbank": "Fbank means and deviations, linear head",
           **{name: f"{e.title}, linear head" for name, e in PUBLIC.items()}}
@@ -289,7 +291,7 @@ def fbank_statistics(runner: RealRunner, m: pd.DataFrame) -> np.ndarray:
     return np.stack(out)
 
 
-def floors(runner: RealRunner, folds: int = FOLDS) -> pd.DataFrame:
+def floor_answers(runner: RealRunner, folds: int = FOLDS) -> pd.DataFrame:
     "Answers of every row that needs no training of ours, on so many folds of both divisions"
     m, out = runner.all, []
     y = {t: pd.Categorical(m[t].astype(str), categories=CLASSES[t]).codes.astype(int) for t in TASKS}
@@ -342,7 +344,7 @@ def answer_lines(m: pd.DataFrame, test: np.ndarray, train: np.ndarray, by: str, 
         q, decades = np.asarray(posteriors["agesub"])[test], np.array([MIDDLE[d] for d in AGESUB])
         inside = m["agesub"].astype(str).iloc[train].value_counts(normalize=True).reindex(AGESUB).fillna(0).to_numpy()
         each = np.array([inside[np.array(PARENT) == g].sum() for g in PARENT])
-        q = q * shares.to_numpy()[list(PARENT)] * (inside / np.maximum(each, 1e-12) if row in FLOORS else 1.)
+        q = q * shares.to_numpy()[list(PARENT)] * (inside / np.maximum(each, 1e-12) if row in UNTRAINED else 1.)
         decade = q @ decades / np.maximum(q.sum(1), 1e-12)
     else: decade = np.full(len(t), np.nan)
     small = lambda v: np.asarray(v, np.float32).round(4)
@@ -376,9 +378,11 @@ def trained_answers(runner: RealRunner, jobs) -> pd.DataFrame:
     return pd.concat(out, ignore_index=True) if out else pd.DataFrame()
 
 
-def run_lines(runner: RealRunner, jobs) -> pd.DataFrame:
-    "What each finished run is known by"
-    out = []
+def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.DataFrame:
+    "What each finished run is known by, floors and linear heads first"
+    out = [dict(row=row, seed=BY[by] + fold, folds=by, fold=fold, key=digest(about), corpus="real",
+                preset=about["preset"], protocol="2", teacher="", data=about["data"], code=json.dumps(about["code"]))
+           for row, by, fold in kept[["row", "folds", "fold"]].drop_duplicates().itertuples(index=False)]
     for row, seed in jobs:
         if (rec := runner.record(row, seed)) is None: continue
         by, fold = fold_of(seed)
@@ -391,7 +395,7 @@ def run_lines(runner: RealRunner, jobs) -> pd.DataFrame:
                         params=rec["params"], student_params=rec["student_params"], train_s=round(rec["train_s"], 1),
                         total_s=round(rec["total_s"], 1),
                         **{f"{s}_utterances": n for s, n in rec["utterances"].items()}))
-    return pd.DataFrame(out, columns=None if out else ["row", "seed", "folds", "fold", "key", "preset"])
+    return pd.DataFrame(out)
 
 
 def publish(parts, folder: Path) -> Path:
@@ -403,9 +407,10 @@ def publish(parts, folder: Path) -> Path:
     about = dict(preset=runner.preset.name, folds=folds, data=digest(list(runner.all["utterance"])),
                  encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)}, code=module_hash(__name__))
     if not (kept.is_file() and json.loads(kept.read_text("utf-8")) == about and (at / "floors.parquet").is_file()):
-        write_table(at / "floors.parquet", floors(runner, folds))
+        write_table(at / "floors.parquet", floor_answers(runner, folds))
         write_text(kept, json.dumps(about, indent=1) + "\n")
-    write_text(at / "runs.csv", run_lines(runner, jobs).to_csv(index=False))
+    lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"), about)
+    write_text(at / "runs.csv", lines.to_csv(index=False))
     answers = trained_answers(runner, jobs)
     if len(answers): write_table(at / "answers.parquet", answers)
     else: (at / "answers.parquet").unlink(missing_ok=True)
@@ -445,7 +450,7 @@ def auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = No
     return value if weights is not None else value[0]
 
 
-def resamples(y: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def resamples(y: np.ndarray, draws: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     "`[draws, n]`: how often each speaker is drawn; drawn within age groups, so that no group is lost"
     rng, out = np.random.default_rng(seed), np.zeros((draws, len(y)))
     for g in np.unique(y):
@@ -454,10 +459,10 @@ def resamples(y: np.ndarray, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return out
 
 
-SCORES = ("auc", "mae", "f1", "gender", "mae_of_decades")
+SPEAKER_SCORES = ("auc", "mae", "f1", "gender", "mae_of_decades")
 
 
-def scores(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def score_of(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarray]:
     "Every score of speakers `s`, or of each replicate `[draws]`"
     many = np.ones((1, len(s))) if w is None else w
     y = s["y"].to_numpy(int)
@@ -473,21 +478,22 @@ def scores(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarray
     return out if w is not None else {k: float(v[0]) for k, v in out.items()}
 
 
-HEARD = {"all": None, "Common Voice": "Common Voice", "Accent Archive": "Speech Accent Archive", OUTSIDE: OUTSIDE}
+SUBSETS = {"all": None, "Common Voice": "Common Voice", "Accent Archive": "Speech Accent Archive", CLINIC: CLINIC}
 
 
-def scored(lines: pd.DataFrame, draws: int = DRAWS) -> tuple[pd.DataFrame, dict]:
-    """Scores of every row with 95 % intervals over speakers, and the replicates (folds, heard, row) → score → `[draws]`
+def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFrame, dict]:
+    """Scores of every row with 95 % intervals over speakers; and by (folds, heard, row) the scores, their replicates
+    `[draws]` and the speakers
 
-    `all` is Common Voice and Accent Archive, out of fold; Saarbrücken is heard by every fold's network, their posteriors
-    averaged.
+    `all` is Common Voice and Accent Archive, out of fold; Saarbrücken is heard by every fold's network, their
+    posteriors averaged.
     """
     out, kept = [], {}
-    order = [*FLOORS, *ROWS, *sorted(set(lines["row"]) - {*FLOORS, *ROWS})]
+    order = [*UNTRAINED, *TRAINED, *sorted(set(lines["row"]) - {*UNTRAINED, *TRAINED})]
     for by in BY:
-        for heard, corpus in HEARD.items():
+        for heard, corpus in SUBSETS.items():
             part = lines[(lines["folds"] == by) & ((lines["corpus"] == corpus) if corpus
-                                                   else (lines["corpus"] != OUTSIDE))]
+                                                   else (lines["corpus"] != CLINIC))]
             drawn = {}
             for row in order:
                 mine = part[part["row"] == row]
@@ -495,15 +501,15 @@ def scored(lines: pd.DataFrame, draws: int = DRAWS) -> tuple[pd.DataFrame, dict]
                 s = by_speaker(mine)
                 at = tuple(s.index)
                 if at not in drawn: drawn[at] = resamples(s["y"].to_numpy(int), draws)
-                point, reps = scores(s), scores(s, drawn[at])
+                point, reps = score_of(s), score_of(s, drawn[at])
                 kept[by, heard, row] = point, reps, at
-                entry = dict(folds=by, heard=heard, row=row, title=title(row), speakers=len(s),
+                entry = dict(folds=by, heard=heard, row=row, title=row_title(row), speakers=len(s),
                              old=int((s["y"] == 2).sum()), utterances=len(mine), n_folds=mine["fold"].nunique())
-                for k in SCORES:
+                for k in SPEAKER_SCORES:
                     low, high = np.percentile(reps[k], [2.5, 97.5]) if np.isfinite(point[k]) else (np.nan, np.nan)
                     entry |= {k: round(point[k], 2), f"{k}_low": round(low, 2), f"{k}_high": round(high, 2)}
-                one = mine.assign(speaker=mine["utterance"])
-                entry |= {f"utterance_{k}": round(v, 2) for k, v in scores(by_speaker(one)).items() if k in SCORES[:3]}
+                each = score_of(by_speaker(mine.assign(speaker=mine["utterance"])))
+                entry |= {f"utterance_{k}": round(each[k], 2) for k in SPEAKER_SCORES[:3]}
                 out.append(entry)
     return pd.DataFrame(out), kept
 
@@ -529,7 +535,7 @@ def pairs_of(rows: list[str]) -> list[tuple[str, str, bool]]:
 WORSE = {"mae": -1}  # a smaller one is better
 
 
-def contrasts(lines: pd.DataFrame, kept: dict, evidence: bool = True) -> pd.DataFrame:
+def contrast_table(lines: pd.DataFrame, kept: dict, evidence: bool = True) -> pd.DataFrame:
     "Gain of one row over another on the same speakers, with its interval; corrected within the declared questions"
     out = []
     for by in BY:
@@ -541,8 +547,8 @@ def contrasts(lines: pd.DataFrame, kept: dict, evidence: bool = True) -> pd.Data
                 if sa != sb: continue
                 gains = sign * (ra[score] - rb[score])
                 low, high = np.percentile(gains, [2.5, 97.5])
-                family.append(dict(folds=by, row=a, against=b, title=title(a), against_title=title(b), score=score,
-                                   declared=declared and score in ("auc", "mae"),
+                family.append(dict(folds=by, row=a, against=b, title=row_title(a), against_title=row_title(b),
+                                   score=score, declared=declared and score in ("auc", "mae"),
                                    gain=round(sign * (pa[score] - pb[score]), 2), low=round(low, 2),
                                    high=round(high, 2), p=round(p_value(gains), 4)))
             out += family
@@ -560,7 +566,7 @@ def contrasts(lines: pd.DataFrame, kept: dict, evidence: bool = True) -> pd.Data
 
 # ---- what a reader opens
 
-def cell(r, score: str, digits: int = 1) -> str:
+def with_interval(r, score: str, digits: int = 1) -> str:
     "A score with its interval"
     if pd.isna(r[score]): return ""
     return f"{r[score]:.{digits}f} [{r[f'{score}_low']:.{digits}f}, {r[f'{score}_high']:.{digits}f}]"
@@ -569,19 +575,22 @@ def cell(r, score: str, digits: int = 1) -> str:
 def shown_scores(table: pd.DataFrame, by: str, heard: str = "all") -> pd.DataFrame:
     "The table as a reader wants it"
     t = table[(table["folds"] == by) & (table["heard"] == heard)]
-    return pd.DataFrame([{"row": r["title"], "AUC of 60+": cell(r, "auc"), "MAE, years": cell(r, "mae"),
-                          "agesup F1": cell(r, "f1"), "gender F1": "" if r["row"] in ("constant", "permuted")
-                          else f"{r['gender']:.1f}"} for _, r in t.iterrows()])
+    gender = lambda r: "" if r["row"] in ("constant", "permuted") else f"{r['gender']:.1f}"
+    return pd.DataFrame([{"row": r["title"], "AUC of 60+": with_interval(r, "auc"),
+                          "MAE, years": with_interval(r, "mae"), "agesup F1": with_interval(r, "f1"),
+                          "gender F1": gender(r)} for _, r in t.iterrows()])
 
 
-NOTES = """AUC of 60+ and mean absolute error (MAE) are the declared scores; macro F1 stands beside them. A speaker counts \
-once: posteriors are averaged over utterances. Intervals are 95 %, speakers resampled within age group; they treat the \
-trained networks as given. Every row met the age groups equally often in training; for years the groups' shares in the \
-training part are put back. The age of a Common Voice speaker is the middle of the decade that was told. The public \
-encoders were trained on speech from the web at 16 kHz, which cannot be shown to be disjoint from Common Voice."""
+EXPLAINED = (
+    "AUC of 60+ and mean absolute error (MAE) are the declared scores; macro F1 stands beside them. A speaker counts "
+    "once: posteriors are averaged over utterances. Intervals are 95 %, speakers resampled within age group; they "
+    "treat the trained networks as given. Every row met the age groups equally often in training; for years the "
+    "groups' shares in the training part are put back. The age of a Common Voice speaker is the middle of the decade "
+    "that was told. The public encoders were trained on speech from the web at 16 kHz, which cannot be shown to be "
+    "disjoint from Common Voice.")
 
 
-def markdown(folder: Path) -> str:
+def text_of(folder: Path) -> str:
     "The text of real.md"
     table, pairs = pd.read_csv(Path(folder) / "real.csv"), pd.read_csv(Path(folder) / "real-contrasts.csv")
     from mkdcls.results.report import as_markdown
@@ -589,7 +598,7 @@ def markdown(folder: Path) -> str:
     first = table[table["heard"] == "all"].iloc[0]
     out = [f"# Real speech\n\nCommon Voice 6.1 and the Speech Accent Archive together: {first['speakers']:,} speakers, "
            f"{first['old']} of them 60 and over; preset {about['preset']}, {about['folds']} of {FOLDS} folds of each "
-           f"division.\n\n{NOTES}"]
+           f"division.\n\n{EXPLAINED}"]
     if not preset_of(about["preset"]).evidence: out.append("PLUMBING CHECK: these numbers are no evidence of anything.")
     for by in BY:
         out.append(f"## {TOLD[by].capitalize()}\n\n{as_markdown(shown_scores(table, by))}")
@@ -599,9 +608,9 @@ def markdown(folder: Path) -> str:
                            "declared": "yes" if r["declared"] else "", "word": r["status"]}
                           for _, r in mine.iterrows()])
         out.append(f"{as_markdown(t)}\n\nA gain in MAE is a number of years less.")
-    if (table["heard"] == OUTSIDE).any():
-        out.append(f"## {OUTSIDE}, never trained on\n\nPatients of a voice clinic, one German sentence: hoarseness is "
-                   f"illness there as well as age.\n\n{as_markdown(shown_scores(table, 'speaker', OUTSIDE))}")
+    if (table["heard"] == CLINIC).any():
+        out.append(f"## {CLINIC}, never trained on\n\nPatients of a voice clinic, one German sentence: hoarseness is "
+                   f"illness there as well as age.\n\n{as_markdown(shown_scores(table, 'speaker', CLINIC))}")
     return "\n\n".join(out) + "\n"
 
 
@@ -609,11 +618,11 @@ def write(folder: Path) -> pd.DataFrame:
     "Records → real.csv, real-contrasts.csv, real.md; the table of scores"
     folder = Path(folder)
     about = json.loads((folder / "real" / "about.json").read_text("utf-8"))
-    table, kept = scored(lines := read_answers(folder))
-    pairs = contrasts(lines, kept, preset_of(about["preset"]).evidence)
+    table, kept = score_table(lines := read_answers(folder))
+    pairs = contrast_table(lines, kept, preset_of(about["preset"]).evidence)
     write_text(folder / "real.csv", table.to_csv(index=False))
     write_text(folder / "real-contrasts.csv", pairs.to_csv(index=False))
-    write_text(folder / "real.md", markdown(folder))
+    write_text(folder / "real.md", text_of(folder))
     return table
 
 
@@ -621,7 +630,7 @@ def figure_real(table: pd.DataFrame, folder: Path):
     "What the teacher is worth: AUC of 60+ and MAE of every row, by both divisions, beside what language alone says"
     kinds = {"floor": COLOURS[7], "head": COLOURS[2], "scratch": COLOURS[1], "k": COLOURS[0]}
     kind = lambda row: ("k" if "_of_" in row else "head" if row in PUBLIC or row == "fbank" else
-                        "floor" if row in FLOORS else "scratch")
+                        "floor" if row in UNTRAINED else "scratch")
     t = table[(table["heard"] == "all") & (table["row"] != "teacher")]
     rows = list(dict.fromkeys(t["row"]))[::-1]
     with mpl.rc_context(STYLE):
@@ -630,12 +639,13 @@ def figure_real(table: pd.DataFrame, folder: Path):
             for by, marker, up in (("speaker", "o", .13), ("language", "s", -.13)):
                 for _, r in t[t["folds"] == by].iterrows():
                     ax.errorbar(r[score], rows.index(r["row"]) + up,
-                                xerr=[[r[score] - r[f"{score}_low"]], [r[f"{score}_high"] - r[score]]], fmt=marker, ms=4,
-                                color=kinds[kind(r["row"])], mfc="w" if by == "language" else None, lw=1)
+                                xerr=[[r[score] - r[f"{score}_low"]], [r[f"{score}_high"] - r[score]]],
+                                fmt=marker, ms=4, lw=1, color=kinds[kind(r["row"])],
+                                mfc="w" if by == "language" else None)
             floor = t[(t["row"] == "language_corpus") & (t["folds"] == "speaker")][score]
             if len(floor): ax.axvline(floor.iloc[0], color="0.6", lw=.8, ls="--")
             ax.set(xlabel=label)
-        axes[0].set_yticks(range(len(rows)), [title(r) for r in rows], fontsize=7)
+        axes[0].set_yticks(range(len(rows)), [row_title(r) for r in rows], fontsize=7)
         axes[0].plot([], [], "o", color="0.3", ms=4, label=TOLD["speaker"])
         axes[0].plot([], [], "s", color="0.3", mfc="w", ms=4, label=TOLD["language"])
         fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, fontsize=7, loc="outside upper right", ncol=2)
