@@ -100,6 +100,16 @@ def _sensitivity(w: Wanted) -> RunPlan:
     return [(w.runner(), jobs), *((w.runner(knobs=Knobs(spread=f)), jobs) for f in SPREADS)]
 
 
+def _real(w: Wanted) -> RunPlan:
+    from mkdcls.results.real_sheet import real_plan
+    return real_plan(w)
+
+
+def _publish_real(parts: RunPlan, folder: Path):
+    from mkdcls.results import real_sheet
+    return real_sheet.publish(parts, Path(folder))
+
+
 def _no_runs(w: Wanted) -> RunPlan: return [(w.runner(), [])]
 
 
@@ -172,6 +182,10 @@ SHEETS = {s.name: s for s in (
           plan=_sensitivity, pages=("01a_scm",), publish=partial(_publish, "sensitivity"),
           tables=_tables("sensitivity_sheet"), runs="sensitivity/runs.csv",
           files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3, redraws=True),
+    Sheet("real", "Real speech", "what a teacher is worth on real speech, beside language alone and a public encoder",
+          plan=_real, pages=("18_pretrained", "12a_seeds"), publish=_publish_real, tables=_tables("real_sheet"),
+          runs="real/runs.csv", files=("real.csv", "real-contrasts.csv", "real.md"), figures=("real",), seeds=5,
+          redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",),
           figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),
