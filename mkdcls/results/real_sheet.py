@@ -42,7 +42,7 @@ CLINIC = "Saarbrücken"
 MIDDLE = {"20s": 25., "30s": 35., "40s": 45., "50s": 55., "60s+": 67.}  # years; of an open class, a judgement
 GROUP = np.array([30., 50., 67.])  # years: the middle of each age group
 K_DEFAULT = "campplus"  # protocol 2, section 7: the better linear head of the two; not chosen on these folds
-RESAMPLES = 2000
+RESAMPLES = 1000
 
 # first languages of the Accent Archive that are languages of Common Voice, and its codes; others stand for themselves
 FIRST_LANGUAGES = {"english": "en", "arabic": "ar", "dutch": "nl", "cantonese": "zh", "mandarin": "zh", "czech": "cs",
@@ -236,52 +236,78 @@ def real_plan(w):
 
 UNTRAINED = {"constant": "the training fold's shares, for everybody", "language": "language of the clip alone",
           "corpus": "corpus alone", "language_corpus": "language and corpus",
-          "permuted": "CAM++, linear head, labels permuted", "fbank": "Fbank means and deviations, linear head",
+          "permuted": "CAM++, linear head, labels permuted", "fbank": "Fbank deviations and changes, linear head",
           **{name: f"{e.title}, linear head" for name, e in PUBLIC.items()}}
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # C of the linear heads; chosen on the training part alone
+# C of the linear heads, and how much a small cell is believed; chosen on the training part alone
+STRENGTHS, WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1), (.01, .03, .1, .3, 1.)
+PERMUTED = [f"permuted_{i}" for i in range(10)]  # one shuffling of labels is itself a matter of chance
 
 
-def counted(cells: np.ndarray, y: np.ndarray, train: np.ndarray, classes: int, weight: float = 1.) -> np.ndarray:
-    "P(class | cell) over the training speakers, classes made equally frequent, with one speaker's worth of smoothing"
+def best_of(options, answer, y: np.ndarray, speakers: np.ndarray, seed: int):
+    """The option with the smallest loss in four folds of these speakers, classes weighing alike
+
+    `answer(option, a, b)` gives the posteriors of rows `b` when `a` is the training part.
+    """
+    from sklearn.model_selection import GroupKFold
+    def loss(option):
+        wrong = []
+        for a, b in GroupKFold(4, shuffle=True, random_state=seed).split(y, y, speakers):
+            p = np.clip(answer(option, a, b)[np.arange(len(b)), y[b]], 1e-6, 1)
+            weight = 1 / np.bincount(y[b], minlength=y.max() + 1)[y[b]]
+            wrong.append(-(np.log(p) * weight).sum() / weight.sum())
+        return np.mean(wrong)
+    return min(options, key=loss)
+
+
+def counted(cells: np.ndarray, y: np.ndarray, train: np.ndarray, classes: int, weight: float) -> np.ndarray:
+    """P(class | cell) over the training part, classes made equally frequent
+
+    To each cell `weight` of an average cell's mass is added, spread evenly: a cell never seen says nothing.
+    """
     names, at = np.unique(cells, return_inverse=True)
     counts = np.zeros((len(names), classes))
     np.add.at(counts, (at[train], y[train]), 1.)
     counts = counts / np.maximum(counts.sum(0), 1)
-    seen = counts.sum(1, keepdims=True)
-    share = counts + weight * seen.mean() / classes
+    share = counts + weight * counts.sum() / counts.size
     return (share / share.sum(1, keepdims=True))[at]
 
 
-def linear_head(x: np.ndarray, y: np.ndarray, speakers: np.ndarray, train: np.ndarray, classes: int,
-                seed: int) -> np.ndarray:
-    """Posteriors `[N, classes]` of a linear head trained on standardised features, classes equally weighted
+def counted_tasks(cells: np.ndarray, y: dict, speakers: np.ndarray, train: np.ndarray, seed: int) -> dict:
+    "Task → posteriors `[N, classes]` by cell; how much a small cell is believed is chosen on agesup"
+    c, sup = cells[train], y["agesup"][train]
+    weight = best_of(WEIGHTS, lambda w, a, b: counted(c, sup, a, TASKS["agesup"], w)[b], sup, speakers[train], seed)
+    return {t: counted(cells, v, train, TASKS[t], weight) for t, v in y.items()}
 
-    How much it is held back is chosen by four folds of the training speakers.
-    """
+
+def fitted(x: np.ndarray, y: np.ndarray, train: np.ndarray, classes: int, strength: float) -> np.ndarray:
+    "Posteriors `[N, classes]` of a logistic regression on the training part, classes equally weighted"
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GroupKFold
-    from sklearn.preprocessing import StandardScaler
-    x = StandardScaler().fit(x[train]).transform(x)
-    def fitted(rows, c): return LogisticRegression(C=c, class_weight="balanced", max_iter=300).fit(x[rows], y[rows])
-    def loss(c):
-        parts = GroupKFold(4, shuffle=True, random_state=seed).split(train, y[train], speakers[train])
-        wrong = []
-        for a, b in parts:
-            head = fitted(train[a], c)
-            p = np.full((len(b), classes), 1e-6)
-            p[:, head.classes_] += head.predict_proba(x[train[b]])
-            weight = 1 / np.bincount(y[train[b]], minlength=classes)[y[train[b]]]
-            wrong.append(-(np.log(p[np.arange(len(b)), y[train[b]]]) * weight).sum() / weight.sum())
-        return np.mean(wrong)
-    head = fitted(train, min(STRENGTHS, key=loss))
+    head = LogisticRegression(C=strength, class_weight="balanced", max_iter=300).fit(x[train], y[train])
     out = np.zeros((len(x), classes))
     out[:, head.classes_] = head.predict_proba(x)
     return out
 
 
+def standard(x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    "Features less the training part's mean, over its standard deviation"
+    return (x - x[train].mean(0)) / np.maximum(x[train].std(0), 1e-6)
+
+
+def strength_of(x: np.ndarray, y: dict, speakers: np.ndarray, train: np.ndarray, seed: int) -> float:
+    "How much a linear head is held back; chosen on agesup, in the training part"
+    x, sup = standard(x, train)[train], y["agesup"][train]
+    return best_of(STRENGTHS, lambda c, a, b: fitted(x, sup, a, TASKS["agesup"], c)[b], sup, speakers[train], seed)
+
+
+def linear_heads(x: np.ndarray, y: dict, train: np.ndarray, strength: float) -> dict:
+    "Task → posteriors `[N, classes]`"
+    x = standard(x, train)
+    return {t: fitted(x, v, train, TASKS[t], strength) for t, v in y.items()}
+
+
 def fbank_statistics(runner: RealRunner, m: pd.DataFrame) -> np.ndarray:
-    """`[N, 160]`: mean power of each band relative to the utterance's mean is lost by normalisation, so its spread over
-    time and the spread of its changes"""
+    """`[N, 160]`: standard deviation over time of each band, and its mean absolute change from frame to frame; the
+    means are taken off before anything hears them"""
     plain = runner.manifest("LTV+FCVE", BY["speaker"])[0]
     corpus = prepare(plain, runner.fingerprint("LTV+FCVE", BY["speaker"]), say=runner.say)
     out = []
@@ -289,6 +315,14 @@ def fbank_statistics(runner: RealRunner, m: pd.DataFrame) -> np.ndarray:
         x, _ = corpus.features.batch(torch.tensor([i]))
         out.append(torch.cat([x[0].std(0), x[0].diff(dim=0).abs().mean(0)]).numpy())
     return np.stack(out)
+
+
+def moved_labels(speakers: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
+    "Whose labels each utterance is given: those of another training speaker, all utterances of a speaker the same"
+    names = np.unique(speakers[train])
+    moved = dict(zip(names, np.random.default_rng(seed).permutation(names)))
+    one = dict(zip(speakers, range(len(speakers))))
+    return np.array([one[moved.get(s, s)] for s in speakers])
 
 
 def floor_answers(runner: RealRunner, folds: int = FOLDS) -> pd.DataFrame:
@@ -307,19 +341,15 @@ def floor_answers(runner: RealRunner, folds: int = FOLDS) -> pd.DataFrame:
         for f in range(folds):
             fold = m[f"by_{by}"].to_numpy()
             train, test = np.flatnonzero(inside & (fold != f)), np.flatnonzero((fold == f) | ~inside)
-            rng = np.random.default_rng(first + f)
             def told(row, posteriors, test=test, train=train, by=by, f=f):
                 out.append(answer_lines(m, test, train, by, f, row, posteriors))
-            for row, c in cells.items(): told(row, {t: counted(c, y[t], train, TASKS[t]) for t in TASKS})
+            for row, c in cells.items(): told(row, counted_tasks(c, y, speakers, train, f))
             for row, x in heard.items():
-                told(row, {t: linear_head(x, y[t], speakers, train, TASKS[t], f) for t in TASKS})
-            if K_DEFAULT in heard:
-                names = np.unique(speakers[train])
-                moved = dict(zip(names, rng.permutation(names)))
-                one = dict(zip(speakers, range(len(speakers))))
-                given = np.array([one[moved.get(s, s)] for s in speakers])
-                told("permuted", {t: linear_head(heard[K_DEFAULT], y[t][given], speakers, train, TASKS[t], f)
-                                  for t in ("agesup", "gender")})
+                strength = strength_of(x, y, speakers, train, f)
+                told(row, linear_heads(x, y, train, strength))
+                for i, shuffled in enumerate(PERMUTED if row == K_DEFAULT else ()):
+                    given = moved_labels(speakers, train, 100 * first + 10 * f + i)
+                    told(shuffled, linear_heads(x, {"agesup": y["agesup"][given]}, train, strength))
             runner.progress("floors and linear heads", list(BY).index(by) * folds + f + 1, 2 * folds)
     return pd.concat(out, ignore_index=True)
 
@@ -354,7 +384,8 @@ def answer_lines(m: pd.DataFrame, test: np.ndarray, train: np.ndarray, by: str, 
                              years=small(t["years"]), p0=small(p[:, 0]), p1=small(p[:, 1]), p2=small(p[:, 2]),
                              age=small(age).round(2), age_of_decades=small(decade).round(2),
                              male_y=(t["gender"].astype(str) == "male").to_numpy(),
-                             male=small(np.asarray(posteriors["gender"])[test][:, 1])))
+                             male=small(np.asarray(posteriors["gender"])[test][:, 1] if "gender" in posteriors
+                                        else np.full(len(t), .5))))
 
 
 def trained_answers(runner: RealRunner, jobs) -> pd.DataFrame:
@@ -381,7 +412,7 @@ def trained_answers(runner: RealRunner, jobs) -> pd.DataFrame:
 def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.DataFrame:
     "What each finished run is known by, floors and linear heads first"
     out = [dict(row=row, seed=BY[by] + fold, folds=by, fold=fold, key=digest(about), corpus="real",
-                preset=about["preset"], protocol="2", teacher="", data=about["data"], code=json.dumps(about["code"]))
+                preset=about["preset"], protocol="2", teacher="", data=about["data"])
            for row, by, fold in kept[["row", "folds", "fold"]].drop_duplicates().itertuples(index=False)]
     for row, seed in jobs:
         if (rec := runner.record(row, seed)) is None: continue
@@ -410,7 +441,7 @@ def publish(parts, folder: Path) -> Path:
         write_table(at / "floors.parquet", floor_answers(runner, folds))
         write_text(kept, json.dumps(about, indent=1) + "\n")
     lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"), about)
-    write_text(at / "runs.csv", lines.to_csv(index=False))
+    write_text(at / "real-runs.csv", lines.to_csv(index=False))
     answers = trained_answers(runner, jobs)
     if len(answers): write_table(at / "answers.parquet", answers)
     else: (at / "answers.parquet").unlink(missing_ok=True)
@@ -489,27 +520,31 @@ def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFra
     posteriors averaged.
     """
     out, kept = [], {}
-    order = [*UNTRAINED, *TRAINED, *sorted(set(lines["row"]) - {*UNTRAINED, *TRAINED})]
+    order = [*UNTRAINED, *TRAINED, *sorted(set(lines["row"]) - {*UNTRAINED, *TRAINED, *PERMUTED})]
     for by in BY:
         for heard, corpus in SUBSETS.items():
             part = lines[(lines["folds"] == by) & ((lines["corpus"] == corpus) if corpus
                                                    else (lines["corpus"] != CLINIC))]
             drawn = {}
             for row in order:
-                mine = part[part["row"] == row]
+                each = [part[part["row"] == r] for r in (PERMUTED if row == "permuted" else [row])]
+                mine = each[0]
                 if not len(mine): continue
-                s = by_speaker(mine)
-                at = tuple(s.index)
+                each = [by_speaker(one) for one in each]
+                s, at = each[0], tuple(each[0].index)
                 if at not in drawn: drawn[at] = resamples(s["y"].to_numpy(int), draws)
-                point, reps = score_of(s), score_of(s, drawn[at])
+                points, all_reps = [score_of(one) for one in each], [score_of(one, w) for one, w in zip(
+                    each, np.array_split(drawn[at], len(each)))]
+                point = {k: float(np.mean([p[k] for p in points])) for k in points[0]}
+                reps = {k: np.concatenate([r[k] for r in all_reps]) for k in point}
                 kept[by, heard, row] = point, reps, at
                 entry = dict(folds=by, heard=heard, row=row, title=row_title(row), speakers=len(s),
                              old=int((s["y"] == 2).sum()), utterances=len(mine), n_folds=mine["fold"].nunique())
                 for k in SPEAKER_SCORES:
                     low, high = np.percentile(reps[k], [2.5, 97.5]) if np.isfinite(point[k]) else (np.nan, np.nan)
                     entry |= {k: round(point[k], 2), f"{k}_low": round(low, 2), f"{k}_high": round(high, 2)}
-                each = score_of(by_speaker(mine.assign(speaker=mine["utterance"])))
-                entry |= {f"utterance_{k}": round(each[k], 2) for k in SPEAKER_SCORES[:3]}
+                lone = score_of(by_speaker(mine.assign(speaker=mine["utterance"])))
+                entry |= {f"utterance_{k}": round(lone[k], 2) for k in SPEAKER_SCORES[:3]}
                 out.append(entry)
     return pd.DataFrame(out), kept
 

@@ -184,7 +184,7 @@ SHEETS = {s.name: s for s in (
           files=("sensitivity.csv",), figures=("sensitivity",), only_standin=True, seeds=3, redraws=True),
     Sheet("real", "Real speech", "what a teacher is worth on real speech, beside language alone and a public encoder",
           plan=_real, pages=("18_pretrained", "12a_seeds"), publish=_publish_real, tables=_tables("real_sheet"),
-          runs="real/runs.csv", files=("real.csv", "real-contrasts.csv", "real.md"), figures=("real",), seeds=5,
+          runs="real/real-runs.csv", files=("real.csv", "real-contrasts.csv", "real.md"), figures=("real",), seeds=5,
           redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",),
