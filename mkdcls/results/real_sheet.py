@@ -435,6 +435,10 @@ def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.D
     return pd.DataFrame(out)
 
 
+COMPUTED = (joined, block_folds, best_of, counted, counted_tasks, fitted, standard, strength_of, linear_heads, moved_labels,
+            fbank_statistics, floor_answers, answer_lines)  # what the floors hang on
+
+
 def publish(parts, folder: Path) -> Path:
     "Answers of floors and of every finished run, and what the runs are known by, into <folder>/real"
     (runner, jobs), = parts
@@ -442,7 +446,8 @@ def publish(parts, folder: Path) -> Path:
     folds = 1 + max((seed - BY[fold_of(seed)[0]] for _, seed in jobs), default=FOLDS - 1)
     kept = at / "about.json"
     about = dict(preset=runner.preset.name, folds=folds, data=digest(list(runner.all["utterance"])),
-                 encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)}, code=module_hash(__name__))
+                 encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)},
+                 code={f.__name__: source_hash(f) for f in COMPUTED})
     if not (kept.is_file() and json.loads(kept.read_text("utf-8")) == about and (at / "floors.parquet").is_file()):
         write_table(at / "floors.parquet", floor_answers(runner, folds))
         write_text(kept, json.dumps(about, indent=1) + "\n")
@@ -526,7 +531,7 @@ def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFra
     posteriors averaged.
     """
     out, kept = [], {}
-    order = [*UNTRAINED, *TRAINED, *sorted(set(lines["row"]) - {*UNTRAINED, *TRAINED, *PERMUTED})]
+    order = [*UNTRAINED, *TRAINED, *(f"{m}_of_{k}" for k in PUBLIC for m in WITH_K)]
     for by in BY:
         for heard, corpus in SUBSETS.items():
             part = lines[(lines["folds"] == by) & ((lines["corpus"] == corpus) if corpus
@@ -561,14 +566,13 @@ def pairs_of(rows: list[str]) -> list[tuple[str, str, bool]]:
     Declared (protocol 2, section 5): K of a public encoder against from scratch, and either against language alone.
     """
     k = next((r.partition("_of_")[2] for r in rows if "_of_" in r), K_DEFAULT)
-    wanted = [(f"mkd_ch_of_{k}", "mkd_ch", True), (f"mkd_ch_of_{k}", "language_corpus", True),
-              ("mkd_ch", "language_corpus", True), ("mkd_ch", "base", True),
-              (k, "language_corpus", True),
+    wanted = [(f"mkd_ch_of_{k}", "mkd_ch", True), (f"mkd_ch_of_{k}", "language", True), ("mkd_ch", "language", True),
+              (k, "language", True), ("mkd_ch", "base", True),
               (f"mkd_of_{k}", "mkd", False), (f"mkd_ch_of_{k}", "base", False), (f"mkd_ch_of_{k}", k, False),
               (f"mkd_ch_of_{k}", f"base_of_{k}", False), (f"alone_of_{k}", "base", False), ("mkd", "base", False),
-              ("ch", "base", False), ("mkd_ch", "ch", False), ("base", "language_corpus", False),
-              ("base", "base_flat", False), (k, "language", False), (k, "fbank", False), (k, "permuted", False),
-              ("fbank", "language_corpus", False), ("dvector", k, False)]
+              ("ch", "base", False), ("mkd_ch", "ch", False), ("base", "language", False),
+              ("base", "base_flat", False), (k, "language_corpus", False), (k, "fbank", False), (k, "permuted", False),
+              ("fbank", "language", False), ("dvector", k, False)]
     have = set(rows)
     return [(a, b, p) for a, b, p in wanted if a in have and b in have]
 
@@ -683,7 +687,7 @@ def figure_real(table: pd.DataFrame, folder: Path):
                                 xerr=[[r[score] - r[f"{score}_low"]], [r[f"{score}_high"] - r[score]]],
                                 fmt=marker, ms=4, lw=1, color=kinds[kind(r["row"])],
                                 mfc="w" if by == "language" else None)
-            floor = t[(t["row"] == "language_corpus") & (t["folds"] == "speaker")][score]
+            floor = t[(t["row"] == "language") & (t["folds"] == "speaker")][score]
             if len(floor): ax.axvline(floor.iloc[0], color="0.6", lw=.8, ls="--")
             ax.set(xlabel=label)
         axes[0].set_yticks(range(len(rows)), [row_title(r) for r in rows], fontsize=7)
