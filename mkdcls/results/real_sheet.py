@@ -435,8 +435,9 @@ def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.D
     return pd.DataFrame(out)
 
 
-COMPUTED = (joined, block_folds, best_of, counted, counted_tasks, fitted, standard, strength_of, linear_heads, moved_labels,
-            fbank_statistics, floor_answers, answer_lines)  # what the floors hang on
+# what the floors hang on
+COMPUTED = (joined, block_folds, best_of, counted, counted_tasks, fitted, standard, strength_of, linear_heads,
+            moved_labels, fbank_statistics, floor_answers, answer_lines)
 
 
 def publish(parts, folder: Path) -> Path:
