@@ -195,17 +195,20 @@ def test_rows_of_the_sheet():
     assert flat.epochs == 2 * base.epochs and (flat.lr, flat.batch) == (base.lr, base.batch)
 
 
-def test_the_sheet_says_what_it_needs(monkeypatch):
+def test_the_sheet_says_what_it_needs(tmp_path, monkeypatch):
     monkeypatch.delenv("MKDCLS_TEACHER", raising=False)
+    monkeypatch.setattr("mkdcls.results.runner.prepared_real", lambda folder, progress: (None, None))
     monkeypatch.setattr(sheet, "why_not", lambda name: f"no weights of {name} here")
     with pytest.raises(ValueError, match="SHEET=real is of real speech: CORPUS=real REAL="): plans("real", "smoke", 1)
     told = []
-    (runner, jobs), = plans("real", "smoke", 2, "real", say=told.append)
+    (runner, jobs), = plans("real", "smoke", 2, "real", str(tmp_path), say=told.append)
     assert told == ["The rows with a public encoder as K are left out: no weights of campplus here"]
     assert {seed for _, seed in jobs} == {100, 101, 110, 111} and "mkd_of_campplus" not in runner.rows
+    (runner, jobs), = plans("real", "smoke", 1, "real", say=told.append)
+    assert len(told) == 1 and "mkd_of_campplus" in runner.rows, "what is recorded is drawn without recordings and without weights"
     with pytest.raises(ValueError, match="REAL=<folder"): runner.manifest("LTV+FCVE", 100)
     monkeypatch.setenv("MKDCLS_TEACHER", "wav2vec")
-    with pytest.raises(ValueError, match="no public encoder 'wav2vec'"): plans("real", "smoke", 1, "real")
+    with pytest.raises(ValueError, match="no public encoder 'wav2vec'"): plans("real", "smoke", 1, "real", str(tmp_path))
 
 
 @recorded
