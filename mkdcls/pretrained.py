@@ -6,7 +6,7 @@
 __all__ = ['RATES', 'PUBLIC', 'segment_means', 'CamDense', 'FrontBlock', 'FrontCnn', 'each_length', 'CamPlus', 'campplus_names',
            'load_named', 'slaney_filters', 'mel_power', 'DVector', 'dvector_names', 'kaldi_input', 'speechbrain_input',
            'at_16k', 'PublicEncoder', 'public_encoder', 'encoders_folder', 'weights_bytes', 'fetch_weights',
-           'load_public', 'listen', 'public_key', 'HeardBefore']
+           'load_public', 'heard_features', 'public_key', 'HeardBefore']
 
 # %% ../nbs/method/18_pretrained.ipynb #a9ab540b
 import io
@@ -380,9 +380,9 @@ def load_public(
     else: load_speechbrain(net, state)
     return net.eval().requires_grad_(False)
 
-# %% ../nbs/method/18_pretrained.ipynb #097160ad
+# %% ../nbs/method/18_pretrained.ipynb #0ae311e8
 @torch.no_grad()
-def listen(
+def heard_features(
     name:str, # of a public encoder
     net:nn.Module, # from `load_public`
     waves:Tensor, # `[B, N]` float32 in [-1, 1], padded at the end
@@ -400,7 +400,7 @@ def public_key(
     checksum:str, # of the weights that are used
 )->dict: # plain; its digest names the features in the cache
     "What features of a public encoder are known by: its name, its weights, and the code that asks it"
-    code = {f.__name__: source_hash(f) for f in (each_length, at_16k, listen, *_PARTS[public_encoder(name).name])}
+    code = {f.__name__: source_hash(f) for f in (each_length, at_16k, heard_features, *_PARTS[public_encoder(name).name])}
     pages = ('mkdcls.fbank', *['mkdcls.encoders']*(name == 'ecapa_voxceleb'))
     return dict(encoder=name, sha256=checksum, code=code | code_hashes(*pages))
 

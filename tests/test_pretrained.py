@@ -211,7 +211,7 @@ def test_features_are_cached_by_encoder_and_samples(tmp_path, monkeypatch):
     assert encoded.corpus_key(m.assign(checksum=list("abcde")), "one") == encoded.corpus_key(m.assign(checksum=list("abcde"), split="x"), "two")
     assert encoded.corpus_key(m, "one") == "one" and encoded.encoder_key("dvector") == digest(p.public_key("dvector", p.PUBLIC["dvector"].sha256))
     waves, n = encoded.waves_of_rows(m)
-    assert_close(a.embedding, p.listen("dvector", net, waves, n).embedding, rtol=2e-3, atol=2e-3)
+    assert_close(a.embedding, p.heard_features("dvector", net, waves, n).embedding, rtol=2e-3, atol=2e-3)
 
 
 def test_nothing_of_an_encoder_is_committed():

@@ -10,7 +10,7 @@ import torch
 from mkdcls.encoders import EncoderOutput
 from mkdcls.engine.store import digest, home
 from mkdcls.intake.features import cached_features, waves_of_rows, write_features
-from mkdcls.pretrained import listen, load_public, public_encoder, public_key, weights_bytes
+from mkdcls.pretrained import heard_features, load_public, public_encoder, public_key, weights_bytes
 
 TOGETHER = 16  # utterances that are read at a time
 
@@ -41,7 +41,7 @@ def encode_chunk(name: str, rows: pd.DataFrame, path: Path):
     values = []
     for i in range(0, len(rows), TOGETHER):
         waves, n = waves_of_rows(rows.iloc[i:i + TOGETHER])
-        values.append(torch.cat(listen(name, _loaded(name), waves, n), 1).half())
+        values.append(torch.cat(heard_features(name, _loaded(name), waves, n), 1).half())
     write_features(values, [torch.ones(len(v), dtype=torch.int64) for v in values], path)
 
 

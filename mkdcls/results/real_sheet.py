@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import torch
 
 from mkdcls.corpora import check_manifest, content_hash, open_prepared, speaker_folds
 from mkdcls.engine.codehash import module_hash, source_hash
-from mkdcls.engine.store import digest, home, writable, write_table, write_text
+from mkdcls.engine.store import digest, home, provenance, writable, write_table, write_text
 from mkdcls.evaluation import holm, p_value
 from mkdcls.intake.corpora import CODE, prepare_corpus
 from mkdcls.intake.encoded import encoder_key, heard_by, why_not
@@ -418,9 +419,12 @@ def trained_answers(runner: RealRunner, jobs) -> pd.DataFrame:
 
 def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.DataFrame:
     "What each finished run is known by, floors and linear heads first"
+    made, floors = about["made"], kept[["row", "folds", "fold"]].drop_duplicates()
     out = [dict(row=row, seed=BY[by] + fold, folds=by, fold=fold, key=digest(about), corpus="real",
-                preset=about["preset"], protocol="2", teacher="", data=about["data"])
-           for row, by, fold in kept[["row", "folds", "fold"]].drop_duplicates().itertuples(index=False)]
+                preset=about["preset"], protocol="2", teacher="", data=about["data"],
+                **{k: made[k] for k in ("commit", "device", "python", "finished")},
+                total_s=round(made["seconds"] / len(floors), 1))
+           for row, by, fold in floors.itertuples(index=False)]
     for row, seed in jobs:
         if (rec := runner.record(row, seed)) is None: continue
         by, fold = fold_of(seed)
@@ -450,10 +454,14 @@ def publish(parts, folder: Path) -> Path:
     about = dict(preset=runner.preset.name, folds=folds, data=digest(list(runner.all["utterance"])),
                  encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)},
                  code={f.__name__: source_hash(f) for f in COMPUTED})
-    if not (kept.is_file() and json.loads(kept.read_text("utf-8")) == about and (at / "floors.parquet").is_file()):
+    was = json.loads(kept.read_text("utf-8")) if kept.is_file() and (at / "floors.parquet").is_file() else {}
+    if {k: v for k, v in was.items() if k != "made"} != about:
+        began = time.perf_counter()
         write_table(at / "floors.parquet", floor_answers(runner, folds))
-        write_text(kept, json.dumps(about, indent=1) + "\n")
-    lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"), about)
+        was = about | dict(made=provenance(torch.device("cpu"), runner.commit) | dict(
+            seconds=round(time.perf_counter() - began, 1)))
+        write_text(kept, json.dumps(was, indent=1) + "\n")
+    lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"), was)
     write_text(at / "real-runs.csv", lines.to_csv(index=False))
     answers = trained_answers(runner, jobs)
     if len(answers): write_table(at / "answers.parquet", answers)
