@@ -400,7 +400,8 @@ def public_key(
     checksum:str, # of the weights that are used
 )->dict: # plain; its digest names the features in the cache
     "What features of a public encoder are known by: its name, its weights, and the code that asks it"
-    code = {f.__name__: source_hash(f) for f in (each_length, at_16k, heard_features, *_PARTS[public_encoder(name).name])}
+    parts = each_length, at_16k, heard_features, *_PARTS[public_encoder(name).name]
+    code = {f.__name__: source_hash(f) for f in parts}
     pages = ('mkdcls.fbank', *['mkdcls.encoders']*(name == 'ecapa_voxceleb'))
     return dict(encoder=name, sha256=checksum, code=code | code_hashes(*pages))
 
