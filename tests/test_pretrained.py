@@ -74,6 +74,7 @@ def test_dvector_with_the_published_weights(tmp_path, monkeypatch):
         assert_close(ours(x).embedding, 16 * theirs(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ecapa_takes_speechbrains_file(tmp_path):
     "A file as SpeechBrain writes it, put where the door looks"
     if importlib.util.find_spec("speechbrain") is None: pytest.skip("SpeechBrain is not installed")
@@ -174,6 +175,7 @@ def borrowed(tmp_path, monkeypatch):
     return r
 
 
+@pytest.mark.slow
 def test_a_row_with_a_public_teacher(borrowed):
     record = borrowed.run("k", 0)
     assert borrowed.listened == ["dvector"] and borrowed.missing([("k", 0)]) == []
