@@ -27,10 +27,11 @@ YOURS :=
 EPOCHS :=
 LR :=
 BATCH :=
+TEACHER :=
 
 # A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
 options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED YOURS EPOCHS LR BATCH
-options.table := SHEET $(options.table1)
+options.table := SHEET TEACHER $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
@@ -78,6 +79,7 @@ help: ## this list
 	@echo "  EPOCHS=<n>   LR=<rate>   BATCH=<n>: in place of the preset's (table1, ablations)"
 	@echo "  YOURS=<mine.py>: a file of your own; its rows stand beside Table 1's (table1)"
 	@echo "  REDRAW=1: train nothing, make tables, pictures and page from the records that are there (table1, ablations, sensitivity)"
+	@echo "  TEACHER=campplus|dvector: the public encoder that plays K, fetched if need be (real; page 18)"
 	@echo "  SCHEDULER=tcp://host:8786: a Dask cluster makes the runs (page 13b)   ROWS=3,6   FIRST_SEED=<n>: these runs alone, no tables"
 	@echo "  CORPUS=standin|real|<prepared folder, corpora file, or file of lists for seo_kim, imu_elevoc>   REAL=<folder of real speech, with CORPUS=real>"
 
@@ -90,6 +92,7 @@ own-options = $(if $(YOURS), --yours "$(YOURS)")$(if $(EPOCHS), --epochs "$(EPOC
 table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 CORPUS=standin)
 	"$(PY)" -m mkdcls.results.cli table1 --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(own-options)$(farmed)
 
+table: export MKDCLS_TEACHER := $(TEACHER)
 table: $(run-ready) ## regenerate a sheet, SHEET=<one of those below>; options as for table1
 	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(own-options)$(farmed)
 

@@ -374,10 +374,10 @@ def test_runs_start_soon(modules, never, most):
 # A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.
 DOUBLES = {
     "main": ("engine.equivalence engine.needs engine.portable publish.article results.arithmetic results.cli results.readme", "what `python -m` calls"),
-    "publish": ("results.report results.verification_sheets results.decisive_sheet", "a sheet's contract: finished runs → records in a folder"),
+    "publish": ("results.report results.verification_sheets results.decisive_sheet results.real_sheet", "a sheet's contract: finished runs → records in a folder"),
     "read": ("results.report results.verification_sheets results.intervention_sheet results.decisive_sheet", "a sheet's contract: records from a folder"),
-    "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet results.decisive_sheet "
-              "results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
+    "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet "
+              "results.decisive_sheet results.real_sheet results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
     "markdown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: the text of <sheet>.md"),
     "shown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: its table as a reader wants it"),
     "NOTES": ("results.report results.verification_sheets results.ablation_sheet validation",

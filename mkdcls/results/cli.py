@@ -115,7 +115,7 @@ def command_table(a):
     folder = a.out and folder_at(a.out, "OUT")
     for name in ("corpus", "real"):
         if "\0" in getattr(a, name): folder_at(getattr(a, name), name.upper())
-    if a.corpus == "real" and not Path(a.real).is_dir():
+    if a.corpus == "real" and not a.redraw and not Path(a.real).is_dir():
         raise ValueError("CORPUS=real needs REAL=<folder with accent_archive/ and common_voice/>; "
                          f"there is no folder {a.real!r}")
     if a.corpus == "real" and a.seeds + (a.first_seed or 0) > 5:

@@ -22,7 +22,9 @@ from mkdcls.engine.features import Corpus
 from mkdcls.engine.pool import keep_memory
 from mkdcls.engine.record import Outcome, Record
 from mkdcls.engine.yours import NOTHING, Yours
+from mkdcls.encoders import EncoderOutput
 from mkdcls.intake.corpora import prepared_real
+from mkdcls.intake.encoded import encoder_key, heard_by
 from mkdcls.intake.features import forget, placed, prepare
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
@@ -31,6 +33,7 @@ from mkdcls.evaluation import ordinal_scores, scorecard
 from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, scheduler_named
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
+from mkdcls.pretrained import PUBLIC, HeardBefore
 from mkdcls.runs import (PROTOCOL, Knobs, answers, labels_of, like, objective_of, own_labels, preset_of,
                          role_manifest, rows_of)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
@@ -317,8 +320,18 @@ class Runner(BaseRunner):
         return dict(yours=self.yours.file, schedule=self.schedule, protocol=self.preset.protocol)
 
     def parents(self, row: str) -> list[str]:
-        "Its teacher, where that is a row, and the row it starts from"
-        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from) if p and p != DRAWN_CAUSES]
+        "Its teacher where that is a row, and the row it starts from"
+        return [p for p in (self.rows[row].teacher, self.rows[row].starts_from)
+                if p and p not in (DRAWN_CAUSES, self.borrowed(row))]
+
+    def borrowed(self, row: str) -> str:
+        "The public encoder (page 18) that is this row's teacher; '' where a row is, or none"
+        teacher = self.rows[row].teacher
+        return teacher if teacher in PUBLIC and teacher not in self.rows else ""
+
+    def training_rows(self, row: str, manifest) -> torch.Tensor:
+        "Positions of the utterances that an epoch goes through; one that stands there twice is heard twice"
+        return rows_of(manifest, "train")
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
         "Manifest of a role, and what it is known by"
@@ -335,6 +348,7 @@ class Runner(BaseRunner):
         if r.family not in KNOWN | {*self.yours.encoders}:
             known = ", ".join(sorted(KNOWN | {*self.yours.encoders}))
             raise ValueError(f"row {row!r}: no encoder {r.family!r}; {known}")
+        if k := self.borrowed(row): parents = parents | {k: encoder_key(k)}
         same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours, self.preset.protocol)
         if r.teacher == DRAWN_CAUSES: same["causes"] = source_hash(causes_k)
         for task in self.yours.heads(r).values():  # before anything is trained
@@ -389,6 +403,7 @@ class Runner(BaseRunner):
         "What K is made by, before it has weights; None without a teacher"
         if r.teacher is None: return None
         if r.teacher == DRAWN_CAUSES: return CausesTeacher(r)
+        if k := self.borrowed(r.row): return HeardBefore(k)
         return build(self.rows[r.teacher], seed, yours=self.yours).student
 
     def teacher_features(self, row: str, seed: int, corpus: Corpus, precision: str):
@@ -399,6 +414,10 @@ class Runner(BaseRunner):
         `max_frames`, which preset paper has not.
         """
         at = (row, seed, corpus.fingerprint)
+        if at not in self._k and row in PUBLIC and row not in self.rows:
+            k = heard_by(row, corpus.manifest, corpus.fingerprint, say=self.say,
+                         progress=partial(self.progress, f"{row} listens"))
+            self._k = {at: (HeardBefore(row), EncoderOutput(*(v.to(self.device) for v in k)))}
         if at not in self._k:
             teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row]
                                                     .settings.channels_last else torch.contiguous_format)
@@ -417,7 +436,7 @@ class Runner(BaseRunner):
                           else (None, None))
         own = self.yours.heads(r)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest, own=own.values()).items()}
-        data = Data(corpus.features, labels, rows_of(corpus.manifest, "train").to(self.device), k)
+        data = Data(corpus.features, labels, self.training_rows(row, corpus.manifest).to(self.device), k)
         model = build(r, seed, teacher, self.yours)
         if r.starts_from:
             fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
@@ -437,7 +456,7 @@ class Runner(BaseRunner):
             scores = {f"split_{n}": v for n, v in scorecard(table[table["split"] == "test"], tasks, many).items()}
         if self.preset.protocol != PROTOCOL: scores |= ordinal_scores(headline)
         return (Outcome(curves=curves, metrics=scorecard(headline, tasks, many) | scores,
-                        params=sum(p.numel() for p in model.parameters()),
+                        params=sum(p.numel() for p in model.parameters()) + getattr(teacher, "n_params", 0),
                       student_params=sum(p.numel() for p in model.student.parameters()),
                         utterances={s: int(split.get(s, 0)) for s in ("train", "val", "test")
                                     + ("fresh",)*("fresh" in split)},

@@ -128,6 +128,16 @@ def _regime(w: Wanted) -> RunPlan:
     return [(_second(w, k), _from_first(REGIME_ROWS, min(w.seeds, REGIME_SEEDS))) for k in REGIMES.values()]
 
 
+def _real(w: Wanted) -> RunPlan:
+    from mkdcls.results.real_sheet import real_plan
+    return real_plan(w)
+
+
+def _publish_real(parts: RunPlan, folder: Path):
+    from mkdcls.results import real_sheet
+    return real_sheet.publish(parts, Path(folder))
+
+
 def _no_runs(w: Wanted) -> RunPlan: return [(w.runner(), [])]
 
 
@@ -215,6 +225,10 @@ SHEETS = {s.name: s for s in (
           plan=_regime, pages=("14d_decisive",), publish=partial(_publish_second, "regime"),
           tables=_tables("decisive_sheet", "regime"), runs="regime/runs.csv", files=("regime.csv",),
           figures=("regime",), only_standin=True, seeds=5, first=100, by_seed=True, redraws=True),
+    Sheet("real", "Real speech", "what a teacher is worth on real speech, beside language alone and a public encoder",
+          plan=_real, pages=("18_pretrained", "12a_seeds"), publish=_publish_real, tables=_tables("real_sheet"),
+          runs="real/real-runs.csv", files=("real.csv", "real-contrasts.csv", "real.md"), figures=("real",), seeds=5,
+          redraws=True),
     Sheet("figures", "Figures", "the paper's figures and the poster's panels",
           plan=_no_runs, pages=("14_causal",),
           figures=("figure1", "figure2", "figure3", "figure3_resnet", "figure4", "poster_results")),

@@ -1,0 +1,255 @@
+"The sheet of real speech: folds, balance, floors, scores by speaker; and that its committed tables come out of its records"
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mkdcls.engine.codehash import code_hashes
+from mkdcls.evaluation import confusion, prf
+from mkdcls.labels import AGESUP
+from mkdcls.results import real_sheet as sheet
+from mkdcls.results.sheets import SHEETS, plans
+from mkdcls.runs import preset_of
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "paper" / "results" / "real-laptop"
+REAL = Path(os.environ.get("MKDCLS_REAL") or ROOT.parent / "shared" / "data")
+real_only = pytest.mark.skipif(not (REAL / "common_voice").is_dir(), reason="no real speech here: set MKDCLS_REAL to a folder with common_voice/ and "
+                               "accent_archive/")
+recorded = pytest.mark.skipif(not (RESULTS / "real" / "floors.parquet").is_file(), reason="the sheet real is not committed yet")
+
+
+def people(n=600, seed=0) -> pd.DataFrame:
+    "Speakers of two corpora in ten languages, one to three utterances each; old age is commoner in some languages"
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(n):
+        language, saa = f"l{rng.integers(10)}", i % 4 == 0
+        old = rng.random() < (.3 if language in ("l1", "l2") else .05)
+        sub = "60s+" if old else ("20s", "30s", "40s", "50s")[rng.integers(4)]
+        for j in range(rng.integers(1, 4)):
+            corpus = "Speech Accent Archive" if saa else "Common Voice"
+            out.append(dict(utterance=f"{corpus}/{i}-{j}", speaker=f"{corpus}/{i}", gender=("female", "male")[i % 2], agesub=sub,
+                            agesup=AGESUP[{"20s": 0, "30s": 0, "40s": 1, "50s": 1, "60s+": 2}[sub]], corpus=corpus, age=np.nan if not saa else
+                            {"20s": 22., "30s": 33., "40s": 44., "50s": 55., "60s+": 66.}[sub], language="en" if saa else language + "-X", duration=2.,
+                            native=language, path="x.arrow", rate=8000., fold=0, split="train"))
+    return pd.DataFrame(out)
+
+
+@pytest.fixture(scope="module")
+def m():
+    d = people()
+    first = dict(zip(d["speaker"], d["native"]))
+    outside = people(20, 1).assign(corpus=sheet.CLINIC).pipe(lambda o: o.assign(speaker="S" + o["speaker"], utterance="S" + o["utterance"]))
+    saa = d["corpus"] == "Speech Accent Archive"
+    return sheet.joined(d[saa], d[~saa], outside, first)
+
+
+def test_folds_share_no_speaker_and_no_language(m):
+    inside = m[m["by_speaker"] >= 0]
+    for by, what in (("by_speaker", "speaker"), ("by_language", "speaker"), ("by_language", "block")):
+        assert (inside.groupby(what)[by].nunique() == 1).all() and set(inside[by]) == set(range(5))
+    assert set(inside["block"]) == {f"l{i}" for i in range(10)}, "regions of a language and first languages meet in one block"
+    assert set(m.loc[m["corpus"] == sheet.CLINIC, "by_speaker"]) == {-1} == set(m.loc[m["corpus"] == sheet.CLINIC, "by_language"])
+    sizes = inside.drop_duplicates("speaker").groupby("by_language").size()
+    assert sizes.max() < 1.5 * sizes.min()
+    exact = m["corpus"] == "Speech Accent Archive"
+    assert (m.loc[exact, "years"] == m.loc[exact, "age"]).all() and set(m.loc[~exact & (m["agesub"] == "30s") & m["age"].isna(), "years"]) == {35.}
+
+
+def test_blocks_go_whole_to_the_smallest_fold():
+    blocks, speakers = pd.Series(list("aaaabbbccd")), pd.Series(range(10))
+    f = sheet.block_folds(blocks, speakers, 2)
+    assert f.groupby(blocks).nunique().eq(1).all() and sorted(f.value_counts()) == [5, 5]
+
+
+@pytest.mark.parametrize("seed,told", [(100, ("speaker", 0)), (104, ("speaker", 4)), (110, ("language", 0)), (114, ("language", 4))])
+def test_a_seed_is_a_fold(seed, told): assert sheet.fold_of(seed) == told
+
+
+@pytest.mark.parametrize("seed", [0, 99, 105, 115])
+def test_other_seeds_are_refused(seed):
+    with pytest.raises(ValueError, match="this sheet has 100 to 104"): sheet.fold_of(seed)
+
+
+def test_balanced_rows(m):
+    split = m.assign(split=np.where(m["by_speaker"] == 0, "test", "train"))
+    rows = sheet.balanced(split).numpy()
+    groups = split["agesup"].iloc[rows].value_counts()
+    assert groups.nunique() == 1 and set(groups.index) == set(AGESUP), "every age group equally often"
+    assert set(rows) == set(np.flatnonzero(split["split"] == "train")), "everybody is heard, nobody of the test part"
+    often = pd.Series(rows).value_counts().groupby(lambda i: split["agesup"].iloc[i]).agg(["min", "max"])
+    assert (often["max"] - often["min"] <= 1).all() and (sheet.balanced(split).numpy() == rows).all()
+
+
+def test_few_speakers_for_smoke(m):
+    f = sheet.few_speakers(m)
+    assert .04 < f["speaker"].nunique() / m["speaker"].nunique() < .3 and (f["agesup"] == "60+").any()
+    assert f["utterance"].is_unique and not set(f.groupby("speaker").size() - m[m["speaker"].isin(f["speaker"])].groupby("speaker").size()) - {0}
+
+
+# ---- floors
+
+def test_a_cell_that_was_never_seen_says_nothing():
+    cells, y = np.array(["a", "a", "b", "b", "c"]), np.array([0, 0, 1, 0, 1])
+    p = sheet.counted(cells, y, np.arange(4), 2, .1)
+    assert np.allclose(p.sum(1), 1) and np.allclose(p[4], .5) and p[0, 0] > .8 and p[2, 1] > .5, "of b half is 1, but 1 is rare"
+    assert np.allclose(sheet.counted(np.zeros(5, int), y, np.arange(4), 2, 1.), .5), "classes are made equally frequent"
+
+
+def test_linear_heads_learn_what_is_there(m):
+    rng = np.random.default_rng(0)
+    y = {"agesup": pd.Categorical(m["agesup"], categories=AGESUP).codes.astype(int), "gender": (m["gender"] == "male").to_numpy(int)}
+    x = rng.normal(size=(len(m), 12))
+    x[:, 0] += 2 * y["agesup"]
+    train, speakers = np.flatnonzero(m["by_speaker"] > 0), m["speaker"].to_numpy()
+    test = np.flatnonzero(m["by_speaker"] == 0)
+    strength = sheet.strength_of(x, y, speakers, train, 0)
+    p = sheet.linear_heads(x, y, train, strength)
+    assert np.allclose(p["agesup"].sum(1), 1) and sheet.auc(p["agesup"][test, 2], y["agesup"][test] == 2) > 85
+    given = sheet.moved_labels(speakers, train, 0)
+    assert (given[test] == np.array([dict(zip(speakers, range(len(speakers))))[s] for s in speakers[test]])).all(), "only training labels move"
+    moved = sheet.linear_heads(x, {t: v[given] for t, v in y.items()}, train, strength)
+    assert sheet.auc(moved["agesup"][test, 2], y["agesup"][test] == 2) < 80
+
+
+# ---- scores
+
+def test_auc_is_the_textbooks():
+    from sklearn.metrics import roc_auc_score
+    rng = np.random.default_rng(0)
+    y, s, w = rng.random(80) < .2, rng.integers(0, 9, 80) / 9, rng.integers(0, 4, (3, 80))
+    assert sheet.auc(s, y) == pytest.approx(100 * roc_auc_score(y, s))
+    assert sheet.auc(s, y, w * 1.) == pytest.approx([100 * roc_auc_score(np.repeat(y, v), np.repeat(s, v)) for v in w])
+    assert sheet.auc(np.ones(80), y) == 50
+
+
+def test_a_resample_loses_no_class():
+    y = np.array([0] * 50 + [1] * 20 + [2] * 3)
+    w = sheet.resamples(y, 400)
+    for g, n in ((0, 50), (1, 20), (2, 3)): assert (w[:, y == g].sum(1) == n).all()
+    assert w[:, :50].var(0).mean() == pytest.approx(1, abs=.15)
+
+
+def answers(row, p, m, by="speaker", fold=0) -> pd.DataFrame:
+    test, train = np.flatnonzero(m["by_speaker"] == fold), np.flatnonzero((m["by_speaker"] != fold) & (m["by_speaker"] >= 0))
+    return sheet.answer_lines(m, test, train, by, fold, row, p)
+
+
+def test_scores_are_those_of_speakers(m):
+    rng = np.random.default_rng(1)
+    p = {"agesup": rng.dirichlet((1, 1, 1), len(m)), "gender": rng.dirichlet((1, 1), len(m)), "agesub": rng.dirichlet(np.ones(5), len(m))}
+    s = sheet.by_speaker(answers("language", p, m))
+    found = sheet.score_of(s)
+    guess = s[["p0", "p1", "p2"]].to_numpy().argmax(1)
+    assert found["f1"] == pytest.approx(float(prf(confusion(s["y"].to_numpy(int), guess, 3))[2]))
+    assert found["mae"] == pytest.approx((s["age"] - s["years"]).abs().mean()) and len(s) == m.loc[m["by_speaker"] == 0, "speaker"].nunique()
+    weighted = sheet.score_of(s, np.ones((2, len(s))))
+    assert all(weighted[k] == pytest.approx([found[k]] * 2) for k in sheet.SPEAKER_SCORES)
+
+
+def test_shares_are_put_back_for_years(m):
+    "A row that knows nothing says the mean of the training part, not the middle of all ages"
+    flat = {"agesup": np.full((len(m), 3), 1 / 3), "agesub": np.full((len(m), 5), .2), "gender": np.full((len(m), 2), .5)}
+    train = m[(m["by_speaker"] > 0)]
+    wanted = sum((train["agesup"] == g).mean() * a for g, a in zip(AGESUP, sheet.GROUP))
+    assert answers("constant", flat, m)["age"].unique() == pytest.approx([wanted], abs=.01)
+    decades = sum((train["agesub"] == d).mean() * a for d, a in sheet.MIDDLE.items())
+    assert answers("constant", flat, m)["age_of_decades"].unique() == pytest.approx([decades], abs=.01)
+    assert answers("base_flat", flat, m)["age"].unique() == pytest.approx([sheet.GROUP.mean()], abs=.01), "it met the shares in training"
+
+
+def test_contrasts_are_paired_and_a_smaller_error_is_better(m):
+    y = pd.Categorical(m["agesup"], categories=AGESUP).codes
+    knows = np.where(np.eye(3)[y] == 1, .8, .1)
+    flat = np.full((len(m), 3), 1 / 3)
+    other = {"gender": np.full((len(m), 2), .5)}
+    lines = pd.concat([answers(row, other | {"agesup": p}, m, by, f) for row, p in (("campplus", knows), ("language", flat), *((r, flat) for r in sheet.PERMUTED))
+                       for by in sheet.BY for f in range(2)])
+    table, kept = sheet.score_table(lines, 200)
+    pairs = sheet.contrast_table(lines, kept).set_index(["folds", "row", "against", "score"]).sort_index()
+    assert pairs.loc["speaker", "campplus", "language", "auc"]["gain"] == 50 and pairs.loc["speaker", "campplus", "language", "mae"]["gain"] > 0
+    assert set(pairs.loc[("speaker", "campplus", "language")]["status"]) == {"better"}
+    assert set(sheet.contrast_table(lines, kept, evidence=False)["status"]) == {"plumbing only"}
+    one = table[(table["row"] == "campplus") & (table["folds"] == "speaker") & (table["heard"] == "all")].iloc[0]
+    assert one["auc"] == 100 and one["n_folds"] == 2 and one["old"] == (m[m["by_speaker"].isin((0, 1))].drop_duplicates("speaker")["agesup"] == "60+").sum()
+
+
+# ---- rows and the sheet
+
+def test_rows_of_the_sheet():
+    rows = sheet.real_rows(preset_of("laptop"), "campplus")
+    assert all(r.row == n and r.reestimate for n, r in rows.items())
+    assert {n for n, r in rows.items() if r.teacher == "campplus"} == {"base_of_campplus", "mkd_of_campplus", "mkd_ch_of_campplus", "alone_of_campplus"}
+    assert rows["base_of_campplus"].objective == rows["base"].objective and rows["alone_of_campplus"].z == "student"
+    assert not any("_of_" in n for n in sheet.real_rows(preset_of("smoke")))
+    assert [sheet.row_title(n) for n in ("mkd_ch", "mkd_ch_of_campplus", "language")] == ["+MKD+CH, K from scratch", "+MKD+CH, K of CAM++",
+                                                                                           "language of the clip alone"]
+    flat, base = rows["base_flat"].settings, rows["base"].settings
+    assert flat.epochs == 2 * base.epochs and (flat.lr, flat.batch) == (base.lr, base.batch)
+
+
+def test_the_sheet_says_what_it_needs(tmp_path, monkeypatch):
+    monkeypatch.delenv("MKDCLS_TEACHER", raising=False)
+    monkeypatch.setattr("mkdcls.results.runner.prepared_real", lambda folder, progress: (None, None))
+    monkeypatch.setattr(sheet, "why_not", lambda name: f"no weights of {name} here")
+    with pytest.raises(ValueError, match="SHEET=real is of real speech: CORPUS=real REAL="): plans("real", "smoke", 1)
+    told = []
+    (runner, jobs), = plans("real", "smoke", 2, "real", str(tmp_path), say=told.append)
+    assert told == ["The rows with a public encoder as K are left out: no weights of campplus here"]
+    assert {seed for _, seed in jobs} == {100, 101, 110, 111} and "mkd_of_campplus" not in runner.rows
+    (runner, jobs), = plans("real", "smoke", 1, "real", say=told.append)
+    assert len(told) == 1 and "mkd_of_campplus" in runner.rows, "what is recorded is drawn without recordings and without weights"
+    with pytest.raises(ValueError, match="REAL=<folder"): runner.manifest("LTV+FCVE", 100)
+    monkeypatch.setenv("MKDCLS_TEACHER", "wav2vec")
+    with pytest.raises(ValueError, match="no public encoder 'wav2vec'"): plans("real", "smoke", 1, "real", str(tmp_path))
+
+
+@recorded
+@pytest.mark.slow
+def test_committed_tables_come_out_of_the_records(tmp_path):
+    shutil.copytree(RESULTS / "real", tmp_path / "real")
+    sheet.write(tmp_path)
+    for name in SHEETS["real"].files:
+        if name.endswith(".csv"): pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), pd.read_csv(RESULTS / name), atol=.02)
+    assert (tmp_path / "real.md").read_text("utf-8").splitlines()[0] == "# Real speech"
+
+
+@recorded
+def test_committed_runs_are_of_this_code():
+    runs = pd.read_csv(RESULTS / SHEETS["real"].runs, dtype={"row": str})
+    floors = pd.read_parquet(RESULTS / "real" / "floors.parquet")
+    assert {*runs.loc[runs["key"].notna(), "row"]} >= set(floors["row"]) and floors["speaker"].str.fullmatch("[0-9a-f]{12}").all()
+    if "code" not in runs: return
+    rows, now = sheet.real_rows(preset_of("laptop"), "campplus"), code_hashes("mkdcls.training")
+    for _, r in runs[runs["code"].notna()].iterrows():
+        assert json.loads(r["code"]) == now, f"row {r['row']} was made with other code"
+        assert r["row"] in rows and json.loads(r["recipe"])["teacher"] == rows[r["row"]].teacher
+
+
+@real_only
+@pytest.mark.slow
+def test_floors_on_real_speech(tmp_path, monkeypatch):
+    "The smoke preset without any encoder: floors of one fold of each division, published and drawn"
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(sheet, "why_not", lambda name: "not here")
+    w = SimpleNamespace(preset="smoke", corpus="real", real=str(REAL), device="cpu", seeds=1, callbacks={})
+    (runner, jobs), = sheet.real_plan(w)
+    assert {runner.fingerprint("LTV+FCVE", s) for s in (100, 110)} == {runner.fingerprint("LTV+FCVE", s) for s in (100, 110)}
+    m, _ = runner.manifest("FCVG", 110)
+    test = runner.manifest("LTV+FCVE", 110)[0].query("split == 'test'")
+    assert set(m["corpus"]) == {"Speech Accent Archive"} and not set(m.query("split == 'train'")["speaker"]) & set(test["speaker"])
+    assert set(runner.manifest("LTV+FCVE", 100)[0].query("corpus == @sheet.CLINIC", local_dict={"sheet": sheet})["split"]) <= {"test"}
+    assert len(runner.training_rows("base", m)) > len(runner.training_rows("base_flat", m))
+    assert runner.key("base", 100)[0]["balanced"] and "balanced" not in runner.key("base_flat", 100)[0]
+    sheet.publish([(runner, jobs)], tmp_path / "out")
+    table = sheet.write(tmp_path / "out")
+    assert {"constant", "language", "corpus", "fbank"} <= set(table["row"]) and "PLUMBING CHECK" in (tmp_path / "out" / "real.md").read_text("utf-8")
+    sheet.figure_real(table, tmp_path / "out")
+    assert len(table) and torch.is_tensor(sheet.balanced(m))
