@@ -197,7 +197,8 @@ class RealRunner(Runner):
 
     def __init__(self, preset="smoke", corpus="real", real="", device="auto", rows=None, **more):
         if corpus != "real": raise ValueError(WANTED)
-        super().__init__(preset, corpus, real, device, rows or real_rows(preset_of(preset)), **more | dict(protocol="2"))
+        super().__init__(preset, corpus, real, device, rows or real_rows(preset_of(preset)),
+                         **more | dict(protocol="2"))
         self._all = None
 
     @property
