@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import html
+import os
 from itertools import product
 
 from mkdcls.engine.store import PROJECT
@@ -20,7 +21,8 @@ def record(
 
 
 def live() -> bool:
-    "Is there a kernel with a front end, and ipywidgets?"
+    "Is there a kernel with a front end, and ipywidgets? Kept outputs are made without"
+    if os.environ.get("IN_TEST"): return False
     try:
         from IPython import get_ipython
         import ipywidgets  # noqa: F401
@@ -44,7 +46,7 @@ def dial(
     for (i, d), (j, a) in product(enumerate(down), enumerate(across)):
         ax = axes[i, j]
         draw(ax, **{names[0]: a}, **({names[1]: d} if len(some) > 1 else {}), **rest)
-        told = [f"{names[0]} = {a}"] + [f"{names[1]} = {d}"] * (len(some) > 1)
+        told = [f"{n} = {v}" for n, v in zip(names[:len(some)], (a, d))]
         ax.set_title("\n".join([*([ax.get_title()] if ax.get_title() else []), ", ".join(told)]), fontsize=10)
         if j: ax.set_ylabel("")
         if i < len(down) - 1: ax.set_xlabel("")
@@ -83,5 +85,32 @@ def play(
     wave = np.asarray(wave, float).squeeze()
     if wave.ndim != 1: raise ValueError(f"a wave of shape {wave.shape}: one channel is played")
     loud = np.clip(wave, -1, 1)
-    player = Audio((loud*32767).astype("int16"), rate=rate, normalize=False)
+    player = Audio(loud, rate=rate, normalize=False)
     display(HTML(f"<figure style='margin:0'><figcaption>{html.escape(caption)}</figcaption>{player._repr_html_()}</figure>"))
+
+
+RED, BLUE, ORANGE, GREY = "#c03028", "#0173b2", "#de8f05", "0.6"  # colour-blind safe
+
+
+def draw_arrows(
+    ax,
+    edges: list, # pairs (from, to)
+    places: dict, # node → (x, y)
+    known: tuple = (), # nodes that are conditioned on: red
+    set_to: tuple = (), # nodes that are intervened on: square, and no arrow into them
+    title: str = "",
+) -> None:
+    "A causal graph; a node's name may hold a line break"
+    boxes = {}
+    for v, at in places.items():
+        shape = "square,pad=.4" if v in set_to else "round,pad=.4"
+        look = dict(boxstyle=shape, fc="#f6d5d2" if v in known else "w", ec=RED if v in known else ".2")
+        boxes[v] = ax.text(*at, v, ha="center", va="center", fontsize=10, bbox=look).get_bbox_patch()
+    for a, b in edges:
+        if b in set_to: continue
+        ax.annotate("", places[b], places[a], arrowprops=dict(arrowstyle="-|>", lw=1.6, color=".2", shrinkA=2,
+                                                              shrinkB=2, patchA=boxes[a], patchB=boxes[b]))
+    xs, ys = zip(*places.values())
+    ax.set(xlim=(min(xs) - .75, max(xs) + .75), ylim=(min(ys) - .45, max(ys) + .4))
+    ax.axis("off")
+    ax.set_title(title, fontsize=11)
