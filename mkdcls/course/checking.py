@@ -107,6 +107,7 @@ def number(x) -> float:
     if isinstance(x, bool) or isinstance(x, list | dict): raise Unclear(_kind_hint(x, "one number"))
     if isinstance(x, int | float): return float(x)
     text = x.strip().replace("−", "-").replace(",", ".").replace(" ", "")
+    if text.casefold() in ("inf", "+inf", "infinity", "∞"): return math.inf
     m = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?:/(\d+))?(%?)[a-zA-Z°]*", text, re.I)
     if not m: raise Unclear(f"One number is asked for; {x[:40]!r} is none.")
     return float(m[1]) / float(m[2] or 1) / (100 if m[3] else 1)
