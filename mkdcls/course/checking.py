@@ -210,8 +210,8 @@ def deciphered(text: str, secret: str) -> str: return cipher(base64.b85decode(te
 def judge(record: dict, data) -> Verdict:
     "Compare plain data with a record; runs nothing of the student's"
     def verdict(right, said=""):
-        read = record["kind"] == "text"
-        return Verdict(record["name"], right, said, record["points"] if right else 0, record["points"], bool(read and right))
+        return Verdict(record["name"], right, said, record["points"] if right else 0, record["points"],
+                       bool(record["read"] and right))
     if data is None or data in ("", [], {}): return verdict(None)
     if isinstance(data, list) and all(v is None for v in data): return verdict(None)
     if isinstance(data, dict) and data and all(v is None for v in data.values()): return verdict(None)

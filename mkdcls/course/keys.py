@@ -89,6 +89,7 @@ class Key:
     points: float
     then: str
     other: str
+    read: bool
 
     def judge(self, answer, held: bool = False) -> Verdict:
         "As `check` does, from this key"
@@ -116,9 +117,11 @@ def key(
     points: float = 1, # that the exercise earns
     then: str = "", # what a right answer means, said with "right"
     other: str = "Look at the section above once more.", # to wrong answers that nobody foresaw
+    read: bool = False, # the instructor reads what has passed; always so for a Text
 ) -> None:
     "Declare what is right and wrong in an exercise; raises if the declaration does not keep its own promises"
-    k = Key(name, kind, list(right), {h: list(a) for h, a in wrong.items()}, points, then, other)
+    k = Key(name, kind, list(right), {h: list(a) for h, a in wrong.items()}, points, then, other,
+            read or isinstance(kind, Text))
     if bad := k.faults(): raise ValueError("\n".join(bad))
     KEYS[name] = k
 
@@ -130,7 +133,7 @@ def record_of(
     "What `check` reads of a key: the same for the same key"
     salt = hashlib.sha256(f"mkdcls course {k.name}".encode()).hexdigest()[:12]
     packed = pack(k.kind.packed(held) | {"then": k.then, "other": k.other})
-    record = dict(name=k.name, kind=k.kind.kind, tol=k.kind.tol, points=k.points, salt=salt, packed=packed,
+    record = dict(name=k.name, kind=k.kind.kind, tol=k.kind.tol, points=k.points, read=k.read, salt=salt, packed=packed,
                   options=[], digests={})
     if k.kind.kind in ("text", "rule") or getattr(k.kind, "rule", None): return record
     seen = {}
