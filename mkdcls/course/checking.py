@@ -207,14 +207,19 @@ def deciphered(text: str, secret: str) -> str: return cipher(base64.b85decode(te
 
 # ---- the verdict
 
+def empty(data) -> bool:
+    "Nothing in it but ... and blanks"
+    if isinstance(data, str): return data.strip() in ("", "...")
+    if isinstance(data, list | dict): return all(map(empty, data.values() if isinstance(data, dict) else data))
+    return data is None
+
+
 def judge(record: dict, data) -> Verdict:
     "Compare plain data with a record; runs nothing of the student's"
     def verdict(right, said=""):
         return Verdict(record["name"], right, said, record["points"] if right else 0, record["points"],
                        bool(record["read"] and right))
-    if data is None or data in ("", [], {}): return verdict(None)
-    if isinstance(data, list) and all(v is None for v in data): return verdict(None)
-    if isinstance(data, dict) and data and all(v is None for v in data.values()): return verdict(None)
+    if empty(data): return verdict(None)
     packed = unpack(record["packed"])
     try:
         if record["kind"] == "text": return verdict(*text_verdict(packed, data))
