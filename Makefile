@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme clean
+.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme course slides clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -34,7 +34,7 @@ options.table := SHEET $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
-careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme,$(MAKECMDGOALS))
+careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme course slides,$(MAKECMDGOALS))
 ifneq ($(careful),)
 known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
 unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
@@ -142,8 +142,14 @@ equivalent: $(dev-ready) ## after changing what training imports: train the reco
 readme: $(dev-ready) ## write README.md and paper/results/README.md from their pages and the committed results
 	@"$(PY)" -m mkdcls.results.readme
 
+course: $(run-ready) ## the course: students' and instructor's files and the keys of `check`, from nbs/course/source
+	@"$(PY)" -m mkdcls.course.twins
+
+slides: $(run-ready) ## slides of the course in _course/slides, HTML that needs no network
+	@"$(PY)" -m mkdcls.course.slides
+
 clean: ## remove caches and build products; results, runs/ and .venv stay
-	rm -rf build dist _docs _proc .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist _docs _proc _course .pytest_cache .ruff_cache .hypothesis
 	find mkdcls nbs tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # torch first and alone, so that its build can be chosen; a stamp is written only after everything before it worked.

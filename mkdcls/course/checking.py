@@ -1,13 +1,14 @@
 """`check('4.2', answer)`: is an answer right, and if not, which mistake does it betray?
 
-A check goes in two steps. `plain_answer` turns what a student wrote into numbers, words, lists and dicts; it is the only
-step that runs the student's code. `judge` compares these plain data with a record of `keys.json`. Grading makes the first
-step in a process of its own and the second one here.
+A check goes in two steps. `plain_answer` turns what a student wrote into numbers, words, lists and dicts; it is the
+only step that runs the student's code. `judge` compares these plain data with a record of `keys.json`. Grading makes
+the first step in a process of its own and the second one here.
 
-A record holds no readable answer. Each number is put on a grid finer than its tolerance, and the grid points that count
-as right, or as a foreseen mistake, are stored as salted digests; what is then said is enciphered with the answer that it
-belongs to. That keeps a student from reading answers by accident. It is no protection against trying all answers, and the
-inputs of functions are only packed: marks come from `mkdcls grade`, which uses the instructor's file and other inputs.
+A record holds no readable answer. Each number is put on a grid finer than its tolerance, and the grid points that
+count as right, or as a foreseen mistake, are stored as salted digests; what is then said is enciphered with the answer
+that it belongs to. That keeps a student from reading answers by accident. It is no protection against trying all
+answers, and rules and the inputs of functions are only packed. Marks therefore come from `mkdcls grade`, which uses
+the instructor's file and other inputs.
 """
 from __future__ import annotations
 
@@ -120,7 +121,7 @@ def word(x) -> str:
     if isinstance(x, bool): return "yes" if x else "no"
     if isinstance(x, int | float): return f"{x:g}"
     text = re.sub(r"[^\w+\-→←()]+", " ", x.casefold().replace("−", "-").replace("->", "→").replace("<-", "←"))
-    text = re.sub(r"^(the|a|an) (?=.)", "", text.strip().strip("()").strip())
+    text = re.sub(r"^(the|a|an) (?=\w)", "", text.strip().strip("()").strip())
     return YES.get(text, text)
 
 
@@ -161,7 +162,8 @@ def leaves(record: dict, data) -> dict:
     if kind == "function":
         found = {}
         for i, out in enumerate(data):
-            if not isinstance(out, dict) or not {"gives", "raises"} & set(out): raise Unclear("Your function could not be called.")
+            if not isinstance(out, dict) or not {"gives", "raises"} & set(out):
+                raise Unclear("Your function could not be called.")
             if "raises" in out: raise Unclear(f"Your function stops with {out['raises']}")
             found |= flat(_numbers(out["gives"]), str(i))
         data = found

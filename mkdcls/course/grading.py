@@ -61,8 +61,9 @@ class Worker:
         env = {k: os.environ[k] for k in ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH") if k in os.environ}
         env |= dict(PYTHONPATH=str(PROJECT), PYTHONDONTWRITEBYTECODE="1", MPLBACKEND="Agg", OMP_NUM_THREADS="1",
                     IN_TEST="1", HOME=self.home.name, MPLCONFIGDIR=matplotlib.get_cachedir())
-        self.child = subprocess.Popen([sys.executable, "-m", "mkdcls.course.worker"], cwd=self.home.name, env=env, text=True,
-                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen([sys.executable, "-m", "mkdcls.course.worker"], cwd=self.home.name, env=env,
+                                      text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
     def run(self, cells: list[tuple[int, str]], needs: dict[str, dict], seconds: int = SECONDS) -> dict:
         "Plain answers of a submission, or {'failed': why}"
@@ -134,23 +135,32 @@ def grade(
 ) -> list[dict]: # for each submission: file, lesson, verdicts by exercise, remarks
     "Run and judge every submission"
     keys = {p.stem.split("_")[0]: keys_of(p) for p in sources()}
-    prose = {p.stem.split("_")[0]: fives(" ".join(text_of(c) for c in read_lesson(p)["cells"] if "key" not in tags_of(c)))
-             for p in sources()}
-    marked, worker = [], Worker()
-    for path in submissions(Path(folder)):
-        one = dict(file=path.relative_to(folder).as_posix(), lesson=lesson, verdicts={}, remarks=[], data={}, cells=[])
-        marked.append(one)
-        try: one["cells"] = code_of(path)
-        except ValueError as e: one["remarks"].append(str(e)); continue
-        one["lesson"] = lesson or lesson_of(one["cells"]) or ""
-        if one["lesson"] not in keys: one["remarks"].append("belongs to no lesson: no names answer_…"); continue
-        mark(one, keys[one["lesson"]], worker, seconds)
-        say(f"  {one['file']}: lesson {one['lesson']}, {sum(v.points for v in one['verdicts'].values()):g} points")
-    worker.close()
+    prose = {p.stem.split("_")[0]: prose_of(p) for p in sources()}
+    marked, worker = [opened(p, Path(folder), lesson, keys) for p in submissions(Path(folder))], Worker()
+    try:
+        for one in marked:
+            if not one["remarks"]: mark(one, keys[one["lesson"]], worker, seconds)
+            say(f"  {one['file']}: lesson {one['lesson']}, {sum(v.points for v in one['verdicts'].values()):g} points")
+    finally: worker.close()
     for number, of in keys.items():
         same = [m for m in marked if m["lesson"] == number and m["verdicts"]]
         for name, k in of.items(): strike_copies(same, name, k, prose[number])
     return marked
+
+
+def prose_of(path: Path) -> set[tuple]:
+    "The word sequences of a lesson, worked answers among them"
+    return fives(" ".join(text_of(c) for c in read_lesson(path)["cells"] if "key" not in tags_of(c)))
+
+
+def opened(path: Path, folder: Path, lesson: str, keys: dict) -> dict:
+    "A submission that is not run yet, with a remark if it cannot be"
+    one = dict(file=path.relative_to(folder).as_posix(), lesson=lesson, verdicts={}, remarks=[], data={}, cells=[])
+    try: one["cells"] = code_of(path)
+    except ValueError as e: return one | {"remarks": [str(e)]}
+    one["lesson"] = lesson or lesson_of(one["cells"]) or ""
+    if one["lesson"] not in keys: one["remarks"] = ["belongs to no lesson: no names answer_…"]
+    return one
 
 
 def mark(one: dict, keys: dict[str, Key], worker: Worker, seconds: int) -> None:
@@ -176,7 +186,8 @@ def packed_cases(k: Key) -> str:
 def strike_copies(same: list[dict], name: str, k: Key, prose: set) -> None:
     "An answer in one's own words or code that somebody else has too earns nothing until the instructor has looked"
     if k.kind.kind not in ("function", "text", "rule"): return
-    own = {m["file"]: (own_code(m["cells"], name), fives(texts_in(m["data"].get(name)))) for m in same if m["verdicts"][name]}
+    own = {m["file"]: (own_code(m["cells"], name), fives(texts_in(m["data"].get(name))))
+           for m in same if m["verdicts"][name]}
     found = copies(own, prose)
     for m in same:
         if m["file"] not in found: continue
@@ -214,3 +225,18 @@ def write_grades(marked: list[dict], out: Path) -> Path:
     write_text(out, table_of(rows))
     write_text(answers, table_of(lines))
     return answers
+
+
+def grade_folder(folder: str, lesson: str, seconds: int, out: str) -> int:
+    "The command: exit code 0 if every submission ran to its end, otherwise 1"
+    if not Path(folder).is_dir(): raise ValueError(f"there is no folder {folder!r}")
+    if not sources():
+        raise ValueError("no lessons here: marks are given from the project's folder, which holds nbs/course/source")
+    if not submissions(Path(folder)): raise ValueError(f"no notebook (.ipynb) below {folder!r}")
+    if seconds < 1: raise ValueError("--seconds is at least 1")
+    marked = grade(Path(folder), lesson, seconds, say=lambda text: print(text, flush=True))
+    answers = write_grades(marked, Path(out))
+    for m in marked:
+        for remark in m["remarks"]: print(f"  {m['file']}: {remark}")
+    print(f"{len(marked)} submissions: {out}, and every answer in {answers}")
+    return int(any(not m["data"] for m in marked))

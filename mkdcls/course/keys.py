@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from mkdcls.course.checking import (
-    Unclear, Verdict, digest, enciphered, judge, leaves, pack, plain, plain_answer, snap)
+    Unclear, Verdict, digest, enciphered, judge, leaves, pack, plain_answer, snap)
 
 __all__ = ["key", "Number", "Choice", "Options", "Several", "Table", "Function", "Text", "Rule", "np", "pd", "torch",
            "Q", "math"]
@@ -105,7 +105,8 @@ class Key:
         for hint, answers in self.wrong.items():
             for a in answers:
                 v = found(a)
-                if v or v.said != hint and self.kind.kind != "text": bad.append(f"{self.name}: wrong answer {a!r}, hint {hint!r}: {v}")
+                if v or v.said != hint and self.kind.kind != "text":
+                    bad.append(f"{self.name}: wrong answer {a!r}, hint {hint!r}: {v}")
         return bad
 
 
@@ -120,6 +121,7 @@ def key(
     read: bool = False, # the instructor reads what has passed; always so for a Text
 ) -> None:
     "Declare what is right and wrong in an exercise; raises if the declaration does not keep its own promises"
+    if ".q" in name: points = 0  # an entry quiz says who should read up, and earns nothing
     k = Key(name, kind, list(right), {h: list(a) for h, a in wrong.items()}, points, then, other,
             read or isinstance(kind, Text))
     if bad := k.faults(): raise ValueError("\n".join(bad))

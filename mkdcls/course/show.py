@@ -14,7 +14,8 @@ def record(
     "A table of the committed results"
     import pandas as pd
     path = PROJECT / "paper" / "results" / name
-    if not path.is_file(): raise FileNotFoundError(f"no table {name} in paper/results: run the course from the project's folder")
+    if not path.is_file():
+        raise FileNotFoundError(f"no table {name} in paper/results: run the course from the project's folder")
     if path.suffix == ".parquet": return pd.read_parquet(path)
     head = pd.read_csv(path, nrows=0).columns
     return pd.read_csv(path, dtype={c: str for c in head if c in ("row", "base")})
@@ -86,7 +87,8 @@ def play(
     if wave.ndim != 1: raise ValueError(f"a wave of shape {wave.shape}: one channel is played")
     loud = np.clip(wave, -1, 1)
     player = Audio(loud, rate=rate, normalize=False)
-    display(HTML(f"<figure style='margin:0'><figcaption>{html.escape(caption)}</figcaption>{player._repr_html_()}</figure>"))
+    text = f"<figcaption>{html.escape(caption)}</figcaption>{player._repr_html_()}"
+    display(HTML(f"<figure style='margin:0'>{text}</figure>"))
 
 
 RED, BLUE, ORANGE, GREY = "#c03028", "#0173b2", "#de8f05", "0.6"  # colour-blind safe

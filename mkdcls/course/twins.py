@@ -16,11 +16,12 @@ from mkdcls.course.keys import KEYS, Key, record_of
 from mkdcls.engine.store import PROJECT, write_text
 
 COURSE = PROJECT / "nbs" / "course"
-TAGS = {"exercise", "blank", "solution", "key", "instructor", "slide", "slide-more", "slide-code"}  # of the course's own cells
-FOR_STUDENT = ("> This file is made by `make course` for you to write in: replace each `...` by your answer and run the cell; "
-               "`check` says whether it is right, and if not, what to think about. Keep the names `answer_…`: "
-               "your file is marked by them. Save a copy under your own name to hand it in.")
-FOR_INSTRUCTOR = "> Instructor's file, made by `make course`: worked answers, and what to say to wrong ones. Do not hand it out."
+TAGS = {"exercise", "blank", "solution", "key", "instructor", "slide", "slide-more", "slide-code"}  # of its own cells
+FOR_STUDENT = ("> This file is made by `make course` for you to write in: replace each `...` by your answer and run "
+               "the cell; `check` says whether it is right, and if not, what to think about. Keep the names "
+               "`answer_…`: your file is marked by them. Save a copy under your own name to hand it in.")
+FOR_INSTRUCTOR = ("> Instructor's file, made by `make course`: worked answers, and what to say to wrong ones. "
+                  "Do not hand it out.")
 
 
 def sources() -> list[Path]:
@@ -50,15 +51,16 @@ def keys_of(path: Path) -> dict[str, Key]:
 
 def shown(answer) -> str:
     "A wrong answer as the instructor's table prints it"
-    if callable(answer): return f"a function such as `{answer.__name__}`" if answer.__name__ != "<lambda>" else "a function"
+    if callable(answer):
+        return "a function" if answer.__name__ == "<lambda>" else f"a function such as `{answer.__name__}`"
     text = " ".join(str(answer).split())
     return f"`{text if len(text) < 60 else text[:57] + '…'}`".replace("|", "\\|")
 
 
 def hint_table(k: Key) -> str:
     "What to expect in an exercise, in markdown"
-    lines = [f"**{k.name}**, {k.points:g} point{'s' * (k.points != 1)}" + (f". When right: {k.then}" if k.then else "."), "",
-             "| typical wrong answer | it is told |", "|---|---|"]
+    lines = [f"**{k.name}**, {k.points:g} point{'s' * (k.points != 1)}."
+             + f" When right: {k.then}" * bool(k.then), "", "| typical wrong answer | it is told |", "|---|---|"]
     for hint, answers in k.wrong.items():
         lines.append(f"| {', '.join(dict.fromkeys(map(shown, answers)))} | {hint} |".replace("\n", " "))
     return "\n".join([*lines, f"| anything else | {k.other} |"])
@@ -67,7 +69,8 @@ def hint_table(k: Key) -> str:
 def new_cell(kind: str, text: str, *tags: str) -> dict:
     "A cell whose id comes from its text"
     ident = hashlib.sha256(text.encode()).hexdigest()[:8]
-    cell = {"cell_type": kind, "id": ident, "metadata": {"tags": list(tags)} if tags else {}, "source": text.splitlines(True)}
+    cell = {"cell_type": kind, "id": ident, "metadata": {"tags": list(tags)} if tags else {},
+            "source": text.splitlines(True)}
     return cell if kind == "markdown" else cell | {"execution_count": None, "outputs": []}
 
 
@@ -88,6 +91,7 @@ def instructor(nb: dict, keys: dict[str, Key]) -> dict:
         if "blank" in tags_of(c): continue
         if "key" in tags_of(c):
             names = re.findall(r"^key\(\s*['\"]([^'\"]+)", text_of(c), re.M)
+            if not names: continue  # the functions of a long key
             c = new_cell("markdown", "\n\n".join(hint_table(keys[n]) for n in names), "instructor")
         cells.append(c)
     return nb | {"cells": [cells[0], new_cell("markdown", FOR_INSTRUCTOR), *cells[1:]]}

@@ -1,9 +1,10 @@
 """Submissions, each in a process of its own: run its cells, hand back plain answers, and no more.
 
 `grading` starts this once, without its environment and without keys. It loads the libraries that lessons import, then
-reads a job a line, forks a child for it in a fresh folder, and ends the child when its time is over. An audit hook refuses connections, other programs, writing outside that folder, and reading of keys and answers.
-Python cannot imprison a program that wants to get out; for a class that you do not trust, run `mkdcls grade` in a
-container. Whatever happens here, marks are given in the other process, from plain data.
+reads a job a line, forks a child for it in a fresh folder, and ends the child when its time is over. An audit hook
+refuses connections, other programs, writing outside that folder, and reading of keys and answers. Python cannot
+imprison a program that wants to get out: for a class that you do not trust, run `mkdcls grade` in a container.
+Whatever happens here, marks are given in the other process, from plain data.
 """
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-REFUSED = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile", "pty.",
-           "ftplib.", "smtplib.", "urllib.Request", "webbrowser.", "ctypes.", "os.kill")
-CHANGING = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink", "os.truncate",
-            "os.utime", "shutil.")
+REFUSED = ("socket.", "subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.startfile",
+           "pty.", "ftplib.", "smtplib.", "urllib.Request", "webbrowser.", "ctypes.", "os.kill")
+CHANGING = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.chmod", "os.chown", "os.link", "os.symlink",
+            "os.truncate", "os.utime", "shutil.")
 
 
 def guard(folder: Path, secret: list[Path]) -> None:
@@ -42,7 +43,8 @@ def guard(folder: Path, secret: list[Path]) -> None:
             if any(at == h or at.startswith(h + os.sep) for h in hidden):
                 raise PermissionError("while marking, keys and answers cannot be read")
             changes = any(c in mode for c in "wax+") if isinstance(mode, str) else bool((flags or 0) & writes)
-            if changes and not at.startswith(inside): raise PermissionError("while marking, files are written in one folder only")
+            if changes and not at.startswith(inside):
+                raise PermissionError("while marking, files are written in one folder only")
         elif event.startswith(changing):
             if any(isinstance(a, str | bytes | os.PathLike) and not place(a).startswith(inside) for a in args):
                 raise PermissionError(f"{event} is refused while marking")
@@ -55,8 +57,8 @@ def limit(seconds: int) -> None:
     "Processor time, size of files, memory: where the system can"
     try: import resource
     except ImportError: return
-    for what, most in ((resource.RLIMIT_CPU, 2*seconds), (resource.RLIMIT_FSIZE, 50 << 20), (resource.RLIMIT_AS, 16 << 30),
-                       (resource.RLIMIT_CORE, 0)):
+    for what, most in ((resource.RLIMIT_CPU, 2*seconds), (resource.RLIMIT_FSIZE, 50 << 20),
+                       (resource.RLIMIT_AS, 16 << 30), (resource.RLIMIT_CORE, 0)):
         try: resource.setrlimit(what, (most, most))
         except (ValueError, OSError): pass
 
@@ -135,8 +137,8 @@ def run_job(job: dict) -> dict:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")  # the caller's: nothing else may write there
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    import IPython.display, matplotlib.pyplot, networkx, numpy, pandas, scipy.signal, scipy.stats, seaborn, torch  # noqa: F401
-    import sklearn.metrics  # noqa: F401
+    import IPython.display, matplotlib.pyplot, networkx, numpy, pandas, seaborn, torch  # noqa: F401
+    import scipy.signal, scipy.stats, sklearn.metrics  # noqa: F401
     quieten()
     torch.set_num_threads(1)
     for line in sys.stdin:
