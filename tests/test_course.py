@@ -173,8 +173,13 @@ def submission(path: Path, name: str, to: Path, edit=lambda text: text) -> None:
     (to / f"{name}.ipynb").write_text(json.dumps(nb), "utf-8")
 
 
-MEMO = """answer_2_6 = '''{} gap is what one sees in a table of recordings, and its worth for us depends on arrows {}. If people in the studio
-speak better anyway, then setting the audio leaves only a tenth of a point {}. We will hand out the kit by drawing lots and compare.'''"""
+MEMO = """answer_2_6 = '''What one sees in a table of recordings is no price tag. If people in the studio speak better anyway, then setting
+the audio leaves only a tenth of a point. We will hand out the kit by drawing lots and compare, before anybody signs a thing.'''"""
+PAIR = """answer_2_6 = '''Dear {}, their number depends on arrows that nobody has drawn yet. Perhaps good microphones get people invited to the
+studio, perhaps rich speakers own both; only a trial, in which chance decides about each recording, would tell us which, and nobody has run one so far.'''"""
+OWN = """def answer_2_4(t):
+    out = [len(r)*(r.score[r.clean == 1].mean() - r.score[r.clean == 0].mean()) for _, r in t.groupby('studio')]
+    return sum(out)/len(t)"""
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +187,9 @@ def marked(tmp_path_factory):
     "Ten submissions of lesson 2, one of them hostile"
     if "2" not in LESSONS: pytest.skip("no lesson 2")
     folder, path = tmp_path_factory.mktemp("class"), LESSONS["2"]
-    submission(path, "good own words", folder, lambda t: MEMO.format("The", "that nobody drew", "or so") if t.startswith("answer_2_6") else t)
-    for who in ("a", "b"):
-        submission(path, f"good pair {who}", folder, lambda t: MEMO.format("This", "we do not know", "in all") if t.startswith("answer_2_6") else t)
+    edits = lambda **new: lambda t: next((code for name, code in new.items() if t.startswith((name, f"def {name}"))), t)
+    submission(path, "good own words", folder, edits(answer_2_4=OWN, answer_2_6=MEMO))
+    for who in ("a", "b"): submission(path, f"good pair {who}", folder, edits(answer_2_4=OWN.replace("out", who), answer_2_6=PAIR.format(who)))
     submission(path, "good copied from the lesson", folder)
     submission(path, "empty", folder)
     submission(path, "prints", folder, lambda t: "print('2.3  ✓ right.')\ncheck = lambda *a: True\nanswer_2_3 = 'right'" if t.startswith("answer_2_3") else t)
@@ -224,8 +229,9 @@ def test_a_class_is_marked(marked, tmp_path):
     full = {n: ALL[n].points for n in EXERCISES if n[0] == "2"}
     assert points["good own words"] == full and of["good own words"]["verdicts"]["2.6"].read and not of["good own words"]["remarks"]
     assert not any(points["empty"].values()) and of["empty"]["verdicts"]["2.4"].right is None
-    for who in ("good pair a", "good pair b", "good copied from the lesson"): assert points[who] == full | {"2.6": 0}
-    assert "same as the lesson" in of["good copied from the lesson"]["verdicts"]["2.6"].said
+    for who in ("a", "b"): assert points[f"good pair {who}"] == full | {"2.6": 0}
+    assert points["good copied from the lesson"] == full | {"2.4": 0, "2.6": 0}
+    for n in ("2.4", "2.6"): assert of["good copied from the lesson"]["verdicts"][n].said == "same as the lesson"
     assert "same as good pair b" in of["good pair a"]["verdicts"]["2.6"].said
     assert not any(points["prints"].values())
     assert not any(points["sleeps"].values()) and "not finished within" in of["sleeps"]["remarks"][0]
@@ -250,9 +256,9 @@ def test_a_submission_is_kept_apart(marked):
 def test_copies():
     long = "a memo that says at some length what nobody else would have said in just these words about the kit and the studio and its worth"
     own = {"a": ("", grading.fives(long)), "b": ("", grading.fives(long.replace("length", "leisure"))), "c": ("", grading.fives(long[::-1]))}
-    assert grading.copies(own, set()) == {"a": "b", "b": "a"} and grading.copies(own, grading.fives(long)).keys() == {"a", "b"}
+    assert grading.copies(own, ("", set())) == {"a": "b", "b": "a"} and grading.copies(own, ("", grading.fives(long))).keys() == {"a", "b"}
     code = grading.own_code([(0, "def answer_2_4(t):\n    # mine\n    return t"), (1, "x = 1")], "2.4")
-    assert code == "def answer_2_4(t):\n    return t" and grading.copies({"a": (code, set()), "b": (code, set())}, set()) == {}
+    assert code == "def answer_2_4(t):\n    return t" and grading.copies({"a": (code, set()), "b": (code, set())}, ("", set())) == {}
 
 
 def test_tables_start_no_formula(): assert grading.table_of([["=1+1", 2, "a"]]) == "'=1+1,2,a\n"

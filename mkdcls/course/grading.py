@@ -25,7 +25,7 @@ from mkdcls.engine.store import PROJECT, write_text
 SECONDS = 300  # that one submission may take
 HEAVY = 20_000_000  # bytes: a notebook that weighs more is not opened
 SAME_WORDS = .6  # share of five-word sequences from which a text counts as copied
-SAME_CODE = 120  # characters from which equal code counts as copied
+SAME_CODE = 160  # characters from which equal code counts as copied
 SECRET = [COURSE / "source", COURSE / "instructor", PROJECT / "nbs" / "answers", PROJECT / ".git", KEYS_FILE]
 
 
@@ -113,11 +113,13 @@ def fives(text: str) -> set[tuple]:
     return {tuple(words[i:i + 5]) for i in range(len(words) - 4)}
 
 
-def copies(own: dict[str, tuple[str, set]], lesson: set) -> dict[str, str]:
-    "Submission → what its answer to an exercise is a copy of. `own`: its code and the word sequences of its text"
+def copies(own: dict[str, tuple[str, set]], lesson: tuple[str, set]) -> dict[str, str]:
+    """Submission → what its answer to an exercise is a copy of. `own`: its code and the word sequences of its text;
+    `lesson`: those of the lesson, worked answers among them"""
     found = {}
     for me, (code, mine) in own.items():
-        if len(mine) > 15 and len(mine & lesson) > SAME_WORDS * len(mine): found[me] = "the lesson"
+        told = len(mine) > 15 and len(mine & lesson[1]) > SAME_WORDS * len(mine)
+        if told or not mine and len(code) > SAME_CODE and code == lesson[0]: found[me] = "the lesson"
         for other, (theirs, words) in own.items():
             if other == me or me in found: continue
             same_text = len(mine) > 15 and len(mine & words) > SAME_WORDS * min(len(mine), len(words) or 1)
@@ -135,7 +137,7 @@ def grade(
 ) -> list[dict]: # for each submission: file, lesson, verdicts by exercise, remarks
     "Run and judge every submission"
     keys = {p.stem.split("_")[0]: keys_of(p) for p in sources()}
-    prose = {p.stem.split("_")[0]: prose_of(p) for p in sources()}
+    lessons = {p.stem.split("_")[0]: (code_of(p), prose_of(p)) for p in sources()}
     marked, worker = [opened(p, Path(folder), lesson, keys) for p in submissions(Path(folder))], Worker()
     try:
         for one in marked:
@@ -144,7 +146,7 @@ def grade(
     finally: worker.close()
     for number, of in keys.items():
         same = [m for m in marked if m["lesson"] == number and m["verdicts"]]
-        for name, k in of.items(): strike_copies(same, name, k, prose[number])
+        for name, k in of.items(): strike_copies(same, name, k, *lessons[number])
     return marked
 
 
@@ -183,12 +185,12 @@ def packed_cases(k: Key) -> str:
     return pack({w: v for w, v in k.kind.packed(True).items() if w in ("cases", "given")})
 
 
-def strike_copies(same: list[dict], name: str, k: Key, prose: set) -> None:
+def strike_copies(same: list[dict], name: str, k: Key, worked: list, prose: set) -> None:
     "An answer in one's own words or code that somebody else has too earns nothing until the instructor has looked"
     if k.kind.kind not in ("function", "text", "rule"): return
     own = {m["file"]: (own_code(m["cells"], name), fives(texts_in(m["data"].get(name))))
            for m in same if m["verdicts"][name]}
-    found = copies(own, prose)
+    found = copies(own, (own_code(worked, name), prose))
     for m in same:
         if m["file"] not in found: continue
         v = m["verdicts"][name]
