@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mkdcls.course import checking, grading, slides, twins
-from mkdcls.course.checking import check, judge, number, plain, plain_answer, word
+from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
 from mkdcls.course.keys import KEYS, Choice, Function, Key, Number, Options, Rule, Several, Table, Text, key, record_of
 
 SOURCES = twins.sources()
@@ -31,11 +31,11 @@ def made(kind, right, wrong=None, **more) -> Key:
 @pytest.mark.parametrize("text,value", [
     (.36, .36), ("36 %", .36), ("0,36", .36), ("−2", -2), ("9/25", .36), (Fraction(9, 25), .36), (np.float32(.5), .5), (torch.tensor([3]), 3),
     ("1.2 points", 1.2), ("1e-3", .001), ("∞", float("inf"))])
-def test_numbers_however_written(text, value): assert number(plain(text)) == pytest.approx(value)
+def test_numbers_however_written(text, value): assert number(as_plain(text)) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text,value", [("The Studio.", "studio"), (" Yes!", "yes"), (True, "yes"), ("A -> B", "a → b"), ("60+", "60+"), ("-", "-")])
-def test_words(text, value): assert word(plain(text)) == value
+def test_words(text, value): assert word(as_plain(text)) == value
 
 
 def test_numbers_within_tolerance_only():
@@ -300,9 +300,9 @@ def test_markdown_of_slides():
 def test_plain_answers_are_plain():
     "What goes from one process to the other is JSON"
     odd = {"f": print, "x": object(), 1: {2, 3}, "big": 10**400, "n": float("nan"), "s": pd.Series([1, 2]), "t": torch.eye(2)}
-    assert json.loads(json.dumps(plain(odd)))["s"] == [1, 2]
+    assert json.loads(json.dumps(as_plain(odd)))["s"] == [1, 2]
     deep = []
     for _ in range(100): deep = [deep]
-    assert json.dumps(plain(deep))
+    assert json.dumps(as_plain(deep))
     record = record_of(made(Function(cases=["(1,)"]), [double]))
     assert plain_answer(record, 3) == {"unreadable": "no function; write one with def"} and not judge(record, [{"gives": 7}])

@@ -374,7 +374,8 @@ def test_runs_start_soon(modules, never, most):
 
 # A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.
 DOUBLES = {
-    "main": ("engine.equivalence engine.needs engine.portable results.arithmetic results.cli results.readme", "what `python -m` calls"),
+    "main": ("course.slides course.twins course.worker engine.equivalence engine.needs engine.portable "
+             "results.arithmetic results.cli results.readme", "what `python -m` calls"),
     "publish": ("results.report results.verification_sheets", "a sheet's contract: finished runs → records in a folder"),
     "read": ("results.report results.verification_sheets results.intervention_sheet", "a sheet's contract: records from a folder"),
     "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet "

@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 
 KEYS_FILE = Path(__file__).with_name("keys.json")  # written by `make course`
-MOST = 5_000  # numbers and words in one answer: more is refused
+MOST_LEAVES = 5_000  # numbers and words in one answer: more is refused
 YES = {"yes": "yes", "y": "yes", "true": "yes", "no": "no", "n": "no", "false": "no"}
 
 
@@ -55,26 +55,26 @@ class Unclear(ValueError):
 
 # ---- what a student wrote, as plain data
 
-def plain(x, depth: int = 0):
+def as_plain(x, depth: int = 0):
     "Numbers, words, lists and dicts of anything that a student may answer with; None where there is nothing"
     if x is None or x is ...: return None
     if isinstance(x, str | bool): return x
     if isinstance(x, int): return x if abs(x) < 10**15 else float("inf")
     if isinstance(x, float | Fraction): return float(x)
     if depth > 8: return {"unreadable": "something nested very deeply"}
-    if hasattr(x, "detach"): return plain(x.detach().cpu().tolist(), depth + 1)  # a tensor
+    if hasattr(x, "detach"): return as_plain(x.detach().cpu().tolist(), depth + 1)  # a tensor
     if hasattr(x, "columns") and hasattr(x, "iloc"):  # a DataFrame
-        return {str(c): plain(x[c], depth + 1) for c in x.columns}
+        return {str(c): as_plain(x[c], depth + 1) for c in x.columns}
     if hasattr(x, "index") and hasattr(x, "iloc"):  # a Series
-        values = [plain(v, depth + 1) for v in x.tolist()]
+        values = [as_plain(v, depth + 1) for v in x.tolist()]
         numbered = list(x.index) == list(range(len(x)))
         return values if numbered else {_name(k): v for k, v in zip(x.index, values)}
-    if hasattr(x, "tolist"): return plain(x.tolist(), depth + 1)  # numpy, and its numbers
-    if hasattr(x, "_asdict"): return plain(x._asdict(), depth + 1)
-    if isinstance(x, dict): return {_name(k): plain(v, depth + 1) for k, v in x.items()}
-    if isinstance(x, set | frozenset): return sorted((plain(v, depth + 1) for v in x), key=str)
+    if hasattr(x, "tolist"): return as_plain(x.tolist(), depth + 1)  # numpy, and its numbers
+    if hasattr(x, "_asdict"): return as_plain(x._asdict(), depth + 1)
+    if isinstance(x, dict): return {_name(k): as_plain(v, depth + 1) for k, v in x.items()}
+    if isinstance(x, set | frozenset): return sorted((as_plain(v, depth + 1) for v in x), key=str)
     if callable(x): return {"unreadable": "a function; call it, or hand in what it gives"}
-    try: return [plain(v, depth + 1) for v, _ in zip(x, range(MOST + 1))]
+    try: return [as_plain(v, depth + 1) for v, _ in zip(x, range(MOST_LEAVES + 1))]
     except TypeError: return {"unreadable": f"a {type(x).__name__}"}
 
 
@@ -83,13 +83,13 @@ def _name(k) -> str: return " ".join(map(str, k)) if isinstance(k, tuple) else s
 
 def plain_answer(record: dict, answer):
     "The plain data of an answer; of a function, what it gives for each case. Runs the student's code"
-    if record["kind"] != "function": return plain(answer)
+    if record["kind"] != "function": return as_plain(answer)
     if answer is None or answer is ...: return None
     if not callable(answer): return {"unreadable": "no function; write one with def"}
     packed, names, outputs = unpack(record["packed"]), {}, []
     exec(CASE_NAMES + packed["given"], names)
     for case in packed["cases"]:
-        try: outputs.append({"gives": plain(answer(*eval(case, names)))})
+        try: outputs.append({"gives": as_plain(answer(*eval(case, names)))})
         except Exception as e: outputs.append({"raises": f"{type(e).__name__}: {e}"[:300]})
     return None if all(o.get("gives", 0) is None for o in outputs) else outputs
 
@@ -168,7 +168,8 @@ def leaves(record: dict, data) -> dict:
             found |= flat(_numbers(out["gives"]), str(i))
         data = found
     else: data = flat(data)
-    if len(data) > MOST: raise Unclear(f"Your answer holds {len(data):,} numbers; that is more than anybody asked for.")
+    if len(data) > MOST_LEAVES:
+        raise Unclear(f"Your answer holds {len(data):,} numbers; that is more than anybody asked for.")
     return data
 
 
@@ -188,7 +189,7 @@ def snap(v, tol: float):
     return "", round(4 * v / tol)
 
 
-def digest(salt: str, path: str, point) -> str:
+def leaf_digest(salt: str, path: str, point) -> str:
     text = f"{salt}\n{path}\n{point}".encode()
     return base64.b85encode(hashlib.pbkdf2_hmac("sha256", text, salt.encode(), 300)[:9]).decode()
 
@@ -236,7 +237,7 @@ def judge(record: dict, data) -> Verdict:
     hits = {}
     for path, v in found.items():
         text, at = snap(v, record["tol"])
-        for option, offset in record["digests"].get(digest(record["salt"], path, text if at is None else at), []):
+        for option, offset in record["digests"].get(leaf_digest(record["salt"], path, text if at is None else at), []):
             hits.setdefault(option, []).append((path, text if at is None else at - offset))
     whole = [o for o, hit in hits.items() if len(hit) == len(found) == record["options"][o][0]]
     said = [deciphered(record["options"][o][1], record["salt"] + repr(sorted(hits[o]))) for o in whole]

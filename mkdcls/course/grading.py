@@ -22,7 +22,7 @@ from mkdcls.course.keys import Key, record_of
 from mkdcls.course.twins import COURSE, keys_of, read_lesson, sources, tags_of, text_of
 from mkdcls.engine.store import PROJECT, write_text
 
-SECONDS = 300  # that one submission may take
+TIME_LIMIT = 300  # that one submission may take
 HEAVY = 20_000_000  # bytes: a notebook that weighs more is not opened
 SAME_WORDS = .6  # share of five-word sequences from which a text counts as copied
 SAME_CODE = 160  # characters from which equal code counts as copied
@@ -65,7 +65,7 @@ class Worker:
         self.child = subprocess.Popen([sys.executable, "-m", "mkdcls.course.worker"], cwd=self.home.name, env=env,
                                       text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
 
-    def run(self, cells: list[tuple[int, str]], needs: dict[str, dict], seconds: int = SECONDS) -> dict:
+    def run(self, cells: list[tuple[int, str]], needs: dict[str, dict], seconds: int = TIME_LIMIT) -> dict:
         "Plain answers of a submission, or {'failed': why}"
         if self.child is None or self.child.poll() is not None: self.start()
         job = dict(cells=cells, needs=needs, seconds=seconds, secret=[str(p) for p in SECRET])
@@ -132,7 +132,7 @@ def copies(own: dict[str, tuple[str, set]], lesson: tuple[str, set]) -> dict[str
 def grade(
     folder: Path, # holds the notebooks, in any depth
     lesson: str = "", # its number; '' reads it off each notebook
-    seconds: int = SECONDS, # that each submission may take
+    seconds: int = TIME_LIMIT, # that each submission may take
     say=print,
 ) -> list[dict]: # for each submission: file, lesson, verdicts by exercise, remarks
     "Run and judge every submission"

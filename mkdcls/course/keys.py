@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from mkdcls.course.checking import (
-    Unclear, Verdict, digest, enciphered, judge, leaves, pack, plain_answer, snap)
+    Unclear, Verdict, enciphered, judge, leaf_digest, leaves, pack, plain_answer, snap)
 
 __all__ = ["key", "Number", "Choice", "Options", "Several", "Table", "Function", "Text", "Rule", "np", "pd", "torch",
            "Q", "math"]
@@ -153,7 +153,7 @@ def record_of(
         record["options"].append([n, text])
         for path, (text, at) in points.items():
             for offset in [0] if at is None else range(-4, 5):
-                where = digest(salt, path, text if at is None else at + offset)
+                where = leaf_digest(salt, path, text if at is None else at + offset)
                 record["digests"].setdefault(where, []).append([i, offset])
     record["digests"] = dict(sorted(record["digests"].items()))
     return record

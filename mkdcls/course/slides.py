@@ -18,7 +18,7 @@ from mkdcls.engine.store import PROJECT, write_text
 SLIDES = PROJECT / "_course" / "slides"
 MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?=\S)([^$\n]+?)(?<=\S)\$(?![\w$])", re.S)
 
-STYLE = """
+SLIDE_STYLE = """
 :root { color-scheme: light; --size: clamp(17px, 2.3vw, 30px); }
 * { box-sizing: border-box; }
 html { scroll-snap-type: y mandatory;
@@ -108,7 +108,7 @@ def prose(text: str) -> str:
     return re.sub(r"FORMULA(\d+)X", lambda m: drawn[int(m[1])], made)
 
 
-def shown(cell: dict, title: str) -> str:
+def outputs_of(cell: dict, title: str) -> str:
     "What a slide shows of a code cell"
     parts = []
     if "slide-code" in tags_of(cell):
@@ -138,7 +138,7 @@ def slides_of(nb: dict) -> list[str]:
             head = re.search(r"^#+ (.+)$", text_of(cell), re.M)
             title = head[1] if head else title
             made = prose(text_of(cell))
-        else: made = shown(cell, title)
+        else: made = outputs_of(cell, title)
         if "slide" in tags or not slides: slides.append(made)
         else: slides[-1] += "\n" + made
     return slides
@@ -156,7 +156,7 @@ def page(nb: dict) -> str:
 
 def document(title: str, body: str, script: str = "") -> str:
     return (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{SLIDE_STYLE}</style></head>\n'
             f"<body>\n{body}\n" + f"<script>{script}</script>" * bool(script) + "</body></html>\n")
 
 

@@ -49,7 +49,7 @@ def keys_of(path: Path) -> dict[str, Key]:
     return found
 
 
-def shown(answer) -> str:
+def shown_answer(answer) -> str:
     "A wrong answer as the instructor's table prints it"
     if callable(answer):
         return "a function" if answer.__name__ == "<lambda>" else f"a function such as `{answer.__name__}`"
@@ -62,7 +62,7 @@ def hint_table(k: Key) -> str:
     lines = [f"**{k.name}**, {k.points:g} point{'s' * (k.points != 1)}."
              + f" When right: {k.then}" * bool(k.then), "", "| typical wrong answer | it is told |", "|---|---|"]
     for hint, answers in k.wrong.items():
-        lines.append(f"| {', '.join(dict.fromkeys(map(shown, answers)))} | {hint} |".replace("\n", " "))
+        lines.append(f"| {', '.join(dict.fromkeys(map(shown_answer, answers)))} | {hint} |".replace("\n", " "))
     return "\n".join([*lines, f"| anything else | {k.other} |"])
 
 

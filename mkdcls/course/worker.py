@@ -105,7 +105,7 @@ def in_child(job: dict, folder: str, pipe: int) -> None:
     finally: os._exit(0)
 
 
-def hear(pipe: int, until: float) -> bytes | None:
+def heard_from(pipe: int, until: float) -> bytes | None:
     "All that comes through a pipe; None when the time is over"
     heard = b""
     while (left := until - time.monotonic()) > 0:
@@ -123,7 +123,7 @@ def run_job(job: dict) -> dict:
         child = os.fork()
         if not child: in_child(job, folder, theirs)
         os.close(theirs)
-        heard = hear(mine, time.monotonic() + job["seconds"])
+        heard = heard_from(mine, time.monotonic() + job["seconds"])
         os.close(mine)
         for kill, who in ((os.killpg, child), (os.kill, child)):  # the child, and whatever it may have started
             try: kill(who, signal.SIGKILL)
