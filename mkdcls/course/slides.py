@@ -121,6 +121,7 @@ def outputs_of(cell: dict, title: str) -> str:
         if "image/png" in data:
             png = data["image/png"].replace("\n", "")
             parts.append(f'<img class="out" alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{png}">')
+        elif "text/markdown" in data: parts.append(f"<div>{prose(data['text/markdown'])}</div>")
         elif "text/html" in data:
             parts.append(f"<div>{re.sub(r'<style.*?</style>', '', data['text/html'], flags=re.S)}</div>")
         elif "text/plain" in data: parts.append(f"<pre>{html.escape(data['text/plain'])}</pre>")
