@@ -253,6 +253,17 @@ def test_a_submission_is_kept_apart(marked):
     assert not m["verdicts"]["2.3"] and not any(v.points for v in m["verdicts"].values())
 
 
+@pytest.mark.slow
+def test_worked_answers_earn_all_points(tmp_path):
+    "Every lesson runs under the guard; what is struck is struck because the lesson itself was handed in"
+    for path in SOURCES: submission(path, f"good {path.stem}", tmp_path)
+    marked = grading.grade(tmp_path, seconds=200, say=lambda text: None)
+    assert len(marked) == len(SOURCES)
+    for m in marked:
+        wrong = [str(v) for v in m["verdicts"].values() if not v and v.said != "same as the lesson"]
+        assert m["data"] and not wrong and not [r for r in m["remarks"] if "stops" in r], (m["file"], wrong, m["remarks"])
+
+
 def test_copies():
     long = "a memo that says at some length what nobody else would have said in just these words about the kit and the studio and its worth"
     own = {"a": ("", grading.fives(long)), "b": ("", grading.fives(long.replace("length", "leisure"))), "c": ("", grading.fives(long[::-1]))}

@@ -142,7 +142,7 @@ def grade(
     try:
         for one in marked:
             if not one["remarks"]: mark(one, keys[one["lesson"]], worker, seconds)
-            say(f"  {one['file']}: lesson {one['lesson']}, {sum(v.points for v in one['verdicts'].values()):g} points")
+            say(f"  {one['file']}: " + (f"lesson {one['lesson']}, run" if one["data"] else "; ".join(one["remarks"])))
     finally: worker.close()
     for number, of in keys.items():
         same = [m for m in marked if m["lesson"] == number and m["verdicts"]]
@@ -239,6 +239,7 @@ def grade_folder(folder: str, lesson: str, seconds: int, out: str) -> int:
     marked = grade(Path(folder), lesson, seconds, say=lambda text: print(text, flush=True))
     answers = write_grades(marked, Path(out))
     for m in marked:
-        for remark in m["remarks"]: print(f"  {m['file']}: {remark}")
+        got, of = (sum(getattr(v, w) for v in m["verdicts"].values()) for w in ("points", "of"))
+        print("; ".join([f"  {m['file']}: {got:g} of {of:g} points", *m["remarks"]]))
     print(f"{len(marked)} submissions: {out}, and every answer in {answers}")
     return int(any(not m["data"] for m in marked))

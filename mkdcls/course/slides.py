@@ -46,7 +46,7 @@ footer { position: absolute; right: 2vw; bottom: 1.5vh; left: 6vw; font-size: 14
   html { scroll-snap-type: none; }
   section { height: auto; min-height: 0; padding: 1.2em 1em 3em; border-bottom: 4px solid #e4e4e4; }
   section > *, table { max-width: 100%; } table { display: block; overflow-x: auto; } img.out { max-height: none; }
-  footer { left: 1em; }
+  footer { left: 1em; } p.math { overflow-x: auto; }
 }
 @media print { section { break-after: page; height: 100vh; } }
 """
