@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme paper poster clean
+.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme course slides paper poster clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -35,7 +35,7 @@ options.table := SHEET TEACHER $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
-careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme paper poster,$(MAKECMDGOALS))
+careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme course slides paper poster,$(MAKECMDGOALS))
 ifneq ($(careful),)
 known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
 unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
@@ -151,8 +151,14 @@ paper: $(dev-ready) ## typeset the article from the committed results: paper/mkd
 poster: $(dev-ready) ## typeset the poster, one page A1, from the same values: paper/poster.pdf
 	@"$(PY)" -m mkdcls.publish.article poster
 
+course: $(run-ready) ## the course: students' and instructor's files and the keys of `check`, from nbs/course/source
+	@"$(PY)" -m mkdcls.course.twins
+
+slides: $(run-ready) ## slides of the course in _course/slides, HTML that needs no network
+	@"$(PY)" -m mkdcls.course.slides
+
 clean: ## remove caches and build products; results, runs/ and .venv stay
-	rm -rf build dist _docs _proc .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist _docs _proc _course .pytest_cache .ruff_cache .hypothesis
 	find mkdcls nbs tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # torch first and alone, so that its build can be chosen; a stamp is written only after everything before it worked.

@@ -22,7 +22,7 @@ def test_help_lists_every_command():
     done = make("help")
     shown = set(re.findall(r"^  make (\S+)  +\S", done.stdout, re.M))
     assert done.returncode == 0 and shown >= {
-        "setup", "table1", "table", "check", "test", "portable", "equivalent", "lab", "benchmark", "export", "readme", "clean", "help"}
+        "setup", "table1", "table", "check", "test", "portable", "equivalent", "lab", "benchmark", "export", "readme", "course", "slides", "clean", "help"}
     assert "PYTHON=" in done.stdout and "PRESET=smoke|laptop|gpu|paper" in done.stdout
     assert make().stdout == done.stdout, "make alone is make help"
 

@@ -1,5 +1,5 @@
 """The command line: `mkdcls predict` and `export` for use, `prepare`, `validate`, `template`, `select` for corpora,
-`table1` and `table` for results; `make` calls the same."""
+`table1` and `table` for results, `grade` for the course; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -313,6 +313,12 @@ def command_predict(a) -> int:
     return 2 if len(wrong) == len(found) else int(len(wrong) > 0)
 
 
+def command_grade(a) -> int:
+    "Marks for a folder of submissions of the course"
+    from mkdcls.course.grading import grade_folder
+    return grade_folder(a.folder, a.lesson, a.seconds, a.out)
+
+
 def command_export(a):
     "A finished run as a model that stands by itself"
     from mkdcls.results.export import export_run
@@ -444,6 +450,15 @@ def parser() -> argparse.ArgumentParser:
     x.add_argument("--right", type=float, default=.75, help="share of the given answers that should be right, "
                                                             "on validation speakers (default 0.75); the rest is unsure")
     x.set_defaults(call=command_export)
+    g = sub.add_parser("grade", help="marks for a folder of notebooks that students of the course handed in",
+                       epilog="Exit code: 0 all were run, 1 some could not be (the table says why), "
+                              "2 nothing could be done.")
+    g.add_argument("folder", help="holds the notebooks, in any depth")
+    g.add_argument("--lesson", default="", help="its number (default: read off each notebook)")
+    g.add_argument("--seconds", type=int, default=300, help="that each may take (default 300)")
+    g.add_argument("--out", default="grades.csv",
+                   help="a line a submission; a line an answer goes to grades-answers.csv")
+    g.set_defaults(call=command_grade)
     return top
 
 

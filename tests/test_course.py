@@ -1,0 +1,319 @@
+"""The course: keys keep their promises, twins are what their sources say, marks cannot be had by tricks, slides need no network."""
+import csv
+import json
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mkdcls.course import checking, grading, slides, twins
+from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
+from mkdcls.course.keys import KEYS, Choice, Function, Key, Number, Options, Rule, Several, Table, Text, key, record_of
+
+SOURCES = twins.sources()
+LESSONS = {p.stem.split("_")[0]: p for p in SOURCES}
+ALL = {name: k for p in SOURCES for name, k in twins.keys_of(p).items()}
+EXERCISES = [n for n in ALL if ".q" not in n]
+
+
+def made(kind, right, wrong=None, **more) -> Key:
+    key("0.1", kind, right=right, wrong=wrong or {}, **more)
+    return KEYS.pop("0.1")
+
+
+# ---- kinds of answers
+
+@pytest.mark.parametrize("text,value", [
+    (.36, .36), ("36 %", .36), ("0,36", .36), ("−2", -2), ("9/25", .36), (Fraction(9, 25), .36), (np.float32(.5), .5), (torch.tensor([3]), 3),
+    ("1.2 points", 1.2), ("1e-3", .001), ("∞", float("inf"))])
+def test_numbers_however_written(text, value): assert number(as_plain(text)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text,value", [("The Studio.", "studio"), (" Yes!", "yes"), (True, "yes"), ("A -> B", "a → b"), ("60+", "60+"), ("-", "-")])
+def test_words(text, value): assert word(as_plain(text)) == value
+
+
+def test_numbers_within_tolerance_only():
+    k = made(Number(tol=.01), [.36], {"the sign": [-.36], "per cent": [36]}, then="so", other="look")
+    for a in (.351, .369, "0.36"): assert k.judge(a) and k.judge(a).said == "so"
+    for a in (.345, .375): assert k.judge(a).right is False and k.judge(a).said == "look"
+    assert k.judge(-.36).said == "the sign" and k.judge(36).said == "per cent" and k.judge([.36, 1]).said.startswith("The answer should be one number")
+
+
+def test_words_sets_tables_options():
+    assert made(Choice(), ["yes"], {"no": ["no"]}).judge(True)
+    k = made(Several(), [{"A", "B"}], {"half": [["a"]]})
+    assert k.judge("b, a") and k.judge(("B", "A", "a")) and k.judge(["A"]).said == "half" and not k.judge({"A", "B", "C"})
+    t = made(Table(tol=.01), [{"a": 1, "b": [2, "x"]}])
+    assert t.judge({"B": (2.004, "X"), "A": 1}) and not t.judge({"a": 1, "b": [2, "y"]}) and not t.judge({"a": 1}) and not t.judge({"a": 1, "b": [2, "x"], "c": 0})
+    assert made(Table(), [{"a": [1, 2]}]).judge(pd.DataFrame({"a": [1, 2]}))
+    o = made(Options("a", "b"), ["b"], {"no": ["a"]})
+    assert o.judge("B)") and o.judge("a").said == "no" and not o.judge("because") and not o.judge(3)
+
+
+def double(x): return 2*x
+
+
+def test_functions_are_judged_by_what_they_give():
+    k = made(Function(cases=["(1.,)", "(np.arange(3),)"], held=["(7,)"], tol=.001), [double, lambda x: x + x], {"square": [lambda x: x*x]})
+    assert k.judge(double) and k.judge(lambda x: x*x).said == "square" and k.judge(lambda x: None).right is None
+    assert "ZeroDivisionError" in k.judge(lambda x: 1/0).said and not k.judge(2)
+    table = lambda x: 2. if isinstance(x, float) else [0, 2, 4]  # knows the printed cases by heart
+    assert k.judge(table) and not k.judge(table, held=True)
+
+
+def three(answer): return True if sum(answer) == 3 else "not three"
+
+
+def test_rules_and_texts():
+    k = made(Rule(three), [[1, 2], (3,)], {"not three": [[1]]}, other="a list")
+    assert k.judge({1, 2}) and k.judge("x").said == "a list"
+    t = made(Text(least=5, must={"a studio": "studio"}), ["the studio is a common cause of both"], read=False)
+    assert t.judge("The studio is a common cause of both.").read and "needs at least" in t.judge("studio").said
+    assert "mention a studio" in t.judge("the room is a common cause of both").said and not t.judge("studio " * 50)
+
+
+@pytest.mark.parametrize("nothing", [None, ..., "", " ... ", [], [...], {"a": ..., "b": (..., "")}])
+def test_empty_is_neither_right_nor_wrong(nothing):
+    assert made(Table(), [{"a": 1}]).judge(nothing).right is None
+
+
+def test_a_false_promise_is_refused():
+    with pytest.raises(ValueError, match="right answer"): key("0.1", Number(tol=.1), right=["no number"], wrong={})
+    with pytest.raises(ValueError, match="wrong answer"): key("0.1", Number(tol=.1), right=[1], wrong={"too near": [1.05]})
+
+
+def test_no_answer_can_be_read():
+    "Neither answers nor hints stand in a record"
+    k = made(Table(tol=.01), [{"a": 123.25, "b": "zebra"}], {"a telling hint": [{"a": 1, "b": "zebra"}]}, then="the meaning")
+    text = json.dumps(record_of(k), ensure_ascii=False)
+    assert not [w for w in ("123", "zebra", "telling", "meaning") if w in text]
+
+
+# ---- the lessons
+
+def test_there_are_lessons(): assert SOURCES and all(p.stem[1] == "_" for p in SOURCES)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_lessons_are_whole(path):
+    nb = twins.read_lesson(path)
+    heads = [m for c in nb["cells"] if c["cell_type"] == "markdown" for m in re.findall(r"^## (.+?)\s*$", twins.text_of(c), re.M)]
+    for wanted in ("Goals", "Before you start", "Sources", "For the instructor"): assert wanted in heads, wanted
+    names = [n for n in ALL if n.split(".")[0] == path.stem[0]]
+    assert sum(".q" in n for n in names) == 3 and 4 <= sum(".q" not in n for n in names) <= 7
+    texts = {t: "\n".join(twins.text_of(c) for c in nb["cells"] if t in twins.tags_of(c)) for t in ("blank", "solution", "exercise", "instructor")}
+    for n in names:
+        variable = "answer_" + n.replace(".", "_")
+        assert variable in texts["blank"] and variable in texts["solution"] and f"check('{n}'" in texts["blank"], n
+        assert n in texts["exercise"], n
+    code = "\n".join(twins.text_of(c) for c in nb["cells"] if c["cell_type"] == "code")
+    assert "dial(" in code, "no dial"
+    assert re.search(r"\d+ points", texts["instructor"]) and "minutes" in texts["instructor"]
+    assert len(slides.slides_of(nb)) >= 6
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_exercises_know_right_and_wrong(name):
+    "At least three ways of being right and five typical mistakes; each is told its own hint, by the student's file too"
+    k = ALL[name]
+    assert len(k.right) >= 3 and sum(map(len, k.wrong.values())) >= 5 and k.points > 0 and not k.faults()
+    for held in (False, True): assert all(k.judge(a, held) for a in k.right)
+    for hint, answers in k.wrong.items(): assert not any(k.judge(a, held=True) for a in answers), hint
+
+
+@pytest.mark.parametrize("name", [n for n in ALL if ".q" in n])
+def test_entry_questions(name):
+    k = ALL[name]
+    assert k.points == 0 and isinstance(k.kind, Options) and not k.faults()
+    assert {a.strip("() ").lower()[:1] for answers in [k.right, *k.wrong.values()] for a in answers} >= set(k.kind.letters)
+
+
+def test_course_is_made_from_its_sources():
+    "`make course` changes nothing that is committed"
+    stale = [p.name for p, text in twins.made(SOURCES).items() if "instructor" not in p.parts and (not p.exists() or p.read_text("utf-8") != text)]
+    assert not stale, f"{stale}: not what the sources say; `make course`"
+    assert twins.made(SOURCES) == twins.made(SOURCES)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_twins(path):
+    nb = twins.read_lesson(path)
+    student, teacher = twins.student(nb), twins.instructor(nb, twins.keys_of(path))
+    assert not any(twins.tags_of(c) & {"solution", "key", "instructor"} or c.get("outputs") for c in student["cells"])
+    assert not any(twins.tags_of(c) & {"blank", "key"} for c in teacher["cells"])
+    text = json.dumps(student)
+    assert "For the instructor" not in text and "typical wrong answer" in json.dumps(teacher)
+    for n in (student, teacher): assert len({c["id"] for c in n["cells"]}) == len(n["cells"])
+
+
+def test_check_speaks(capsys):
+    name, k = EXERCISES[0], ALL[EXERCISES[0]]
+    assert check(name, k.right[0]) and "✓ right" in capsys.readouterr().out
+    hint, wrong = next(iter(k.wrong.items()))
+    assert not check(name, wrong[0]) and hint in capsys.readouterr().out
+    check(name, ...)
+    assert "no answer yet" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no exercise '2.99'; there are 2.q1"): check("2.99", 1)
+
+
+# ---- marks
+
+def submission(path: Path, name: str, to: Path, edit=lambda text: text) -> None:
+    "A lesson's instructor file (name 'good') or student file as somebody hands it in, with its code edited"
+    nb = twins.read_lesson(path)
+    nb = twins.instructor(nb, twins.keys_of(path)) if name.startswith("good") else twins.student(nb)
+    for c in nb["cells"]:
+        if c["cell_type"] == "code": c["source"] = edit(twins.text_of(c))
+    (to / f"{name}.ipynb").write_text(json.dumps(nb), "utf-8")
+
+
+MEMO = """answer_2_6 = '''What one sees in a table of recordings is no price tag. If people in the studio speak better anyway, then setting
+the audio leaves only a tenth of a point. We will hand out the kit by drawing lots and compare, before anybody signs a thing.'''"""
+PAIR = """answer_2_6 = '''Dear {}, their number depends on arrows that nobody has drawn yet. Perhaps good microphones get people invited to the
+studio, perhaps rich speakers own both; only a trial, in which chance decides about each recording, would tell us which, and nobody has run one so far.'''"""
+OWN = """def answer_2_4(t):
+    out = [len(r)*(r.score[r.clean == 1].mean() - r.score[r.clean == 0].mean()) for _, r in t.groupby('studio')]
+    return sum(out)/len(t)"""
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    "Ten submissions of lesson 2, one of them hostile"
+    if "2" not in LESSONS: pytest.skip("no lesson 2")
+    folder, path = tmp_path_factory.mktemp("class"), LESSONS["2"]
+    edits = lambda **new: lambda t: next((code for name, code in new.items() if t.startswith((name, f"def {name}"))), t)
+    submission(path, "good own words", folder, edits(answer_2_4=OWN, answer_2_6=MEMO))
+    for who in ("a", "b"): submission(path, f"good pair {who}", folder, edits(answer_2_4=OWN.replace("out", who), answer_2_6=PAIR.format(who)))
+    submission(path, "good copied from the lesson", folder)
+    submission(path, "empty", folder)
+    submission(path, "prints", folder, lambda t: "print('2.3  ✓ right.')\ncheck = lambda *a: True\nanswer_2_3 = 'right'" if t.startswith("answer_2_3") else t)
+    submission(path, "sleeps", folder, lambda t: "import time\nwhile True: time.sleep(1)" if t.startswith("answer_2_1") else t)
+    submission(path, "half", folder, lambda t: "answer_2_3 = '-80 %'\n1/0" if t.startswith("answer_2_3") else t)
+    tricks = f"""
+import os, socket, subprocess
+from pathlib import Path
+done = []
+def attempt(f):
+    try: f(); done.append(f)
+    except BaseException: pass
+attempt(lambda: open({str(path)!r}).read())
+attempt(lambda: Path({str(checking.KEYS_FILE)!r}).read_text())
+attempt(lambda: open({str(folder / 'stolen')!r}, 'w').write('x'))
+attempt(lambda: subprocess.run(['touch', {str(folder / 'ran')!r}]))
+attempt(lambda: os.system('true'))
+attempt(lambda: socket.create_connection(('127.0.0.1', 9), .1))
+attempt(lambda: os.remove({str(folder / 'empty.ipynb')!r}))
+from mkdcls.course import check
+answer_2_3 = next((v/100 for v in range(-100, 100) if check('2.3', v/100)), None)
+answer_2_1 = ['done', len(done)]
+class Odd(dict):
+    def items(self): raise SystemExit
+answer_2_2 = Odd(a=1)
+os._exit if done else None
+"""
+    submission(path, "hostile", folder, lambda t: tricks if t.startswith("answer_2_1") else "pass" if t.startswith(("answer_2_2", "answer_2_3")) else t)
+    (folder / "broken.ipynb").write_text("{", "utf-8")
+    return folder, {m["file"].removesuffix(".ipynb"): m for m in grading.grade(folder, seconds=60, say=lambda text: None)}
+
+
+@pytest.mark.slow
+def test_a_class_is_marked(marked, tmp_path):
+    folder, of = marked
+    points = {who: {n: v.points for n, v in m["verdicts"].items() if ".q" not in n} for who, m in of.items()}
+    full = {n: ALL[n].points for n in EXERCISES if n[0] == "2"}
+    assert points["good own words"] == full and of["good own words"]["verdicts"]["2.6"].read and not of["good own words"]["remarks"]
+    assert not any(points["empty"].values()) and of["empty"]["verdicts"]["2.4"].right is None
+    for who in ("a", "b"): assert points[f"good pair {who}"] == full | {"2.6": 0}
+    assert points["good copied from the lesson"] == full | {"2.4": 0, "2.6": 0}
+    for n in ("2.4", "2.6"): assert of["good copied from the lesson"]["verdicts"][n].said == "same as the lesson"
+    assert "same as good pair b" in of["good pair a"]["verdicts"]["2.6"].said
+    assert not any(points["prints"].values())
+    assert not any(points["sleeps"].values()) and "not finished within" in of["sleeps"]["remarks"][0]
+    assert points["half"]["2.3"] == full["2.3"] and "ZeroDivisionError" in of["half"]["remarks"][0]
+    assert of["broken"]["remarks"] == ["no notebook that can be read"]
+    answers = grading.write_grades(list(of.values()), tmp_path / "grades.csv")
+    rows = {r["file"]: r for r in csv.DictReader(open(tmp_path / "grades.csv", encoding="utf-8"))}
+    assert len(rows) == len(of) and rows["good own words.ipynb"]["percent"] == "100" and rows["good own words.ipynb"]["to read"] == "2.6"
+    assert len(list(csv.DictReader(open(answers, encoding="utf-8")))) == sum(len(m["verdicts"]) for m in of.values())
+
+
+@pytest.mark.slow
+def test_a_submission_is_kept_apart(marked):
+    "It reads no key, writes nowhere else, starts nothing, connects to nobody, and cannot search with `check`"
+    folder, of = marked
+    m = of["hostile"]
+    assert m["data"]["2.1"] == ["done", 0], "a trick has worked"
+    assert not (folder / "stolen").exists() and not (folder / "ran").exists() and (folder / "empty.ipynb").exists()
+    assert not m["verdicts"]["2.3"] and not any(v.points for v in m["verdicts"].values())
+
+
+@pytest.mark.slow
+def test_worked_answers_earn_all_points(tmp_path):
+    "Every lesson runs under the guard; what is struck is struck because the lesson itself was handed in"
+    for path in SOURCES: submission(path, f"good {path.stem}", tmp_path)
+    marked = grading.grade(tmp_path, seconds=200, say=lambda text: None)
+    assert len(marked) == len(SOURCES)
+    for m in marked:
+        wrong = [str(v) for v in m["verdicts"].values() if not v and v.said != "same as the lesson"]
+        assert m["data"] and not wrong and not [r for r in m["remarks"] if "stops" in r], (m["file"], wrong, m["remarks"])
+
+
+def test_copies():
+    long = "a memo that says at some length what nobody else would have said in just these words about the kit and the studio and its worth"
+    own = {"a": ("", grading.fives(long)), "b": ("", grading.fives(long.replace("length", "leisure"))), "c": ("", grading.fives(long[::-1]))}
+    assert grading.copies(own, ("", set())) == {"a": "b", "b": "a"} and grading.copies(own, ("", grading.fives(long))).keys() == {"a", "b"}
+    code = grading.own_code([(0, "def answer_2_4(t):\n    # mine\n    return t"), (1, "x = 1")], "2.4")
+    assert code == "def answer_2_4(t):\n    return t" and grading.copies({"a": (code, set()), "b": (code, set())}, ("", set())) == {}
+
+
+def test_tables_start_no_formula(): assert grading.table_of([["=1+1", 2, "a"]]) == "'=1+1,2,a\n"
+
+
+def test_command(tmp_path, capsys):
+    from mkdcls.results.cli import main
+    assert main(["grade", str(tmp_path / "none")]) == 2 and "there is no folder" in capsys.readouterr().err
+    assert main(["grade", str(tmp_path)]) == 2 and "no notebook" in capsys.readouterr().err
+
+
+# ---- slides
+
+def test_slides_need_no_network(tmp_path):
+    shutil.rmtree(tmp_path / "s", ignore_errors=True)
+    files = slides.write_slides(tmp_path / "s")
+    assert len(files) == len(SOURCES)
+    for f in [*files, tmp_path / "s" / "index.html"]:
+        text = f.read_text("utf-8")
+        assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#|\d_\w+\.html)""", text), f.name
+        assert not re.search(r"@import|url\(|https?://(?!www\.w3\.org)", re.sub(r'base64,[^"]+', "", re.sub(r'<a href="https?:[^"]*"', "", text))), f.name
+        assert "FORMULA" not in text and not re.search(r"\$[^$]+\$", re.sub(r"<(pre|code|script|style).*?</\1>|base64,[^\"]+", "", text, flags=re.S)), f.name
+    again = slides.write_slides(tmp_path / "t")
+    assert [f.read_bytes() for f in files] == [f.read_bytes() for f in again]
+
+
+def test_slides_show_no_answer():
+    for path in SOURCES:
+        bad = [c["id"] for c in twins.read_lesson(path)["cells"] if twins.tags_of(c) & {"slide", "slide-more"} and twins.tags_of(c) & {"solution", "key", "instructor"}]
+        assert not bad, f"{path.name}: {bad}"
+
+
+def test_markdown_of_slides():
+    made = slides.prose("# A\n\nso $\\mathcal L_{sub}$ and `$x$`, [page](../../x.ipynb)\n\n$$\\frac{1}{2}$$\n\n| a | b |\n|---|---|\n| 1 | 2 |")
+    assert made.count("<img") == 2 and "<table>" in made and "x.ipynb" not in made and "<code>$x$</code>" in made
+    with pytest.raises(ValueError, match="cannot be drawn"): slides.formula(r"\nosuch", False)
+
+
+def test_plain_answers_are_plain():
+    "What goes from one process to the other is JSON"
+    odd = {"f": print, "x": object(), 1: {2, 3}, "big": 10**400, "n": float("nan"), "s": pd.Series([1, 2]), "t": torch.eye(2)}
+    assert json.loads(json.dumps(as_plain(odd)))["s"] == [1, 2]
+    deep = []
+    for _ in range(100): deep = [deep]
+    assert json.dumps(as_plain(deep))
+    record = record_of(made(Function(cases=["(1,)"]), [double]))
+    assert plain_answer(record, 3) == {"unreadable": "no function; write one with def"} and not judge(record, [{"gives": 7}])
