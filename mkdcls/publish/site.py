@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 
 from mkdcls.engine.needs import ROOT, settings
-from mkdcls.publish import api
+from mkdcls.publish import api, home
 
 OUT, STAGE = Path("_docs"), Path("_proc/site")
 HERE = Path(__file__).parent
@@ -370,6 +370,7 @@ def filled(text: str, root: Path, pages: list[Page]) -> str:
     "A page written by hand with its {{holes}} filled"
     holes = {"table": lambda: home_table(root), "doors": lambda: doors(root, pages), "offered": lambda: offered(root),
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root)}
+    holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.when, home.which_part, home.told_part)}
     return re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
 
 
@@ -461,7 +462,7 @@ def configuration(pages: list[Page], known: dict) -> dict:
         project=cfg["title"], author=cfg["author"], copyright=cfg["copyright"], version=cfg["version"], language="en",
         extensions=["myst_nb", "sphinx.ext.mathjax", "mkdcls.publish.site"], root_doc="index",
         html_theme="theme", html_theme_path=[str(HERE)], html_title=cfg["title"], html_copy_source=False,
-        html_use_index=False, html_domain_indices=False, html_show_sphinx=False, html_last_updated_fmt=None,
+        html_use_index=False, html_domain_indices=False, html_show_sphinx=False, smartquotes=False, html_last_updated_fmt=None,
         highlight_language="none", nb_execution_mode="off", nb_render_markdown_format="myst", nb_merge_streams=True,
         nb_mime_priority_overrides=[["html", "application/vnd.jupyter.widget-view+json", None]],
         myst_enable_extensions=["dollarmath", "amsmath"], myst_heading_anchors=4, myst_dmath_double_inline=True,
