@@ -52,10 +52,26 @@ class Drawing:
 def spanned(r: dict) -> str: return f"{float(r['gain']):+.1f} [{float(r['low']):+.1f}, {float(r['high']):+.1f}]"
 
 
+def primary_gains(root: Path) -> dict[str, list[dict]]:
+    "The protocol's primary contrasts on either kind of speech"
+    return {who: [r for r in records(root, f"{folder}/gains.csv") if r["primary"] == "True" and r["task"] == "agesup"
+                  and r["scope"] == "pooled"]
+            for who, folder in (("stand-in", "standin-laptop"), ("real speech", "real-laptop"))}
+
+
+def told_gains(root: Path) -> str:
+    "How many of our intervals hold zero"
+    every = [r for rows in primary_gains(root).values() for r in rows]
+    across = sum(float(r["low"]) <= 0 <= float(r["high"]) for r in every)
+    largest = max(float(r["gain"]) for r in every)
+    least = min(float(r["paper_gain"]) for r in every)
+    return (f"The paper's gains are {least:.1f} points and more; ours are {largest:.1f} at most, and {across} of our "
+            f"{len(every)} intervals hold zero.")
+
+
 def by_how_much(root: Path) -> str:
     "Gains of the full method over base: the paper's, the stand-in's, real speech's"
-    kept = {who: [r for r in records(root, f"{folder}/gains.csv") if r["primary"] == "True" and r["task"] == "agesup"
-                  and r["scope"] == "pooled"] for who, folder in (("stand-in", "standin-laptop"), ("real speech", "real-laptop"))}
+    kept = primary_gains(root)
     said = "; ".join(f"{a['block']}: paper {float(a['paper_gain']):+.1f}, stand-in {spanned(a)}, real speech {spanned(b)}"
                      for a, b in zip(*kept.values()))
     d = Drawing(f"Gain of the full method over base in points of macro F1. {said}", -7, 17, 12)

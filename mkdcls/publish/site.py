@@ -370,7 +370,8 @@ def filled(text: str, root: Path, pages: list[Page]) -> str:
     "A page written by hand with its {{holes}} filled"
     holes = {"table": lambda: home_table(root), "doors": lambda: doors(root, pages), "offered": lambda: offered(root),
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root)}
-    holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.when, home.which_part, home.told_part)}
+    holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
+                                                      home.which_part, home.told_part)}
     return re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
 
 
@@ -491,6 +492,8 @@ def finished(body: str) -> str:
 def _on_page(app, pagename, templatename, context, doctree) -> None:
     order, told = context["order"], context["titles"]
     if "body" in context: context["body"] = finished(context["body"])
+    if pagename == "index":
+        context["body"] = context["body"].replace("<p><img", '<p class="wide" tabindex="0" role="region" aria-label="Picture"><img', 1)
     at = order.index(pagename) if pagename in order else None
     near = {"before": order[at - 1] if at else None, "after": order[at + 1] if at + 1 < len(order) else None} \
         if at is not None else {}

@@ -14,7 +14,7 @@
   });
   tell();
 
-  const menu = document.querySelector(".menu"), pages = document.getElementById("pages");
+  const menu = document.querySelector(".menu"), pages = document.getElementById("all-pages");
   menu.addEventListener("click", () => menu.setAttribute("aria-expanded", pages.classList.toggle("shown")));
   const current = pages.querySelector("[aria-current]");
   if (current) pages.scrollTop = Math.max(0, current.offsetTop - pages.clientHeight / 2);
