@@ -1,4 +1,4 @@
-"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev]`, standard library only.
+"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev|site]`, standard library only.
 
 `make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is
 settings.ini's; nothing is installed. A missing package is an error; a version outside its range is a warning, for the
@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout that this package lies in
-REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"]}
+REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"],
+                     "site": ["requirements", "site_requirements"]}
 
 
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
