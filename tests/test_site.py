@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path

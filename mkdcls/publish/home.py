@@ -109,7 +109,7 @@ def when(root: Path) -> str:
         d.text(28, y(v) + 4, f"{v}", "end")
     for v in (-.8, -.4, 0, .4, .8): d.text(d.x(v), 206, f"{v:g}".replace("-", "−"), "middle")
     d.text((34 + WIDE) / 2, 222, "ρ in the test", "middle")
-    for words, row, rho, colour, more in lines:
+    for words, _, rho, colour, more in lines:
         points = " ".join(f"{d.x(a)},{y(b)}" for a, b in ends[words, rho])
         d.parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.4"{more}/>')
     d.text(44, y(79), "trained without the tie (ρ = 0)")

@@ -250,7 +250,10 @@ def staged_notebook(page: Page, links: Links) -> str:
                         "<audio ", f'<audio aria-label="{html.escape(spoken(cell["outputs"], i))}" ', 1)
                 if "text/markdown" in data:
                     data["text/markdown"] = links.relinked("".join(data["text/markdown"]), page, folder)
-        else: source = links.relinked(source, page, folder)
+        else:
+            source = links.relinked(source, page, folder)
+            if re.search(r"^# ", "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown"), re.M):
+                source = re.sub(r"^# ", "## ", source, flags=re.M)  # a page has one title
         cell["source"] = source
         cells.append(cell)
     for i, cell in enumerate(cells):
