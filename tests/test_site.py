@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 from chrome import BROWSER, Chrome
-from mkdcls.publish import api, home, site
+from mkdcls.publish import api, home, site, stage
 
 ROOT = Path(__file__).resolve().parents[1]
 LACKING = [m for m in ("sphinx", "myst_nb", "mathjax") if importlib.util.find_spec(m) is None]
@@ -28,17 +28,17 @@ LOADS = {"img": "src", "script": "src", "source": "src", "audio": "src", "iframe
 
 # ---- staging
 
-def page(path: str, doc: str = "") -> site.Page:
-    return site.Page(Path(path), doc or str(Path(path).with_suffix("")), "", "")
+def page(path: str, doc: str = "") -> stage.Page:
+    return stage.Page(Path(path), doc or str(Path(path).with_suffix("")), "", "")
 
 
 @pytest.fixture
 def links(tmp_path):
-    root, stage = tmp_path / "checkout", tmp_path / "stage"
+    root = tmp_path / "checkout"
     for name in ("nbs/method/04_mixup.ipynb", "nbs/00_tour.ipynb", "mkdcls/mixup.py", "paper/protocol.md", "paper/x.csv", "LICENSE"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("# a\n")
-    return site.Links([page(p) for p in ("nbs/method/04_mixup.ipynb", "nbs/00_tour.ipynb", "mkdcls/mixup.py", "paper/protocol.md")], root, stage)
+    return stage.Links([page(p) for p in ("nbs/method/04_mixup.ipynb", "nbs/00_tour.ipynb", "mkdcls/mixup.py", "paper/protocol.md")], root, tmp_path / "stage")
 
 
 @pytest.mark.parametrize("text,want", [
@@ -64,7 +64,7 @@ def test_a_cell_as_a_reader_sees_it(links):
                                             {"output_type": "display_data", "data": sound}]),
                     cell("#| hide\nnbdev_export()", tags=["setup"])], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (links.root / "nbs/method/04_mixup.ipynb").write_text(json.dumps(nb))
-    got = json.loads(site.staged_notebook(page("nbs/method/04_mixup.ipynb"), links))["cells"]
+    got = json.loads(stage.staged_notebook(page("nbs/method/04_mixup.ipynb"), links))["cells"]
     assert [c["source"] for c in got if c["cell_type"] == "code"] == ["import a", "plot()", "play()"]
     assert got[1]["metadata"]["tags"] == ["hide-input"] and "Set-up" in got[1]["metadata"]["mystnb"]["code_prompt_show"]
     assert got[3]["metadata"]["mystnb"]["image"]["alt"] == "Figure 2. Two worlds."
@@ -73,8 +73,8 @@ def test_a_cell_as_a_reader_sees_it(links):
 
 def test_what_a_picture_is_called():
     cells = [{"cell_type": "markdown", "source": "## Loss\n\nFirst by hand. Then drawn: cost against $p$."}, {"cell_type": "code", "source": "x"}]
-    assert site.described(cells, 1) == "Picture: First by hand."
-    assert site.first_sentence("see Eq. 4, e.g. here. Next.") == "see Eq. 4, e.g. here."
+    assert stage.described(cells, 1) == "Picture: First by hand."
+    assert stage.first_sentence("see Eq. 4, e.g. here. Next.") == "see Eq. 4, e.g. here."
 
 
 def test_buttons_wait_for_an_address():
@@ -128,7 +128,7 @@ def test_every_module_can_be_read(path):
 
 def test_reading_order():
     "Every page once, the numbers rising; answers and reference last"
-    pages = site.site_pages(ROOT)
+    pages = stage.site_pages(ROOT)
     docs = [p.doc for p in pages]
     assert len(docs) == len(set(docs)) and docs[:3] == ["index", "nbs/index", "nbs/00_tour"]
     numbers = [p.source.stem for p in pages if p.source.parts[:2] in (("nbs", "method"), ("nbs", "verification"))]
@@ -139,6 +139,12 @@ def test_reading_order():
     assert not left, f"pages that the site leaves out: {left}"
 
 
+def test_every_sheet_has_its_page():
+    "The site's list of sheets is the command line's"
+    from mkdcls.results.sheets import SHEETS
+    assert set(stage.SHEET_NAMES) == set(SHEETS)
+
+
 def test_pictures_of_the_first_page():
     "They tell the records' numbers to those who do not see them"
     told = home.by_how_much(ROOT)
@@ -147,9 +153,9 @@ def test_pictures_of_the_first_page():
 
 
 def test_the_dials_records_are_the_sheets():
-    kept = site.rho_records(ROOT)
-    assert {r["row"] for r in kept} == {*site.RHO_ROWS, "oracle", "chance"}
-    assert all(len([r for r in kept if r["row"] == row and r["train_rho"] == t]) == 9 for row in site.RHO_ROWS for t in (0, .4, .8))
+    kept = stage.rho_records(ROOT)
+    assert {r["row"] for r in kept} == {*stage.DIAL_ROWS, "oracle", "chance"}
+    assert all(len([r for r in kept if r["row"] == row and r["train_rho"] == t]) == 9 for row in stage.DIAL_ROWS for t in (0, .4, .8))
 
 
 # ---- colours
@@ -168,7 +174,7 @@ def contrast_of(a: str, b: str) -> float:
 
 def test_colours_can_be_read():
     "WCAG AA, 4.5, for every text on every ground, in either scheme"
-    css = (site.HERE / "theme/static/site.css").read_text()
+    css = (stage.FOLDER / "theme/static/site.css").read_text()
     schemes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{3,6});", block)) for block in re.findall(r"\{([^{}]*--ground:[^{}]*)\}", css)]
     assert len(schemes) == 3 and schemes[1] == schemes[2], "dark is written twice, for the choice and for the system's"
     for s in schemes:
@@ -225,7 +231,7 @@ def made(tmp_path_factory) -> tuple[Path, list[str]]:
     base = tmp_path_factory.getbasetemp().parent if worker else tmp_path_factory.getbasetemp()
     out, told = base / "site", base / "site-told.json"
     with FileLock(f"{out}.lock"):
-        if not told.exists(): told.write_text(json.dumps(site.build(ROOT, out, base / "stage", jobs=1 if worker else 2)))
+        if not told.exists(): told.write_text(json.dumps(site.build_site(ROOT, out, base / "stage", jobs=1 if worker else 2)))
     return out, json.loads(told.read_text())
 
 
@@ -241,7 +247,7 @@ def test_nothing_is_warned_of(made): assert made[1] == []
 @pytest.mark.slow
 def test_every_page_is_there(made):
     out = made[0]
-    gone = [p.doc for p in site.site_pages(ROOT) if not (out / f"{p.doc}.html").exists()]
+    gone = [p.doc for p in stage.site_pages(ROOT) if not (out / f"{p.doc}.html").exists()]
     assert not gone and (out / "search.html").exists() and (out / ".nojekyll").exists() and (out / "searchindex.js").exists()
 
 
@@ -268,7 +274,7 @@ def test_nothing_is_fetched_from_elsewhere(made):
     far = {p.name: f for p in html_of(out) if (f := [to for to in read(p).loaded if re.match(r"(https?:)?//", to)])}
     assert not far, far
     for css in out.rglob("*.css"): assert not re.search(r"url\(['\"]?(https?:)?//|@import", css.read_text("utf-8")), css
-    ours = (site.HERE / "theme/static").glob("*.js")
+    ours = (stage.FOLDER / "theme/static").glob("*.js")
     for js in ours: assert not re.search(r"fetch\(|XMLHttpRequest|import\(|https?://(?!www\.w3\.org)", js.read_text("utf-8")), js
 
 
@@ -309,7 +315,7 @@ def test_glossary_and_names_are_linked(made):
     mixup = (out / "nbs/method/10_objective.html").read_text("utf-8")
     assert 'class="to-name' in mixup and 'glossary.html#word-' in (out / "nbs/method/14b_ablations.html").read_text("utf-8")
     words = read(out / "nbs/glossary.html")
-    assert {site.anchor_of(w) for w in site.glossary_words(ROOT)} <= set(words.ids)
+    assert {stage.anchor_of(w) for w in stage.glossary_words(ROOT)} <= set(words.ids)
     assert [to for to in words.links if to.startswith("verification/2")], "EER is used on the pages of verification"
 
 
@@ -358,7 +364,7 @@ def test_dials_search_and_colours_work(made):
         tab.run("document.querySelector('input[name=rho][value=\"0.8\"]').click()")
         turned("test", -.8)
         shown = tab.run("document.getElementById('rho-words').innerText")
-        want = next(r for r in site.rho_records(ROOT) if (r["row"], r["train_rho"], r["test_rho"]) == ("6", .8, -.8))
+        want = next(r for r in stage.rho_records(ROOT) if (r["row"], r["train_rho"], r["test_rho"]) == ("6", .8, -.8))
         assert f"{want['value']:.1f}" in shown, shown
         tab.run("document.querySelector('.theme').click()"); tab.run("document.querySelector('.theme').click()")
         assert tab.run("document.documentElement.dataset.theme") == "dark"

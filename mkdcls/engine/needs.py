@@ -1,4 +1,5 @@
-"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev|site]`, standard library only.
+"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev|site]`, with the standard
+library only.
 
 `make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is
 settings.ini's; nothing is installed. A missing package is an error; a version outside its range is a warning, for the

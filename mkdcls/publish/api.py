@@ -140,7 +140,7 @@ def read_module(path: Path, root: Path) -> Module:
 
 # ---- as markdown
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     "A comment as markdown that shows it as written; what stands in backticks stays code"
     parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
     return "".join(p.replace("|", r"\|") if p.startswith("`") else
@@ -166,22 +166,22 @@ def signature(n: Name) -> str:
 
 def _table(rows: list[tuple[str, str, str, str]]) -> str:
     head = "| name | type | default | meaning, shape, unit |\n| --- | --- | --- | --- |\n"
-    return head + "\n".join(f"| {code(a)} | {code(b)} | {code(c)} | {plain(d)} |" for a, b, c, d in rows)
+    return head + "\n".join(f"| {code(a)} | {code(b)} | {code(c)} | {escaped(d)} |" for a, b, c, d in rows)
 
 
 def _section(n: Name, module: Module, equations: dict[str, str], level: str = "##") -> list[str]:
     kind = "class " if isinstance(n.node, ast.ClassDef) else ""
-    out = [f"({anchor(module, n)})=\n{level} {plain(n.name)}", f"```python\n{kind}{signature(n)}\n```"]
+    out = [f"({anchor(module, n)})=\n{level} {escaped(n.name)}", f"```python\n{kind}{signature(n)}\n```"]
     if n.doc:
         first, _, rest = n.doc.partition("\n\n")
-        out.append(plain(first))
-        if rest: out.append("\n\n".join(plain(p) for p in rest.split("\n\n")))
+        out.append(escaped(first))
+        if rest: out.append("\n\n".join(escaped(p) for p in rest.split("\n\n")))
     if n.parameters: out.append(_table(n.parameters))
     if any(n.returns) and n.returns[0] not in ("", "None"):
-        out.append(f"**Returns** {code(n.returns[0])}" + (f": {plain(n.returns[1])}" if n.returns[1] else ""))
-    elif n.returns[1]: out.append(f"**Returns** nothing; {plain(n.returns[1])}")
+        out.append(f"**Returns** {code(n.returns[0])}" + (f": {escaped(n.returns[1])}" if n.returns[1] else ""))
+    elif n.returns[1]: out.append(f"**Returns** nothing; {escaped(n.returns[1])}")
     if n.errors:
-        out.append("**Errors**\n\n" + "\n".join(f"- {code(e)}" + (f": {plain(m)}" if m else "") for e, m in n.errors))
+        out.append("**Errors**\n\n" + "\n".join(f"- {code(e)}" + (f": {escaped(m)}" if m else "") for e, m in n.errors))
     told = dict.fromkeys(d for m in EQUATION.findall(n.source) for d in re.findall(r"\d", m))
     if told:
         linked = ", ".join(f"[Eq. {d}]({equations[d]})" if d in equations else f"Eq. {d}" for d in told)
@@ -199,14 +199,14 @@ def module_page(
     back: str,  # from this page to the top: "../"
 ) -> str:  # markdown
     "The page of one module"
-    out = [f"# {plain(module.dotted)}"]
-    if module.doc: out.append(f"> {plain(module.doc)}")
-    if module.rest: out.append("\n\n".join(plain(p) for p in module.rest.split("\n\n")))
+    out = [f"# {escaped(module.dotted)}"]
+    if module.doc: out.append(f"> {escaped(module.doc)}")
+    if module.rest: out.append("\n\n".join(escaped(p) for p in module.rest.split("\n\n")))
     if module.page:
-        out.append(f"This module is written by the page [{Path(module.page).stem}]({back}{module.page}), which explains "
-                   "and tests every part of it.")
+        out.append(f"This module is written by the page [{Path(module.page).stem}]({back}{module.page}), which "
+                   "explains and tests every part of it.")
     if module.constants:
         out.append("## Constants\n\n| name | value | |\n| --- | --- | --- |\n" +
-                   "\n".join(f"| {code(a)} | {code(v)} | {plain(c)} |" for a, v, c in module.constants))
+                   "\n".join(f"| {code(a)} | {code(v)} | {escaped(c)} |" for a, v, c in module.constants))
     for n in module.names: out += _section(n, module, equations)
     return "\n\n".join(out) + "\n"

@@ -25,7 +25,8 @@ class Drawing:
         return round(self.left + (v - self.low) / (self.high - self.low) * (WIDE - 12 - self.left), 1)
 
     def line(self, x1, y1, x2, y2, colour="currentColor", width=1., more=""):
-        self.parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" stroke-width="{width}"{more}/>')
+        self.parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" '
+                          f'stroke-width="{width}"{more}/>')
 
     def text(self, x, y, words, anchor="start", more=""):
         self.parts.append(f'<text x="{x}" y="{y}" text-anchor="{anchor}"{more}>{html.escape(words)}</text>')
@@ -72,10 +73,11 @@ def told_gains(root: Path) -> str:
 def by_how_much(root: Path) -> str:
     "Gains of the full method over base: the paper's, the stand-in's, real speech's"
     kept = primary_gains(root)
-    said = "; ".join(f"{a['block']}: paper {float(a['paper_gain']):+.1f}, stand-in {spanned(a)}, real speech {spanned(b)}"
-                     for a, b in zip(*kept.values()))
+    said = "; ".join(f"{a['block']}: paper {float(a['paper_gain']):+.1f}, stand-in {spanned(a)}, "
+                     f"real speech {spanned(b)}" for a, b in zip(*kept.values()))
     d = Drawing(f"Gain of the full method over base in points of macro F1. {said}", -7, 17, 12)
-    for v, words, colour, round_ in ((3, "paper", GREY, False), (125, "stand-in", BLUE, True), (232, "real speech", ORANGE, True)):
+    for v, words, colour, round_ in ((3, "paper", GREY, False), (125, "stand-in", BLUE, True),
+                                     (232, "real speech", ORANGE, True)):
         d.mark(v + 12, 14, colour, round_)
         d.text(v + 21, 18, words)
     d.parts.append('<g transform="translate(0 22)">')
@@ -92,16 +94,17 @@ def by_how_much(root: Path) -> str:
 
 def when(root: Path) -> str:
     "Score against the ρ of the test, trained with and without the tie"
-    every = [r for r in records(root, "standin-laptop/interventions.csv") if r["sheet"] == "rho" and r["measure"] == "f1"
-             and r["task"] == "agesup" and not r["against"]]
+    every = [r for r in records(root, "standin-laptop/interventions.csv") if r["sheet"] == "rho"
+             and r["measure"] == "f1" and r["task"] == "agesup" and not r["against"]]
     def curve(row, rho):
         return sorted((float(r["test_rho"]), float(r["value"])) for r in every
                       if r["row"] == row and r["train_rho"] and abs(float(r["train_rho"]) - rho) < .01)
-    lines = [("base", "3", 0., GREY, ""), ("full", "6", 0., BLUE, ""), ("base", "3", .8, GREY, ' stroke-dasharray="5 3"'),
-             ("full", "6", .8, BLUE, ' stroke-dasharray="5 3"')]
+    dashed = ' stroke-dasharray="5 3"'
+    lines = [("base", "3", 0., GREY, ""), ("full", "6", 0., BLUE, ""), ("base", "3", .8, GREY, dashed),
+             ("full", "6", .8, BLUE, dashed)]
     ends = {(w, rho): curve(row, rho) for w, row, rho, *_ in lines}
-    said = "; ".join(f"{w} trained at ρ = {rho:g}: from {c[0][1]:.0f} at ρ = {c[0][0]:g} to {c[-1][1]:.0f} at {c[-1][0]:g}"
-                     for (w, rho), c in ends.items())
+    said = "; ".join(f"{w} trained at ρ = {rho:g}: from {c[0][1]:.0f} at ρ = {c[0][0]:g} to {c[-1][1]:.0f} "
+                     f"at {c[-1][0]:g}" for (w, rho), c in ends.items())
     d = Drawing(f"Macro F1 on three age groups against the ρ of the test. {said}", -.85, .85, 34)
     def y(v): return round(190 - (v - 20) / 65 * 180, 1)
     for v in (20, 40, 60, 80):
@@ -122,14 +125,16 @@ def when(root: Path) -> str:
 
 def parts_of(root: Path) -> list[dict]:
     "Ablations against the re-estimated base that have five seeds, best first"
-    kept = {r["row"]: r for r in records(root, "standin-laptop/ablations.csv") if r["against"] == "3r" and r["n_seeds"] == "5"}
+    kept = {r["row"]: r for r in records(root, "standin-laptop/ablations.csv")
+            if r["against"] == "3r" and r["n_seeds"] == "5"}
     return sorted(kept.values(), key=lambda r: -float(r["gain"]))
 
 
 def which_part(root: Path) -> str:
     "What parts of the method gain over base"
     kept = parts_of(root)
-    d = Drawing("Gain over base, statistics re-estimated. " + "; ".join(f"{r['what']} {spanned(r)}" for r in kept), -2.2, 3.8, 168)
+    said = "; ".join(f"{r['what']} {spanned(r)}" for r in kept)
+    d = Drawing(f"Gain over base, statistics re-estimated. {said}", -2.2, 3.8, 168)
     d.scale((-2, 0, 2), 190, "points over base")
     for i, r in enumerate(kept):
         y = round(18 + i * 166 / max(1, len(kept) - 1), 1)
