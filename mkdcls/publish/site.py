@@ -70,6 +70,8 @@ def configuration(pages: list[Page], known: dict) -> dict:
 
 def finished(body: str) -> str:
     "What a reader with a keyboard, a small screen or no eyes needs and Sphinx leaves out"
+    body = re.sub(r'<summary aria-label="Toggle hidden content">\s*<p class="collapsed[^>]*>(.*?)</p>.*?</summary>',
+                  r"<summary>\1</summary>", body, flags=re.S)
     body = re.sub(r"<pre(?=[\s>])", '<pre tabindex="0"', body)
     body = re.sub(r"(<table(?=[\s>]).*?</table>)",
                   r'<div class="wide" tabindex="0" role="region" aria-label="Table">\1</div>', body, flags=re.S)
