@@ -206,7 +206,7 @@ def module_page(
         out.append(f"This module is written by the page [{Path(module.page).stem}]({back}{module.page}), which "
                    "explains and tests every part of it.")
     if module.constants:
-        out.append("## Constants\n\n| name | value | |\n| --- | --- | --- |\n" +
+        out.append("## Constants\n\n| name | value | what it is |\n| --- | --- | --- |\n" +
                    "\n".join(f"| {code(a)} | {code(v)} | {escaped(c)} |" for a, v, c in module.constants))
     for n in module.names: out += _section(n, module, equations)
     return "\n\n".join(out) + "\n"

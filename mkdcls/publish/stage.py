@@ -233,7 +233,12 @@ def staged_notebook(page: Page, links: Links) -> str:
             if not source and not cell["outputs"]: continue
             tags = [t for t in meta.get("tags", []) if t in FOLDS]
             cell["metadata"] = meta = {}
+            before = cells[-1] if cells else {}
+            if tags == ["setup"] and not cell["outputs"] and before.get("set_up") and not before["outputs"]:
+                before["source"] += f"\n\n{source}"  # one fold for what follows without a word between
+                continue
             if tags:
+                cell["set_up"] = tags == ["setup"]
                 meta["tags"] = ["hide-input"]
                 meta["mystnb"] = {"code_prompt_show": FOLDS[tags[0]], "code_prompt_hide": FOLDS[tags[0]]}
             for i, out in enumerate(cell["outputs"]):
@@ -250,6 +255,7 @@ def staged_notebook(page: Page, links: Links) -> str:
                 source = re.sub(r"^# ", "## ", source, flags=re.M)  # a page has one title
         cell["source"] = source
         cells.append(cell)
+    for cell in cells: cell.pop("set_up", None)
     for i, cell in enumerate(cells):
         if any(k.startswith("image/") for o in cell.get("outputs", []) for k in o.get("data", {})):
             cell["metadata"].setdefault("mystnb", {})["image"] = {"alt": described(cells, i)}
