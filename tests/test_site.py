@@ -219,6 +219,18 @@ class Read(HTMLParser):
             while self.open.pop() != tag: pass
 
 
+@pytest.mark.parametrize("text,wrong", [
+    ("<p><a>x</p></a>", "closes"), ("<div><p>x</p>", "never closed"), ('<img src="a.png">', "without words"), ('<img src="a" alt=" ">', "without words"),
+    ("<audio controls></audio>", "without a name"), ('<p id="a" id="b">x</p>', "twice"), ('<img alt="../_images/a.png">', "named after its file"),
+    ("<a href='x'><a href='y'>z</a></a>", "a link in a link")])
+def test_bad_markup_is_seen(text, wrong): assert any(wrong in w for w in Read(text).wrong), Read(text).wrong
+
+
+def test_good_markup_is_not():
+    r = Read('<main><img alt="a" src="b.png"><label>c <input id="d"></label><label for="e">e</label><input id="e"><svg><path d="M0"/></svg></main>')
+    assert (r.wrong, r.fields, r.loaded) == ([], ["e"], ["b.png"]) and "e" in r.labels
+
+
 @cache
 def read(path: Path) -> Read: return Read(path.read_text("utf-8"))
 
@@ -393,9 +405,25 @@ def test_axe_finds_nothing_serious(made):
     assert not found, json.dumps(found, indent=1)[:4000]
 
 
+def test_make_site():
+    import subprocess
+    import sys
+    done = subprocess.run(["make", "--no-print-directory", "-n", "site", f"PYTHON={sys.executable}"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1] == f'"{sys.executable}" -m mkdcls.publish.site', done.stdout + done.stderr
+    assert "needs site" in done.stdout and "pip install" not in done.stdout
+
+
+@pytest.mark.parametrize("text,want", [
+    ("<pre>x</pre>", '<pre tabindex="0">x</pre>'), ("<blockquote>\n<div><p><strong>Departure:</strong>", '<blockquote class="departure">\n<div><p><strong>Departure:</strong>'),
+    ('<img src="a"/><img src="b"/>', '<img src="a"/><img loading="lazy" src="b"/>'), ("<p><strong>Figure 2.</strong> x", '<p class="caption"><strong>Figure 2.</strong> x'),
+    ('<summary aria-label="Toggle hidden content">\n<p class="collapsed admonition-title">A</p>\n<p class="expanded">B</p>\n</summary>', "<summary>A</summary>")])
+def test_what_sphinx_leaves_out(text, want): assert site.finished(text) == want
+
+
 def test_workflow_calls_the_same_target():
     import yaml
     jobs = yaml.safe_load((ROOT / ".github/workflows/pages.yml").read_text("utf-8"))["jobs"]
     steps = [s for j in jobs.values() for s in j["steps"]]
-    assert [s["run"] for s in steps if "run" in s] == ["make site"]
+    install, make = [s["run"] for s in steps if "run" in s]
+    assert make == "make site PYTHON=python" and install.startswith("python -m pip install -c constraints.txt") and "site_requirements" in install
     assert any(s.get("with", {}).get("path") == "_docs" for s in steps)

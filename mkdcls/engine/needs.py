@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout that this package lies in
 REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"],
-                     "site": ["requirements", "site_requirements"]}
+                     "site": ["site_requirements"]}  # pages are read, none is run
 
 
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
@@ -49,7 +49,7 @@ def check_packages(part: str = "run") -> tuple[list[str], list[str]]:
         except PackageNotFoundError: missing.append(text); continue
         if not within(found, bounds): outside.append(f"{name} {found} (wanted {text})")
     if not missing:
-        for name in ("torch", "papermill"):  # there, but do they load?
+        for name in ("sphinx", "mathjax") if part == "site" else ("torch", "papermill"):  # there, but do they load?
             try: importlib.import_module(name)
             except Exception as e: missing.append(f"{name} (installed, but importing it fails: {e})")
     return missing, outside

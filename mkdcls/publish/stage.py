@@ -193,7 +193,8 @@ def described(cells: list[dict], at: int) -> str:
     "What to say of the pictures of a cell: its caption, else what the words before it announce"
     if at + 1 < len(cells) and cells[at + 1]["cell_type"] == "markdown":
         after = text_of(cells[at + 1]).strip()
-        if re.match(r"\*\*Fig(ure|\.)", after): return first_sentence(after)
+        if re.match(r"\*{1,2}[A-Z]", after) and re.match(r"\*\*Fig(ure|\.)|\*[^*]+\*(?:\s|$)", after):
+            return first_sentence(after)  # a caption: **Figure 3.** ..., or a paragraph that begins in italics
     heading = ""
     for c in reversed(cells[:at]):
         if c["cell_type"] != "markdown": continue

@@ -17,6 +17,8 @@
   };
   const two = x => x.toFixed(2);
 
+  const room = place => Math.min(640, Math.max(280, place.clientWidth));
+
   // page 13c: score = .2 + .1 clean + .4 studio; one copies the other with probability p
   const worlds = p => {
     const seen = .1 + .4 * (2 * p - 1);
@@ -33,15 +35,18 @@
         : "Every clean recording is from the studio, so the formula cannot be computed.");
     document.getElementById("copy-now").textContent = two(p);
     document.getElementById("backdoor-words").textContent = words;
-    const svg = picture(document.getElementById("backdoor-picture"), 640, 190, words), x = v => 210 + 720 * v;
+    const place = document.getElementById("backdoor-picture"), width = room(place), narrow = width < 500;
+    const step = narrow ? 46 : 38, below = 8 + 4 * step, left = narrow ? 12 : 210, unit = (width - left - 46) / .5;
+    const svg = picture(place, width, below + 30, words), x = v => left + unit * v;
     for (const v of [0, .1, .2, .3, .4, .5]) {
-      draw("line", { x1: x(v), x2: x(v), y1: 8, y2: 160, class: v ? "grid" : "axis" }, svg);
-      draw("text", { x: x(v), y: 180, "text-anchor": "middle" }, svg, v.toFixed(1));
+      draw("line", { x1: x(v), x2: x(v), y1: 8, y2: below, class: v ? "grid" : "axis" }, svg);
+      draw("text", { x: x(v), y: below + 18, "text-anchor": "middle" }, svg, v.toFixed(1));
     }
     bars.forEach(([name, value, fill], i) => {
-      draw("text", { x: 200, y: 31 + 38 * i, "text-anchor": "end" }, svg, name);
-      if (!isNaN(value)) draw("rect", { x: x(0), y: 14 + 38 * i, width: Math.max(1, 720 * value), height: 24, fill }, svg);
-      draw("text", { x: isNaN(value) ? x(0) + 8 : x(value) + 6, y: 31 + 38 * i }, svg, isNaN(value) ? "no overlap" : two(value));
+      const top = 14 + step * i + (narrow ? 14 : 0), high = narrow ? 16 : 24, base = top + high / 2 + 5;
+      draw("text", narrow ? { x: left + 4, y: top - 4 } : { x: left - 10, y: base, "text-anchor": "end" }, svg, name);
+      if (!isNaN(value)) draw("rect", { x: x(0), y: top, width: Math.max(1, unit * value), height: high, fill }, svg);
+      draw("text", { x: isNaN(value) ? x(0) + 8 : x(value) + 6, y: base }, svg, isNaN(value) ? "no overlap" : two(value));
     });
   };
   copy.addEventListener("input", backdoor);
@@ -55,22 +60,23 @@
     document.getElementById("test-now").textContent = at;
     test.setAttribute("aria-valuetext", `ρ = ${at}`);
     const words = `Macro F1 on three age groups against the ρ of the test, networks trained at ρ = ${trained}`;
-    const svg = picture(document.getElementById("rho-picture"), 640, 330, words);
-    const x = r => 60 + (r + .9) / 1.8 * 430, y = v => 295 - (v - 20) / 70 * 280;
-    draw("rect", { x: x(at) - 16, y: 10, width: 32, height: 285, fill: "currentColor", opacity: .09 }, svg);
+    const place = document.getElementById("rho-picture"), width = room(place), narrow = width < 500;
+    const svg = picture(place, width, 330, words), left = narrow ? 30 : 60, right = width - (narrow ? 96 : 150), unit = (right - left) / 1.8;
+    const x = r => left + (r + .9) * unit, y = v => 295 - (v - 20) / 70 * 280;
+    draw("rect", { x: x(at) - .07 * unit, y: 10, width: .14 * unit, height: 285, fill: "currentColor", opacity: .09 }, svg);
     for (const v of [20, 30, 40, 50, 60, 70, 80, 90]) {
       draw("line", { x1: x(-.9), x2: x(.9), y1: y(v), y2: y(v), class: "grid" }, svg);
-      draw("text", { x: 50, y: y(v) + 4, "text-anchor": "end" }, svg, v);
+      draw("text", { x: left - 8, y: y(v) + 4, "text-anchor": "end" }, svg, v);
     }
     for (const r of [-.8, -.4, 0, .4, .8]) draw("text", { x: x(r), y: 315, "text-anchor": "middle" }, svg, String(r).replace("-", "−"));
     const lines = [];
     for (const r of records.filter(r => !MARKS[r.row])) {
       draw("line", { x1: x(-.9), x2: x(.9), y1: y(r.value), y2: y(r.value), class: "axis", "stroke-dasharray": r.row === "oracle" ? "7 4" : "2 4" }, svg);
-      lines.push([y(r.value), r.method, "currentColor"]);
+      lines.push([y(r.value), narrow ? r.row : r.method, "currentColor"]);
     }
     names.forEach((row, i) => {
       const mine = records.filter(r => r.row === row && near(r.train_rho, trained)).sort((a, b) => a.test_rho - b.test_rho);
-      const px = r => x(r.test_rho) + (i - 1.5) * 5;
+      const px = r => x(r.test_rho) + (i - 1.5) * unit * .02;
       for (const r of mine) draw("line", { x1: px(r), x2: px(r), y1: y(r.low), y2: y(r.high), stroke: COLOURS[row], opacity: .6 }, svg);
       draw("polyline", { points: mine.map(r => `${px(r)},${y(r.value)}`).join(" "), fill: "none", stroke: COLOURS[row], "stroke-width": 1.6 }, svg);
       for (const r of mine) draw("path", { d: MARKS[row], transform: `translate(${px(r)} ${y(r.value)})`, fill: COLOURS[row] }, svg);
@@ -79,8 +85,8 @@
     lines.sort((a, b) => a[0] - b[0]);
     lines.forEach((l, i) => { if (i) l[0] = Math.max(l[0], lines[i - 1][0] + 16); });
     for (const [at_y, name, , row] of lines) {
-      if (row) draw("path", { d: MARKS[row], transform: `translate(503 ${at_y})`, fill: COLOURS[row] }, svg);
-      draw("text", { x: 513, y: at_y + 4 }, svg, name);
+      if (row) draw("path", { d: MARKS[row], transform: `translate(${right + 13} ${at_y})`, fill: COLOURS[row] }, svg);
+      draw("text", { x: right + 23, y: at_y + 4 }, svg, name);
     }
     const now = names.map(row => records.find(r => r.row === row && near(r.train_rho, trained) && near(r.test_rho, at)));
     const table = document.createElement("table"), body = "<thead><tr><th scope=\"col\">method</th><th scope=\"col\">macro F1</th>" +
@@ -92,4 +98,6 @@
   test.addEventListener("input", rho);
   document.querySelectorAll("input[name=rho]").forEach(r => r.addEventListener("change", rho));
   rho();
+  let waiting;
+  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(() => { backdoor(); rho(); }, 100); });
 })();
