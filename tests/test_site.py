@@ -414,8 +414,10 @@ def test_make_site():
 
 
 @pytest.mark.parametrize("text,want", [
-    ("<pre>x</pre>", '<pre tabindex="0">x</pre>'), ("<blockquote>\n<div><p><strong>Departure:</strong>", '<blockquote class="departure">\n<div><p><strong>Departure:</strong>'),
-    ('<img src="a"/><img src="b"/>', '<img src="a"/><img loading="lazy" src="b"/>'), ("<p><strong>Figure 2.</strong> x", '<p class="caption"><strong>Figure 2.</strong> x'),
+    ("<pre>x</pre>", '<pre tabindex="0">x</pre>'),
+    ("<blockquote>\n<div><p><strong>Departure:</strong>", '<blockquote class="departure">\n<div><p><strong>Departure:</strong>'),
+    ('<img src="a"/><img src="b"/>', '<img src="a"/><img loading="lazy" src="b"/>'),
+    ("<p><strong>Figure 2.</strong> x", '<p class="caption"><strong>Figure 2.</strong> x'),
     ('<summary aria-label="Toggle hidden content">\n<p class="collapsed admonition-title">A</p>\n<p class="expanded">B</p>\n</summary>', "<summary>A</summary>")])
 def test_what_sphinx_leaves_out(text, want): assert site.finished(text) == want
 
