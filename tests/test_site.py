@@ -23,6 +23,7 @@ seen = pytest.mark.skipif(not BROWSER, reason="no Chromium here")
 TEN = ("index", "nbs/index", "nbs/00_tour", "live", "nbs/method/04_mixup", "nbs/method/14_causal", "nbs/glossary",
        "paper/results/README", "mkdcls/asymmetric", "faq")
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+BLOCKS = {"div", "p", "ul", "ol", "table", "pre", "blockquote", "section", "details", "h2", "figure"}  # a browser ends a paragraph there
 LOADS = {"img": "src", "script": "src", "source": "src", "audio": "src", "iframe": "src", "link": "href"}  # a browser fetches these
 
 
@@ -73,7 +74,9 @@ def test_a_cell_as_a_reader_sees_it(links):
 
 def test_what_a_picture_is_called():
     cells = [{"cell_type": "markdown", "source": "## Loss\n\nFirst by hand. Then drawn: cost against $p$."}, {"cell_type": "code", "source": "x"}]
-    assert stage.described(cells, 1) == "Picture: First by hand."
+    assert stage.described(cells, 1) == "Picture in the section Loss: First by hand."
+    cells.append({"cell_type": "markdown", "source": "*Figure: two voices; bright is loud. More.*"})
+    assert stage.described(cells, 1) == "Figure: two voices; bright is loud."
     assert stage.first_sentence("see Eq. 4, e.g. here. Next.") == "see Eq. 4, e.g. here."
 
 
@@ -207,6 +210,7 @@ class Read(HTMLParser):
             self.fields.append(a.get("id"))
         if tag == "button" and "style" in a: self.wrong.append("a button with a style of its own")
         if re.fullmatch(r"h[1-6]", tag): self.headings.append(int(tag[1]))
+        if tag in BLOCKS and "p" in self.open: self.wrong.append(f"a {tag} in a paragraph, line {self.getpos()[0]}")
         if tag == "a" and "a" in self.open: self.wrong.append("a link in a link")
         if tag not in VOID: self.open.append(tag)
 
@@ -222,7 +226,7 @@ class Read(HTMLParser):
 @pytest.mark.parametrize("text,wrong", [
     ("<p><a>x</p></a>", "closes"), ("<div><p>x</p>", "never closed"), ('<img src="a.png">', "without words"), ('<img src="a" alt=" ">', "without words"),
     ("<audio controls></audio>", "without a name"), ('<p id="a" id="b">x</p>', "twice"), ('<img alt="../_images/a.png">', "named after its file"),
-    ("<a href='x'><a href='y'>z</a></a>", "a link in a link")])
+    ("<p>a<div>b</div></p>", "in a paragraph"), ("<a href='x'><a href='y'>z</a></a>", "a link in a link")])
 def test_bad_markup_is_seen(text, wrong): assert any(wrong in w for w in Read(text).wrong), Read(text).wrong
 
 
@@ -415,6 +419,7 @@ def test_make_site():
 
 @pytest.mark.parametrize("text,want", [
     ("<pre>x</pre>", '<pre tabindex="0">x</pre>'),
+    ('<p>a:\n<div class="math">b</div>\n\nc</p>', '<p>a:\n</p>\n<div tabindex="0" class="math">b</div>\n<p>\n\nc</p>'), ("<th></th>", "<td></td>"),
     ("<blockquote>\n<div><p><strong>Departure:</strong>", '<blockquote class="departure">\n<div><p><strong>Departure:</strong>'),
     ('<img src="a"/><img src="b"/>', '<img src="a"/><img loading="lazy" src="b"/>'),
     ("<p><strong>Figure 2.</strong> x", '<p class="caption"><strong>Figure 2.</strong> x'),

@@ -7,6 +7,7 @@ run. There is no conf.py: this module tells Sphinx all it is told, and is the ex
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import re
 import shutil
@@ -45,6 +46,12 @@ def mathjax_script() -> Path:
     return path
 
 
+def made_by() -> str:
+    "A digest of this folder: if the site is made otherwise than last time, every page is written anew"
+    files = sorted(p for p in FOLDER.rglob("*") if p.is_file() and p.suffix in (".py", ".html", ".toml"))
+    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+
+
 def configuration(pages: list[Page], known: dict) -> dict:
     "What Sphinx is told; there is no conf.py"
     cfg = settings()
@@ -62,10 +69,16 @@ def configuration(pages: list[Page], known: dict) -> dict:
         mathjax_path="mathjax/tex-svg.js",
         mathjax3_config={"options": {"enableMenu": False}, "svg": {"fontCache": "local"}},
         suppress_warnings=["toc.not_included", "myst.header", "mystnb.unknown_mime_type", "misc.highlighting_failure"],
-        mkdcls_known=known,
+        mkdcls_known=known, mkdcls_made_by=made_by(),
         html_context=dict(listed=listed, order=[p.doc for p in pages],
                           sources={p.doc: p.source.as_posix() for p in pages},
                           titles={p.doc: p.label or p.title for p in pages}, repo=repo, branch=branch))
+
+
+def _apart(found: re.Match) -> str:
+    "A paragraph with a displayed formula in it, as two paragraphs with the formula between them"
+    text = found[0].replace("<div ", "</p>\n<div ").replace("</div>", "</div>\n<p>")
+    return re.sub(r"<p>\s*</p>", "", text)
 
 
 def finished(body: str) -> str:
@@ -74,11 +87,14 @@ def finished(body: str) -> str:
                   r"<summary>\1</summary>", body, flags=re.S)
     body = re.sub(r"<pre(?=[\s>])", '<pre tabindex="0"', body)
     body = re.sub(r"(<table(?=[\s>]).*?</table>)",
-                  r'<div class="wide" tabindex="0" role="region" aria-label="Table">\1</div>', body, flags=re.S)
+                  r'<div class="wide" tabindex="0" role="group" aria-label="Table">\1</div>', body, flags=re.S)
     body = re.sub(r"<p><strong>((?:Figure|Fig\.) [\w.]+?)(?=\.?</strong>)", r'<p class="caption"><strong>\1', body)
     body = re.sub(r"<blockquote>(?=\s*<div><p><strong>Departure)", '<blockquote class="departure">', body)
     body = body.replace('<a class="headerlink"', '<a class="headerlink" aria-label="Link to this section"')
     body = re.sub(r'title="Link to this (?:heading|term|table|image|code|definition|equation)"', "", body)
+    body = re.sub(r"<th[^>]*>\s*(?:<p>\s*</p>)?\s*</th>", "<td></td>", body)
+    body = body.replace('<div class="math', '<div tabindex="0" class="math')
+    body = re.sub(r"<p>(?=(?:(?!</p>).)*<div )(?:(?!</p>).)*</p>", _apart, body, flags=re.S)
     lead, mark, rest = body.partition("<img ")
     return lead + mark + rest.replace("<img ", '<img loading="lazy" ')
 
@@ -141,7 +157,8 @@ def _before(app) -> None:
 
 def setup(app) -> dict:
     "What Sphinx calls"
-    app.add_config_value("mkdcls_known", {}, "env")
+    app.add_config_value("mkdcls_known", {}, "html")
+    app.add_config_value("mkdcls_made_by", "", "html")
     app.connect("builder-inited", _before)
     app.connect("doctree-resolved", _first_mentions)
     app.connect("html-page-context", _on_page, priority=900)
@@ -166,6 +183,8 @@ def build_site(
         app.build()
         heard.seek(0)
         told = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in heard if line.strip()]
+    kept = {out / f"{page.doc}.html" for page in pages} | {out / "search.html"}
+    for old in {*out.rglob("*.html")} - kept: old.unlink()  # of a page that is gone
     for page in pages:
         if page.source.suffix == ".ipynb": put(out / f"{page.doc}.ipynb", (root / page.source).read_bytes())
     put(out / ".nojekyll", "")  # folders that begin with an underscore are served

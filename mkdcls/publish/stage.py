@@ -93,6 +93,7 @@ def site_pages(root: Path = ROOT) -> list[Page]:
             at = Path("paper/results", folder, f"{sheet}.ipynb")
             add(at, "Results", f"{title_of(root / at).split(':')[0]} ({corpus})" if (root / at).exists() else "")
     for name in BENCHMARKS: add(f"nbs/results/{name}.ipynb", "Results")
+    found.append(Page(Path("paper/published"), "paper/published/index", "The papers' printed tables", "Results"))
     for name in ("protocol", "protocol2"): add(f"paper/{name}.md", "Results")
     add("nbs/own_data.ipynb", "Use it", "Bring your own corpus")
     own("cluster", "Use it", "Reproduce on a cluster")
@@ -180,30 +181,26 @@ def put(path: Path, data: bytes | str) -> None:
 
 # ---- notebooks
 
-def first_sentence(text: str, most: int = 220) -> str:
+def first_sentence(text: str, most: int = 240) -> str:
     "Of a markdown text, without its marks"
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"^[#>|\-\s]+", "", text.strip()))
     text = " ".join(re.sub(r"[*`$]", "", text.split("\n\n")[0]).split())
-    found = re.match(r"(?:Figure [\w.]+\. )?.*?(?<!\be\.g)(?<!\bEq)(?<!\bal)[.!?:](?=\s|$)", text)
-    text = found[0] if found else text
+    found = re.match(r"(?:Fig(?:ure|\.) ?[\w.]*[.:] )?.*?(?<!\be\.g)(?<!\bEq)(?<!\bal)(?<!\bFig)[.!?](?=\s|$)", text)
+    text = (found[0] if found else text).rstrip(":")
     return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
 
 
 def described(cells: list[dict], at: int) -> str:
-    "What to say of the pictures of a cell: its caption, else what the words before it announce"
+    "What to say of the pictures of a cell: its caption, else the section and the words before it"
     if at + 1 < len(cells) and cells[at + 1]["cell_type"] == "markdown":
         after = text_of(cells[at + 1]).strip()
-        if re.match(r"\*{1,2}[A-Z]", after) and re.match(r"\*\*Fig(ure|\.)|\*[^*]+\*(?:\s|$)", after):
-            return first_sentence(after)  # a caption: **Figure 3.** ..., or a paragraph that begins in italics
-    heading = ""
-    for c in reversed(cells[:at]):
-        if c["cell_type"] != "markdown": continue
-        words = text_of(c).strip()
-        if head := re.findall(r"^#+ (.+)$", words, re.M): heading = heading or re.sub(r"[*`$]", "", head[-1])
-        body = [p for p in words.split("\n\n") if p and not p.startswith(("#", "|", "```", "![", "- "))]
-        if body: return f"Picture: {first_sentence(body[-1])}"
-        if heading: break
-    return f"Picture of the section {heading or 'above'}"
+        if re.match(r"\*\*Fig(ure|\.)|\*[A-Z][^*]+\*(?:\s|$)", after): return first_sentence(after)
+    words = [text_of(c).strip() for c in cells[:at] if c["cell_type"] == "markdown"]
+    headings = [h for w in words for h in re.findall(r"^#+ (.+)$", w, re.M)]
+    last = words[-1].split("\n\n") if words else []
+    body = [p for p in last if p and not p.startswith(("#", "|", "```", "![", "- ", ">"))]
+    where = "Picture" + (f" in the section {re.sub('[*`$]', '', headings[-1])}" if headings else "")
+    return f"{where}: {first_sentence(body[-1])}" if body else where
 
 
 def spoken(outputs: list[dict], at: int) -> str:
@@ -397,6 +394,18 @@ def package_page(modules: list[api.Module], pages: list[Page], root: Path) -> st
     return "\n\n".join(out).replace("](/mkdcls/", "](../mkdcls/") + "\n"
 
 
+def printed_tables(root: Path) -> str:
+    "What the three papers print, as we copied it"
+    out = ["# The papers' printed tables", "> Copied from the papers by hand; everything that is called *paper* on this "
+           "site comes from here"]
+    for path in sorted((root / "paper/published").glob("*.csv")):
+        with open(path, encoding="utf-8") as f: rows = list(csv.reader(f))
+        lines = ["| " + " | ".join(api.escaped(c) for c in row) + " |" for row in rows]
+        out.append(f"## [{path.stem}](paper/published/{path.name})\n\n" +
+                   "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]]))
+    return "\n\n".join(out) + "\n"
+
+
 # ---- stage
 
 def staged(root: Path, stage: Path) -> tuple[list[Page], dict]:
@@ -409,6 +418,7 @@ def staged(root: Path, stage: Path) -> tuple[list[Page], dict]:
     for page in pages:
         folder = page.source.parent.as_posix()
         if page.doc == "mkdcls/index": text = links.relinked(package_page(modules, pages, root), page, "mkdcls")
+        elif page.doc == "paper/published/index": text = links.relinked(printed_tables(root), page, "")
         elif page.source.suffix == ".py":
             back = "../" * page.doc.count("/")
             eq = {d: f"{back}{at}" for d, at in EQUATION_PAGES.items()}
