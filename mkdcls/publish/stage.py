@@ -401,7 +401,7 @@ def printed_tables(root: Path) -> str:
     for path in sorted((root / "paper/published").glob("*.csv")):
         with open(path, encoding="utf-8") as f: rows = list(csv.reader(f))
         lines = ["| " + " | ".join(api.escaped(c) for c in row) + " |" for row in rows]
-        out.append(f"## [{path.stem}](paper/published/{path.name})\n\n" +
+        out.append(f"## {path.stem}\n\nAs a file: [{path.name}](paper/published/{path.name})\n\n" +
                    "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]]))
     return "\n\n".join(out) + "\n"
 
