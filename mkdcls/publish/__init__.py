@@ -1,4 +1,4 @@
-"""What readers get who clone nothing: the site, and whatever else is made from pages and committed records
+"""What is made of the results for readers without a clone: the article, the poster, the site
 
-Hand-written; reads files, imports no page and trains nothing.
+Hand-written; uses everything below it, is used by nothing.
 """

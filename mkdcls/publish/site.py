@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mkdcls.engine.needs import ROOT, settings
-from mkdcls.publish.stage import FOLDER, Page, patterns, put, staged
+from mkdcls.publish.stage import FOLDER, SLIDES, Page, patterns, put, staged
 
 OUT, STAGE = Path("_docs"), Path("_proc/site")
 
@@ -92,7 +92,7 @@ def finished(body: str) -> str:
     body = re.sub(r"<blockquote>(?=\s*<div><p><strong>Departure)", '<blockquote class="departure">', body)
     body = body.replace('<a class="headerlink"', '<a class="headerlink" aria-label="Link to this section"')
     body = re.sub(r'title="Link to this (?:heading|term|table|image|code|definition|equation)"', "", body)
-    body = re.sub(r"<th[^>]*>\s*(?:<p>\s*</p>)?\s*</th>", "<td></td>", body)
+    body = re.sub(r"<th[^>]*>\s*(?:<p>\s*</p>|&nbsp;)?\s*</th>", "<td></td>", body)
     body = body.replace('<div class="math', '<div tabindex="0" class="math')
     body = re.sub(r"<p>(?=(?:(?!</p>).)*<div )(?:(?!</p>).)*</p>", _apart, body, flags=re.S)
     lead, mark, rest = body.partition("<img ")
@@ -184,7 +184,9 @@ def build_site(
         heard.seek(0)
         told = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in heard if line.strip()]
     kept = {out / f"{page.doc}.html" for page in pages} | {out / "search.html"}
+    shutil.rmtree(out / "slides", ignore_errors=True)
     for old in {*out.rglob("*.html")} - kept: old.unlink()  # of a page that is gone
+    if (root / SLIDES / "index.html").exists(): shutil.copytree(root / SLIDES, out / "slides")
     for page in pages:
         if page.source.suffix == ".ipynb": put(out / f"{page.doc}.ipynb", (root / page.source).read_bytes())
     put(out / ".nojekyll", "")  # folders that begin with an underscore are served

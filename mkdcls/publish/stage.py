@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parent
 SHEET_NAMES = ("table1", "ablations", "interventions", "attributions", "sensitivity", "figures", "seo_kim",
                "imu_elevoc")
 CORPORA = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
+SLIDES = Path("_course/slides")  # of `make slides`, taken along where they are
 BENCHMARKS = ("benchmark", "benchmark_corpora", "benchmark_verification")
 FOLDS = {"setup": "Set-up: imports and helpers", "how-it-fails": "How it fails: calls that are refused",
          "hide-input": "The code behind this"}  # tag → what the folded cell says
@@ -82,8 +83,8 @@ def site_pages(root: Path = ROOT) -> list[Page]:
     add("nbs/00_tour.ipynb", "Start", "Tour")
     own("live", "Start")
     add("nbs/glossary.ipynb", "Start")
-    for p in sorted((nbs / "course").glob("*.ipynb"), key=lambda p: (p.stem.startswith("lesson_"), p.stem)):
-        add(p.relative_to(root), "Course")
+    add("nbs/course/README.md", "Course", "The course")
+    for p in sorted((nbs / "course/student").glob("[0-9]*.ipynb")): add(p.relative_to(root), "Course")
     for folder in ("method", "verification"):
         for p in sorted((nbs / folder).glob("[0-9]*.ipynb")):
             add(p.relative_to(root), group_of(p.stem), f"{p.stem.split('_')[0]} {title_of(p)}")
@@ -94,7 +95,8 @@ def site_pages(root: Path = ROOT) -> list[Page]:
             add(at, "Results", f"{title_of(root / at).split(':')[0]} ({corpus})" if (root / at).exists() else "")
     for name in BENCHMARKS: add(f"nbs/results/{name}.ipynb", "Results")
     found.append(Page(Path("paper/published"), "paper/published/index", "The papers' printed tables", "Results"))
-    for name in ("protocol", "protocol2"): add(f"paper/{name}.md", "Results")
+    for name in ("protocol", "protocol2", "reproducibility", "data_card"): add(f"paper/{name}.md", "Results")
+    add("mkdcls/models/standin-ecapa/README.md", "Results", "Model card")
     add("nbs/own_data.ipynb", "Use it", "Bring your own corpus")
     own("cluster", "Use it", "Reproduce on a cluster")
     own("faq", "Use it", "Questions and answers")
@@ -124,6 +126,9 @@ class Links:
                 "mkdcls": "mkdcls/index", "nbs/answers": "nbs/answers/00_tour", "nbs/method": "nbs/method/00_labels",
                 "nbs/verification": "nbs/verification/20_speakers", "nbs/results": "paper/results/README",
                 "nbs/course": next((p.doc for p in pages if p.section == "Course"), "")}
+        for p in pages:  # a lesson's three files are one page
+            if p.source.parent.as_posix() == "nbs/course/student":
+                also |= {f"nbs/course/{kind}/{p.source.name}": p.doc for kind in ("source", "instructor")}
         for sheet in SHEET_NAMES:
             for folder in CORPORA:  # the stand-in's first
                 for at in (f"nbs/results/{sheet}.ipynb", f"paper/results/{folder}/{sheet}.md"):
@@ -218,9 +223,19 @@ def tidied(markup: str) -> str:
     return re.sub(r"<th>(?=[^<\s])", '<th scope="col">', markup)
 
 
+def with_outputs(nb: dict, source: Path) -> None:
+    "A student's file has no outputs; its source has them, and those of cells that hold no answer are shown"
+    if not source.exists(): return
+    kept = {c["id"]: c.get("outputs", []) for c in notebook(source)["cells"]}
+    for cell in nb["cells"]:
+        if cell["cell_type"] == "code" and "blank" not in cell["metadata"].get("tags", []):
+            cell["outputs"] = kept.get(cell["id"], [])
+
+
 def staged_notebook(page: Page, links: Links) -> str:
     "A notebook as myst-nb should read it"
     nb, folder = json.loads(json.dumps(notebook(links.root / page.source))), page.source.parent.as_posix()
+    if folder == "nbs/course/student": with_outputs(nb, links.root / "nbs/course/source" / page.source.name)
     if folder.startswith("paper/results/"): folder = "nbs/results"  # executed copies keep their page's links
     cells = []
     for cell in nb["cells"]:
@@ -319,7 +334,8 @@ def minutes_told(root: Path) -> str:
 def doors(root: Path, pages: list[Page]) -> str:
     "Five ways in"
     lessons = [p for p in pages if p.section == "Course"]
-    course = (f"[A course]({lessons[0].source})** {len(lessons)} lessons with exercises." if lessons else
+    course = (f"[A course]({lessons[0].source.as_posix()})** {len(lessons) - 1} lessons in which a class audits a claim."
+              if lessons else
               "[A course](nbs/method/00_labels.ipynb)** Every page in the order of its number, with exercises and "
               "[answers](nbs/answers/00_tour.ipynb).")
     return "\n".join(f"- **{door}" for door in (
@@ -346,9 +362,10 @@ def rho_records(root: Path) -> list[dict]:
 
 def offered(root: Path) -> str:
     "Documents that other commands leave, where they are there"
-    found = [(name, words) for name, words in (("paper/mkdcls.pdf", "the article (PDF)"),
-                                               ("paper/poster.pdf", "the poster (PDF)")) if (root / name).exists()]
-    return ("Also here: " + ", ".join(f"[{words}]({name})" for name, words in found) + ".") if found else ""
+    found = [f"[{words}]({name})" for name, words in (("paper/mkdcls.pdf", "the article (PDF)"),
+                                                      ("paper/poster.pdf", "the poster (PDF)")) if (root / name).exists()]
+    if (root / SLIDES / "index.html").exists(): found.append('<a href="slides/index.html">slides of the course</a>')
+    return f"Also here: {', '.join(found)}." if found else ""
 
 
 def citation(root: Path) -> str:
@@ -384,6 +401,7 @@ def package_page(modules: list[api.Module], pages: list[Page], root: Path) -> st
     groups = {"Written by the pages of the method": lambda m: m.page.startswith("nbs/method"),
               "Written by the pages of the two earlier papers": lambda m: m.page.startswith("nbs/verification")}
     for folder, words in (("engine", "Engine: stores, runs, portability"), ("intake", "Intake: corpora and features"),
+                          ("course", "Course: checks, dials, players, slides, marks"),
                           ("results", "Results: sheets, pictures, command line"),
                           ("publish", "Publish: site, article")):
         groups[words] = lambda m, folder=folder: m.dotted.startswith(f"mkdcls.{folder}.")
