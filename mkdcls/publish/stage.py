@@ -28,7 +28,7 @@ FOLDS = {"setup": "Set-up: imports and helpers", "how-it-fails": "How it fails: 
 EQUATION_PAGES = {"1": "nbs/method/04_mixup.ipynb", "2": "nbs/method/06_distillation.ipynb",
              "3": "nbs/method/10_objective.ipynb", "4": "nbs/method/07_asymmetric_loss.ipynb",
              "5": "nbs/method/08_dependency_loss.ipynb"}
-COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict"}  # words everybody uses
+COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial"}  # words everybody uses
 LINKED = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()\s*(?:<([^>]*)>|([^)\s]+))([^)]*\))")
 CODE_PARTS = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]*`)", re.S)
 
@@ -368,6 +368,12 @@ def offered(root: Path) -> str:
     return f"Also here: {', '.join(found)}." if found else ""
 
 
+def remedies(root: Path) -> str:
+    "The sheet of remedies, where it has been run"
+    at = Path("paper/results/standin-laptop/remedies.ipynb")
+    return f", [remedies]({at.as_posix()})" if (root / at).exists() else ""
+
+
 def citation(root: Path) -> str:
     "CITATION.cff as it stands, and as BibTeX"
     import yaml
@@ -387,7 +393,8 @@ def citation(root: Path) -> str:
 def filled(text: str, root: Path, pages: list[Page]) -> str:
     "A page written by hand with its {{holes}} filled"
     holes = {"table": lambda: home_table(root), "doors": lambda: doors(root, pages), "offered": lambda: offered(root),
-             "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root)}
+             "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root),
+             "remedies": lambda: remedies(root)}
     holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
                                                       home.which_part, home.told_part)}
     return re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
