@@ -6,11 +6,11 @@ import csv
 import html
 from pathlib import Path
 
-GREY, BLUE, ORANGE = "#8a93a3", "#0173b2", "#de8f05"  # told apart by the colour-blind, and by their marks
+PRINTED_GREY, OURS_BLUE, REAL_ORANGE = "#8a93a3", "#0173b2", "#de8f05"  # told apart by the colour-blind, and by their marks
 WIDE, TALL = 360, 232
 
 
-def records(root: Path, name: str) -> list[dict]:
+def lines_of(root: Path, name: str) -> list[dict]:
     "Lines of a table of the results"
     with open(root / "paper/results" / name, encoding="utf-8") as f: return list(csv.DictReader(f))
 
@@ -55,7 +55,7 @@ def spanned(r: dict) -> str: return f"{float(r['gain']):+.1f} [{float(r['low']):
 
 def primary_gains(root: Path) -> dict[str, list[dict]]:
     "The protocol's primary contrasts on either kind of speech"
-    return {who: [r for r in records(root, f"{folder}/gains.csv") if r["primary"] == "True" and r["task"] == "agesup"
+    return {who: [r for r in lines_of(root, f"{folder}/gains.csv") if r["primary"] == "True" and r["task"] == "agesup"
                   and r["scope"] == "pooled"]
             for who, folder in (("stand-in", "standin-laptop"), ("real speech", "real-laptop"))}
 
@@ -76,8 +76,8 @@ def by_how_much(root: Path) -> str:
     said = "; ".join(f"{a['block']}: paper {float(a['paper_gain']):+.1f}, stand-in {spanned(a)}, "
                      f"real speech {spanned(b)}" for a, b in zip(*kept.values()))
     d = Drawing(f"Gain of the full method over base in points of macro F1. {said}", -7, 17, 12)
-    for v, words, colour, round_ in ((3, "paper", GREY, False), (125, "stand-in", BLUE, True),
-                                     (232, "real speech", ORANGE, True)):
+    for v, words, colour, round_ in ((3, "paper", PRINTED_GREY, False), (125, "stand-in", OURS_BLUE, True),
+                                     (232, "real speech", REAL_ORANGE, True)):
         d.mark(v + 12, 14, colour, round_)
         d.text(v + 21, 18, words)
     d.parts.append('<g transform="translate(0 22)">')
@@ -85,8 +85,8 @@ def by_how_much(root: Path) -> str:
     for i, (a, b) in enumerate(zip(*kept.values())):
         y = 24 + 56 * i
         d.text(12, y - 3, a["block"], more=' font-weight="600"')
-        d.mark(d.x(float(a["paper_gain"])), y + 9, GREY, False)
-        for r, colour, at in ((a, BLUE, y + 9), (b, ORANGE, y + 24)):
+        d.mark(d.x(float(a["paper_gain"])), y + 9, PRINTED_GREY, False)
+        for r, colour, at in ((a, OURS_BLUE, y + 9), (b, REAL_ORANGE, y + 24)):
             d.interval(at, *(float(r[k]) for k in ("gain", "low", "high")), colour)
     d.parts.append("</g>")
     return str(d)
@@ -94,14 +94,14 @@ def by_how_much(root: Path) -> str:
 
 def when(root: Path) -> str:
     "Score against the ρ of the test, trained with and without the tie"
-    every = [r for r in records(root, "standin-laptop/interventions.csv") if r["sheet"] == "rho"
+    every = [r for r in lines_of(root, "standin-laptop/interventions.csv") if r["sheet"] == "rho"
              and r["measure"] == "f1" and r["task"] == "agesup" and not r["against"]]
     def curve(row, rho):
         return sorted((float(r["test_rho"]), float(r["value"])) for r in every
                       if r["row"] == row and r["train_rho"] and abs(float(r["train_rho"]) - rho) < .01)
     dashed = ' stroke-dasharray="5 3"'
-    lines = [("base", "3", 0., GREY, ""), ("full", "6", 0., BLUE, ""), ("base", "3", .8, GREY, dashed),
-             ("full", "6", .8, BLUE, dashed)]
+    lines = [("base", "3", 0., PRINTED_GREY, ""), ("full", "6", 0., OURS_BLUE, ""), ("base", "3", .8, PRINTED_GREY, dashed),
+             ("full", "6", .8, OURS_BLUE, dashed)]
     ends = {(w, rho): curve(row, rho) for w, row, rho, *_ in lines}
     said = "; ".join(f"{w} trained at ρ = {rho:g}: from {c[0][1]:.0f} at ρ = {c[0][0]:g} to {c[-1][1]:.0f} "
                      f"at {c[-1][0]:g}" for (w, rho), c in ends.items())
@@ -117,7 +117,7 @@ def when(root: Path) -> str:
         d.parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.4"{more}/>')
     d.text(44, y(75), "macro F1; trained without the tie (ρ = 0)")
     d.text(d.x(-.30), y(29), "trained with it (0.8), dashed")
-    for x, words, colour in ((44, "base", GREY), (104, "full method", BLUE)):
+    for x, words, colour in ((44, "base", PRINTED_GREY), (104, "full method", OURS_BLUE)):
         d.line(x, 186, x + 16, 186, colour, 3)
         d.text(x + 21, 190, words)
     return str(d)
@@ -125,7 +125,7 @@ def when(root: Path) -> str:
 
 def parts_of(root: Path) -> list[dict]:
     "Ablations against the re-estimated base that have five seeds, best first"
-    kept = {r["row"]: r for r in records(root, "standin-laptop/ablations.csv")
+    kept = {r["row"]: r for r in lines_of(root, "standin-laptop/ablations.csv")
             if r["against"] == "3r" and r["n_seeds"] == "5"}
     return sorted(kept.values(), key=lambda r: -float(r["gain"]))
 
@@ -139,7 +139,7 @@ def which_part(root: Path) -> str:
     for i, r in enumerate(kept):
         y = round(18 + i * 166 / max(1, len(kept) - 1), 1)
         d.text(160, y + 4, r["what"], "end")
-        d.interval(y, *(float(r[k]) for k in ("gain", "low", "high")), BLUE)
+        d.interval(y, *(float(r[k]) for k in ("gain", "low", "high")), OURS_BLUE)
     return str(d)
 
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mkdcls.engine.needs import ROOT, settings
-from mkdcls.publish.stage import FOLDER, SLIDES, Page, patterns, put, staged
+from mkdcls.publish.stage import FOLDER, MADE_SLIDES, Page, patterns, put, staged
 
 OUT, STAGE = Path("_docs"), Path("_proc/site")
 
@@ -63,7 +63,8 @@ def configuration(pages: list[Page], known: dict) -> dict:
         extensions=["myst_nb", "sphinx.ext.mathjax", "mkdcls.publish.site"], root_doc="index",
         html_theme="theme", html_theme_path=[str(FOLDER)], html_title=cfg["title"], html_copy_source=False,
         html_use_index=False, html_domain_indices=False, html_show_sphinx=False, html_last_updated_fmt=None,
-        smartquotes=False, highlight_language="none", nb_execution_mode="off", nb_render_markdown_format="myst", nb_merge_streams=True,
+        smartquotes=False, highlight_language="none", nb_execution_mode="off", nb_render_markdown_format="myst",
+        nb_merge_streams=True,
         nb_mime_priority_overrides=[["html", "application/vnd.jupyter.widget-view+json", None]],
         myst_enable_extensions=["dollarmath", "amsmath"], myst_heading_anchors=4, myst_dmath_double_inline=True,
         mathjax_path="mathjax/tex-svg.js",
@@ -186,7 +187,7 @@ def build_site(
     kept = {out / f"{page.doc}.html" for page in pages} | {out / "search.html"}
     shutil.rmtree(out / "slides", ignore_errors=True)
     for old in {*out.rglob("*.html")} - kept: old.unlink()  # of a page that is gone
-    if (root / SLIDES / "index.html").exists(): shutil.copytree(root / SLIDES, out / "slides")
+    if (root / MADE_SLIDES / "index.html").exists(): shutil.copytree(root / MADE_SLIDES, out / "slides")
     for page in pages:
         if page.source.suffix == ".ipynb": put(out / f"{page.doc}.ipynb", (root / page.source).read_bytes())
     put(out / ".nojekyll", "")  # folders that begin with an underscore are served

@@ -21,14 +21,15 @@ FOLDER = Path(__file__).parent
 # the list of sheets, in its order, without loading what they need
 SHEET_NAMES = re.findall(r'^    Sheet\("([a-z0-9_]+)"', (FOLDER.parent / "results/sheets.py").read_text("utf-8"), re.M)
 CORPORA = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
-SLIDES = Path("_course/slides")  # of `make slides`, taken along where they are
+MADE_SLIDES = Path("_course/slides")  # of `make slides`, taken along where they are
 BENCHMARKS = ("benchmark", "benchmark_corpora", "benchmark_verification")
 FOLDS = {"setup": "Set-up: imports and helpers", "how-it-fails": "How it fails: calls that are refused",
          "hide-input": "The code behind this"}  # tag → what the folded cell says
 EQUATION_PAGES = {"1": "nbs/method/04_mixup.ipynb", "2": "nbs/method/06_distillation.ipynb",
              "3": "nbs/method/10_objective.ipynb", "4": "nbs/method/07_asymmetric_loss.ipynb",
              "5": "nbs/method/08_dependency_loss.ipynb"}
-COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial"}  # words everybody uses
+# words of the glossary that everybody uses: the first mention on a page leads nowhere
+COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial"}
 LINKED = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()\s*(?:<([^>]*)>|([^)\s]+))([^)]*\))")
 CODE_PARTS = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]*`)", re.S)
 
@@ -47,13 +48,13 @@ class Page:
 
 @cache
 def notebook(path: Path) -> dict: return json.loads(path.read_text("utf-8"))
-def text_of(cell: dict) -> str: return "".join(cell["source"])
+def words_in(cell: dict) -> str: return "".join(cell["source"])
 
 
 def title_of(path: Path) -> str:
     "The first heading of a notebook or of a markdown file"
     text = path.read_text("utf-8") if path.suffix == ".md" else "\n".join(
-        text_of(c) for c in notebook(path)["cells"] if c["cell_type"] == "markdown")
+        words_in(c) for c in notebook(path)["cells"] if c["cell_type"] == "markdown")
     found = re.search(r"^# (.+?)\s*$", text, re.M)
     return re.sub(r"[`*]|\$", "", found[1]) if found else path.stem
 
@@ -198,9 +199,9 @@ def first_sentence(text: str, most: int = 240) -> str:
 def described(cells: list[dict], at: int) -> str:
     "What to say of the pictures of a cell: its caption, else the section and the words before it"
     if at + 1 < len(cells) and cells[at + 1]["cell_type"] == "markdown":
-        after = text_of(cells[at + 1]).strip()
+        after = words_in(cells[at + 1]).strip()
         if re.match(r"\*\*Fig(ure|\.)|\*[A-Z][^*]+\*(?:\s|$)", after): return first_sentence(after)
-    words = [text_of(c).strip() for c in cells[:at] if c["cell_type"] == "markdown"]
+    words = [words_in(c).strip() for c in cells[:at] if c["cell_type"] == "markdown"]
     headings = [h for w in words for h in re.findall(r"^#+ (.+)$", w, re.M)]
     last = words[-1].split("\n\n") if words else []
     body = [p for p in last if p and not p.startswith(("#", "|", "```", "![", "- ", ">"))]
@@ -239,7 +240,7 @@ def staged_notebook(page: Page, links: Links) -> str:
     if folder.startswith("paper/results/"): folder = "nbs/results"  # executed copies keep their page's links
     cells = []
     for cell in nb["cells"]:
-        source, meta = text_of(cell), cell["metadata"]
+        source, meta = words_in(cell), cell["metadata"]
         if cell["cell_type"] == "code":
             if "nbdev_export()" in source: continue
             source = re.sub(r"^#\|.*(?:\n|$)", "", source, flags=re.M).strip("\n")
@@ -282,7 +283,7 @@ def staged_notebook(page: Page, links: Links) -> str:
 
 def glossary_words(root: Path = ROOT) -> list[str]:
     "First column of the glossary's table of words"
-    cells = [text_of(c) for c in notebook(root / "nbs/glossary.ipynb")["cells"] if "| word | meaning |" in text_of(c)]
+    cells = [words_in(c) for c in notebook(root / "nbs/glossary.ipynb")["cells"] if "| word | meaning |" in words_in(c)]
     return [row.split("|")[1].strip() for row in cells[0].split("| word | meaning |")[1].splitlines()[2:] if "|" in row]
 
 
@@ -296,10 +297,10 @@ def patterns(word: str) -> list[str]:
 
 def with_uses(cells: list[dict], links: Links, most: int = 6) -> None:
     "Give each word an anchor and the pages that use it first"
-    said = [(p, "\n".join(text_of(c) for c in notebook(links.root / p.source)["cells"] if c["cell_type"] == "markdown"))
+    said = [(p, "\n".join(words_in(c) for c in notebook(links.root / p.source)["cells"] if c["cell_type"] == "markdown"))
             for p in links.pages.values() if p.source.as_posix().startswith(("nbs/method", "nbs/verification"))]
     for cell in cells:
-        if "| word | meaning |" not in text_of(cell): continue
+        if "| word | meaning |" not in words_in(cell): continue
         lines = cell["source"].splitlines()
         for i, line in enumerate(lines):
             word = line.split("|")[1].strip() if line.startswith("| ") else ""
@@ -320,22 +321,22 @@ def with_uses(cells: list[dict], links: Links, most: int = 6) -> None:
 def home_table(root: Path) -> str:
     "The protocol's primary contrasts, as the front page shows them"
     for c in notebook(root / "nbs/index.ipynb")["cells"]:
-        if "front.primary(" in text_of(c):
+        if "front.primary(" in words_in(c):
             return "".join(c["outputs"][0]["data"]["text/markdown"])
     raise ValueError("nbs/index.ipynb: no cell shows front.primary(...)")
 
 
 def minutes_told(root: Path) -> str:
     "How long the tour takes to read, as it says itself"
-    text = "\n".join(text_of(c) for c in notebook(root / "nbs/00_tour.ipynb")["cells"])
+    text = "\n".join(words_in(c) for c in notebook(root / "nbs/00_tour.ipynb")["cells"])
     return re.search(r"About (\d+) minutes", text)[1]
 
 
 def doors(root: Path, pages: list[Page]) -> str:
     "Five ways in"
     lessons = [p for p in pages if p.section == "Course"]
-    course = (f"[A course]({lessons[0].source.as_posix()})** {len(lessons) - 1} lessons in which a class audits a claim."
-              if lessons else
+    course = (f"[A course]({lessons[0].source.as_posix()})** {len(lessons) - 1} lessons in which a class audits "
+              "a claim." if lessons else
               "[A course](nbs/method/00_labels.ipynb)** Every page in the order of its number, with exercises and "
               "[answers](nbs/answers/00_tour.ipynb).")
     return "\n".join(f"- **{door}" for door in (
@@ -362,9 +363,9 @@ def rho_records(root: Path) -> list[dict]:
 
 def offered(root: Path) -> str:
     "Documents that other commands leave, where they are there"
-    found = [f"[{words}]({name})" for name, words in (("paper/mkdcls.pdf", "the article (PDF)"),
-                                                      ("paper/poster.pdf", "the poster (PDF)")) if (root / name).exists()]
-    if (root / SLIDES / "index.html").exists(): found.append('<a href="slides/index.html">slides of the course</a>')
+    papers = {"paper/mkdcls.pdf": "the article (PDF)", "paper/poster.pdf": "the poster (PDF)"}
+    found = [f"[{words}]({name})" for name, words in papers.items() if (root / name).exists()]
+    if (root / MADE_SLIDES / "index.html").exists(): found.append('<a href="slides/index.html">slides of the course</a>')
     return f"Also here: {', '.join(found)}." if found else ""
 
 
@@ -421,8 +422,8 @@ def package_page(modules: list[api.Module], pages: list[Page], root: Path) -> st
 
 def printed_tables(root: Path) -> str:
     "What the three papers print, as we copied it"
-    out = ["# The papers' printed tables", "> Copied from the papers by hand; everything that is called *paper* on this "
-           "site comes from here"]
+    out = ["# The papers' printed tables", "> Copied from the papers by hand; everything that is called *paper* on "
+           "this site comes from here"]
     for path in sorted((root / "paper/published").glob("*.csv")):
         with open(path, encoding="utf-8") as f: rows = list(csv.reader(f))
         lines = ["| " + " | ".join(api.escaped(c) for c in row) + " |" for row in rows]
