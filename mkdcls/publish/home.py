@@ -6,7 +6,8 @@ import csv
 import html
 from pathlib import Path
 
-PRINTED_GREY, OURS_BLUE, REAL_ORANGE = "#8a93a3", "#0173b2", "#de8f05"  # told apart by the colour-blind, and by their marks
+# told apart by the colour-blind, and by their marks
+PRINTED_GREY, OURS_BLUE, REAL_ORANGE = "#8a93a3", "#0173b2", "#de8f05"
 WIDE, TALL = 360, 232
 
 
@@ -100,8 +101,8 @@ def when(root: Path) -> str:
         return sorted((float(r["test_rho"]), float(r["value"])) for r in every
                       if r["row"] == row and r["train_rho"] and abs(float(r["train_rho"]) - rho) < .01)
     dashed = ' stroke-dasharray="5 3"'
-    lines = [("base", "3", 0., PRINTED_GREY, ""), ("full", "6", 0., OURS_BLUE, ""), ("base", "3", .8, PRINTED_GREY, dashed),
-             ("full", "6", .8, OURS_BLUE, dashed)]
+    lines = [("base", "3", 0., PRINTED_GREY, ""), ("full", "6", 0., OURS_BLUE, ""),
+             ("base", "3", .8, PRINTED_GREY, dashed), ("full", "6", .8, OURS_BLUE, dashed)]
     ends = {(w, rho): curve(row, rho) for w, row, rho, *_ in lines}
     said = "; ".join(f"{w} trained at ρ = {rho:g}: from {c[0][1]:.0f} at ρ = {c[0][0]:g} to {c[-1][1]:.0f} "
                      f"at {c[-1][0]:g}" for (w, rho), c in ends.items())

@@ -297,7 +297,9 @@ def patterns(word: str) -> list[str]:
 
 def with_uses(cells: list[dict], links: Links, most: int = 6) -> None:
     "Give each word an anchor and the pages that use it first"
-    said = [(p, "\n".join(words_in(c) for c in notebook(links.root / p.source)["cells"] if c["cell_type"] == "markdown"))
+    def prose_of(p): return "\n".join(words_in(c) for c in notebook(links.root / p.source)["cells"]
+                                      if c["cell_type"] == "markdown")
+    said = [(p, prose_of(p))
             for p in links.pages.values() if p.source.as_posix().startswith(("nbs/method", "nbs/verification"))]
     for cell in cells:
         if "| word | meaning |" not in words_in(cell): continue
@@ -365,7 +367,8 @@ def offered(root: Path) -> str:
     "Documents that other commands leave, where they are there"
     papers = {"paper/mkdcls.pdf": "the article (PDF)", "paper/poster.pdf": "the poster (PDF)"}
     found = [f"[{words}]({name})" for name, words in papers.items() if (root / name).exists()]
-    if (root / MADE_SLIDES / "index.html").exists(): found.append('<a href="slides/index.html">slides of the course</a>')
+    if (root / MADE_SLIDES / "index.html").exists():
+        found.append('<a href="slides/index.html">slides of the course</a>')
     return f"Also here: {', '.join(found)}." if found else ""
 
 
