@@ -262,7 +262,9 @@ def test_nothing_is_warned_of(made): assert made[1] == []
 @built
 @pytest.mark.slow
 def test_every_page_is_there(made):
+    "And nothing is left beside the site"
     out = made[0]
+    assert {p.name for p in out.parent.iterdir() if "jupyter" in p.name} == set()
     gone = [p.doc for p in stage.site_pages(ROOT) if not (out / f"{p.doc}.html").exists()]
     assert not gone and (out / "search.html").exists() and (out / ".nojekyll").exists() and (out / "searchindex.js").exists()
 

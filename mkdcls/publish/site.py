@@ -153,14 +153,17 @@ def _first_mentions(app, doctree, docname) -> None:
 
 
 def _before(app) -> None:
-    if app.builder.name == "html": put(Path(app.outdir) / "_static/mathjax/tex-svg.js", mathjax_script().read_bytes())
+    put(Path(app.outdir) / "_static/mathjax/tex-svg.js", mathjax_script().read_bytes())
+    # pictures of outputs lie beside the staged pages while the site is built, not beside _docs
+    app.env.mystnb_config = app.env.mystnb_config.copy(
+        output_folder=f"{app.srcdir}-outputs", execution_cache_path=f"{app.srcdir}-cache")
 
 
 def setup(app) -> dict:
     "What Sphinx calls"
     app.add_config_value("mkdcls_known", {}, "html")
     app.add_config_value("mkdcls_made_by", "", "html")
-    app.connect("builder-inited", _before)
+    app.connect("builder-inited", _before, priority=900)  # after myst-nb has read its settings
     app.connect("doctree-resolved", _first_mentions)
     app.connect("html-page-context", _on_page, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
