@@ -134,6 +134,8 @@ def _first_mentions(app, doctree, docname) -> None:
     for node in [*doctree.findall(nodes.literal)]:
         name = node.astext().removesuffix("()").split(".")[-1]
         doc, anchor = known["names"].get(name, ("", ""))
+        # a plain word in code may be a command or an option, except on the pages that define such names
+        if name.islower() and "_" not in name and not docname.startswith(("nbs/method", "nbs/verification")): continue
         if not doc or doc == docname or name in seen or apart(node): continue
         seen.add(name)
         node.replace_self(reference(node.deepcopy(), doc, nodes.make_id(anchor), "to-name"))
