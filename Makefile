@@ -4,7 +4,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme course slides paper poster clean
+.PHONY: help setup setup-dev table1 table check test lab benchmark export portable equivalent readme course slides paper poster site clean
 
 # Given on the command line only (make table1 SEEDS=5): variables of the same name in the environment are not ours.
 PYTHON :=
@@ -35,7 +35,7 @@ options.table := SHEET TEACHER $(options.table1)
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
-careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme course slides paper poster,$(MAKECMDGOALS))
+careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme course slides paper poster site,$(MAKECMDGOALS))
 ifneq ($(careful),)
 known := PYTHON TORCH_INDEX $(foreach goal,$(MAKECMDGOALS),$(options.$(goal)))
 unknown := $(filter-out $(known),$(foreach v,$(.VARIABLES),$(if $(findstring command line,$(origin $(v))),$(v))))
@@ -57,10 +57,12 @@ ifeq ($(PYTHON),)
 PY := .venv/bin/python
 run-ready := .venv/.ready-run
 dev-ready := .venv/.ready-dev
+site-ready := .venv/.ready-site
 else
 PY := $(PYTHON)
 run-ready := ask-run
 dev-ready := ask-dev
+site-ready := ask-site
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 endif
 PIP = "$(PY)" -m pip install -qq --disable-pip-version-check
@@ -157,6 +159,9 @@ course: $(run-ready) ## the course: students' and instructor's files and the key
 slides: $(run-ready) ## slides of the course in _course/slides, HTML that needs no network
 	@"$(PY)" -m mkdcls.course.slides
 
+site: $(site-ready) ## build the site from the executed notebooks into _docs/, to be read from disk or served; no network, nothing is run
+	@"$(PY)" -m mkdcls.publish.site
+
 clean: ## remove caches and build products; results, runs/ and .venv stay
 	rm -rf build dist _docs _proc _course .pytest_cache .ruff_cache .hypothesis
 	find mkdcls nbs tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
@@ -179,10 +184,15 @@ clean: ## remove caches and build products; results, runs/ and .venv stay
 
 .venv/.ready-dev: .venv/.ready-run
 	@echo "  what the tests and the peers' comparisons need ..."
-	@$(PIP) -c constraints.txt -e ".[dev,peers,use,export,cluster,paper]"
+	@$(PIP) -c constraints.txt -e ".[dev,peers,use,export,cluster,paper,site]"
 	@touch $@
 
-.PHONY: ask-run ask-dev
-ask-run ask-dev: ask-%:
+.venv/.ready-site: .venv/.ready-run
+	@echo "  what builds the site ..."
+	@$(PIP) -c constraints.txt -e ".[site]"
+	@touch $@
+
+.PHONY: ask-run ask-dev ask-site
+ask-run ask-dev ask-site: ask-%:
 	@command -v "$(PY)" >/dev/null || { echo "PYTHON=$(PY): there is no such program. Give the path of an interpreter, or leave PYTHON out: make then builds .venv." >&2; exit 1; }
 	@"$(PY)" -m mkdcls.engine.needs $*

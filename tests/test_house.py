@@ -142,7 +142,7 @@ def test_requirements_agree():
     cfg = settings()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["dependencies"] == cfg["requirements"].split()
-    assert project["optional-dependencies"] == {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "peers", "use", "export", "cluster", "paper")}
+    assert project["optional-dependencies"] == {extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "peers", "use", "export", "cluster", "paper", "site")}
     assert project["requires-python"] == f">={cfg['min_python']}"
     assert (project["name"], project["description"]) == (cfg["lib_name"], cfg["description"])
 
@@ -154,7 +154,7 @@ def test_environment_agrees():
     pip = [d["pip"] for d in env["dependencies"] if isinstance(d, dict)]
     assert env["name"] == settings()["lib_name"]
     assert plain == [f"python={settings()['min_python']}", "pip", "make"], "a package beside these would be a second list"
-    assert pip == [["-c constraints.txt", "-e .[dev,peers,use,export,cluster,paper]"]]
+    assert pip == [["-c constraints.txt", "-e .[dev,peers,use,export,cluster,paper,site]"]]
 
 
 def cfg_keys(): return [k for k in settings() if k == "requirements" or k.endswith("_requirements")]
@@ -374,7 +374,7 @@ def test_runs_start_soon(modules, never, most):
 
 # A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.
 DOUBLES = {
-    "main": ("course.slides course.twins course.worker engine.equivalence engine.needs engine.portable publish.article "
+    "main": ("course.slides course.twins course.worker engine.equivalence engine.needs engine.portable publish.article publish.site "
              "results.arithmetic results.cli results.readme", "what `python -m` calls"),
     "publish": ("results.report results.verification_sheets results.decisive_sheet results.real_sheet", "a sheet's contract: finished runs → records in a folder"),
     "read": ("results.report results.verification_sheets results.intervention_sheet results.decisive_sheet", "a sheet's contract: records from a folder"),

@@ -1,4 +1,5 @@
-"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev]`, standard library only.
+"""Does this interpreter hold what the project needs? `python -m mkdcls.engine.needs [run|dev|site]`, with the standard
+library only.
 
 `make` asks before it uses an interpreter it did not set up itself (`make ... PYTHON=<interpreter>`). The list is
 settings.ini's; nothing is installed. A missing package is an error; a version outside its range is a warning, for the
@@ -12,7 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout that this package lies in
-REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"]}
+REQUIREMENT_LISTS = {"run": ["requirements"], "dev": ["requirements", "dev_requirements", "peers_requirements"],
+                     "site": ["site_requirements"]}  # pages are read, none is run
 
 
 def settings(path: Path = ROOT / "settings.ini") -> configparser.SectionProxy:
@@ -47,7 +49,7 @@ def check_packages(part: str = "run") -> tuple[list[str], list[str]]:
         except PackageNotFoundError: missing.append(text); continue
         if not within(found, bounds): outside.append(f"{name} {found} (wanted {text})")
     if not missing:
-        for name in ("torch", "papermill"):  # there, but do they load?
+        for name in ("sphinx", "mathjax") if part == "site" else ("torch", "papermill"):  # there, but do they load?
             try: importlib.import_module(name)
             except Exception as e: missing.append(f"{name} (installed, but importing it fails: {e})")
     return missing, outside

@@ -1,0 +1,150 @@
+"""The three pictures of the site's first page, drawn from the committed records as they stand, and small enough to be
+part of the page."""
+from __future__ import annotations
+
+import csv
+import html
+from pathlib import Path
+
+# told apart by the colour-blind, and by their marks
+PRINTED_GREY, OURS_BLUE, REAL_ORANGE = "#8a93a3", "#0173b2", "#de8f05"
+WIDE, TALL = 360, 232
+
+
+def lines_of(root: Path, name: str) -> list[dict]:
+    "Lines of a table of the results"
+    with open(root / "paper/results" / name, encoding="utf-8") as f: return list(csv.DictReader(f))
+
+
+class Drawing:
+    "A little SVG: numbers between `low` and `high` lie between x = `left` and the right edge"
+
+    def __init__(self, said: str, low: float, high: float, left: int):
+        self.said, self.low, self.high, self.left, self.parts = said, low, high, left, []
+
+    def x(self, v: float) -> float:
+        return round(self.left + (v - self.low) / (self.high - self.low) * (WIDE - 12 - self.left), 1)
+
+    def line(self, x1, y1, x2, y2, colour="currentColor", width=1., more=""):
+        self.parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{colour}" '
+                          f'stroke-width="{width}"{more}/>')
+
+    def text(self, x, y, words, anchor="start", more=""):
+        self.parts.append(f'<text x="{x}" y="{y}" text-anchor="{anchor}"{more}>{html.escape(words)}</text>')
+
+    def mark(self, x, y, colour, round_=True):
+        self.parts.append(f'<circle cx="{x}" cy="{y}" r="4.2" fill="{colour}"/>' if round_ else
+                          f'<rect x="{x - 3.8:.1f}" y="{y - 3.8:.1f}" width="7.6" height="7.6" fill="{colour}"/>')
+
+    def interval(self, y, value, low, high, colour, round_=True):
+        self.line(self.x(low), y, self.x(high), y, colour, 2)
+        self.mark(self.x(value), y, colour, round_)
+
+    def scale(self, at, bottom, words):
+        for v in at:
+            self.line(self.x(v), 8, self.x(v), bottom, more=' opacity=".18"' if v else ' opacity=".7"')
+            self.text(self.x(v), bottom + 14, f"{v:+g}".replace("-", "−") if v else "0", "middle")
+        self.text((self.left + WIDE - 12) / 2, bottom + 29, words, "middle")
+
+    def __str__(self):
+        return (f'<svg viewBox="0 0 {WIDE} {TALL}" role="img" aria-label="{html.escape(self.said)}">'
+                + "".join(self.parts) + "</svg>")
+
+
+def spanned(r: dict) -> str: return f"{float(r['gain']):+.1f} [{float(r['low']):+.1f}, {float(r['high']):+.1f}]"
+
+
+def primary_gains(root: Path) -> dict[str, list[dict]]:
+    "The protocol's primary contrasts on either kind of speech"
+    return {who: [r for r in lines_of(root, f"{folder}/gains.csv") if r["primary"] == "True" and r["task"] == "agesup"
+                  and r["scope"] == "pooled"]
+            for who, folder in (("stand-in", "standin-laptop"), ("real speech", "real-laptop"))}
+
+
+def told_gains(root: Path) -> str:
+    "How many of our intervals hold zero"
+    every = [r for rows in primary_gains(root).values() for r in rows]
+    across = sum(float(r["low"]) <= 0 <= float(r["high"]) for r in every)
+    largest = max(float(r["gain"]) for r in every)
+    least = min(float(r["paper_gain"]) for r in every)
+    return (f"The paper's gains are {least:.1f} points and more; ours are {largest:.1f} at most, and {across} of our "
+            f"{len(every)} intervals hold zero.")
+
+
+def by_how_much(root: Path) -> str:
+    "Gains of the full method over base: the paper's, the stand-in's, real speech's"
+    kept = primary_gains(root)
+    said = "; ".join(f"{a['block']}: paper {float(a['paper_gain']):+.1f}, stand-in {spanned(a)}, "
+                     f"real speech {spanned(b)}" for a, b in zip(*kept.values()))
+    d = Drawing(f"Gain of the full method over base in points of macro F1. {said}", -7, 17, 12)
+    for v, words, colour, round_ in ((3, "paper", PRINTED_GREY, False), (125, "stand-in", OURS_BLUE, True),
+                                     (232, "real speech", REAL_ORANGE, True)):
+        d.mark(v + 12, 14, colour, round_)
+        d.text(v + 21, 18, words)
+    d.parts.append('<g transform="translate(0 22)">')
+    d.scale((-5, 0, 5, 10, 15), 176, "points over base")
+    for i, (a, b) in enumerate(zip(*kept.values())):
+        y = 24 + 56 * i
+        d.text(12, y - 3, a["block"], more=' font-weight="600"')
+        d.mark(d.x(float(a["paper_gain"])), y + 9, PRINTED_GREY, False)
+        for r, colour, at in ((a, OURS_BLUE, y + 9), (b, REAL_ORANGE, y + 24)):
+            d.interval(at, *(float(r[k]) for k in ("gain", "low", "high")), colour)
+    d.parts.append("</g>")
+    return str(d)
+
+
+def when(root: Path) -> str:
+    "Score against the ρ of the test, trained with and without the tie"
+    every = [r for r in lines_of(root, "standin-laptop/interventions.csv") if r["sheet"] == "rho"
+             and r["measure"] == "f1" and r["task"] == "agesup" and not r["against"]]
+    def curve(row, rho):
+        return sorted((float(r["test_rho"]), float(r["value"])) for r in every
+                      if r["row"] == row and r["train_rho"] and abs(float(r["train_rho"]) - rho) < .01)
+    dashed = ' stroke-dasharray="5 3"'
+    lines = [("base", "3", 0., PRINTED_GREY, ""), ("full", "6", 0., OURS_BLUE, ""),
+             ("base", "3", .8, PRINTED_GREY, dashed), ("full", "6", .8, OURS_BLUE, dashed)]
+    ends = {(w, rho): curve(row, rho) for w, row, rho, *_ in lines}
+    said = "; ".join(f"{w} trained at ρ = {rho:g}: from {c[0][1]:.0f} at ρ = {c[0][0]:g} to {c[-1][1]:.0f} "
+                     f"at {c[-1][0]:g}" for (w, rho), c in ends.items())
+    d = Drawing(f"Macro F1 on three age groups against the ρ of the test. {said}", -.85, .85, 34)
+    def y(v): return round(190 - (v - 20) / 65 * 180, 1)
+    for v in (20, 40, 60, 80):
+        d.line(34, y(v), WIDE - 12, y(v), more=' opacity=".18"')
+        d.text(28, y(v) + 4, f"{v}", "end")
+    for v in (-.8, -.4, 0, .4, .8): d.text(d.x(v), 206, f"{v:g}".replace("-", "−"), "middle")
+    d.text((34 + WIDE) / 2, 222, "ρ in the test", "middle")
+    for words, _, rho, colour, more in lines:
+        points = " ".join(f"{d.x(a)},{y(b)}" for a, b in ends[words, rho])
+        d.parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.4"{more}/>')
+    d.text(44, y(75), "macro F1; trained without the tie (ρ = 0)")
+    d.text(d.x(-.30), y(29), "trained with it (0.8), dashed")
+    for x, words, colour in ((44, "base", PRINTED_GREY), (104, "full method", OURS_BLUE)):
+        d.line(x, 186, x + 16, 186, colour, 3)
+        d.text(x + 21, 190, words)
+    return str(d)
+
+
+def parts_of(root: Path) -> list[dict]:
+    "Ablations against the re-estimated base that have five seeds, best first"
+    kept = {r["row"]: r for r in lines_of(root, "standin-laptop/ablations.csv")
+            if r["against"] == "3r" and r["n_seeds"] == "5"}
+    return sorted(kept.values(), key=lambda r: -float(r["gain"]))
+
+
+def which_part(root: Path) -> str:
+    "What parts of the method gain over base"
+    kept = parts_of(root)
+    said = "; ".join(f"{r['what']} {spanned(r)}" for r in kept)
+    d = Drawing(f"Gain over base, statistics re-estimated. {said}", -2.2, 3.8, 168)
+    d.scale((-2, 0, 2), 190, "points over base")
+    for i, r in enumerate(kept):
+        y = round(18 + i * 166 / max(1, len(kept) - 1), 1)
+        d.text(160, y + 4, r["what"], "end")
+        d.interval(y, *(float(r[k]) for k in ("gain", "low", "high")), OURS_BLUE)
+    return str(d)
+
+
+def told_part(root: Path) -> str:
+    "The largest of these gains, in words"
+    best = parts_of(root)[0]
+    return f"The largest gain over base is that of *{best['what']}*, {spanned(best)}: {best['status']}."
