@@ -56,6 +56,7 @@ class Recipe:
     trained:bool=True # False: scored as it starts
     reestimate:bool=False # score also a row trained on x_normal with re-estimated BatchNorm statistics
     losses:tuple=() # pairs (task, loss) where a task has a loss of your own (13a)
+    remedy:tuple=() # pairs (remedy, strength) against a tie of age and line (16)
     against:str|None=None # of a row of your own: the row that its gain is taken over; in no key
 
 # %% ../nbs/method/13_runs.ipynb #9312fbbb
@@ -265,7 +266,7 @@ def role_manifest(
     return manifest, recordings(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
-LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[]) # younger than protocol 1, turned off
+LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[], remedy=[]) # younger than protocol 1, turned off
 
 def identity(
     r:Recipe, seed:int,
@@ -276,7 +277,8 @@ def identity(
     "What makes a run this run (protocol, section 5)"
     recipe = {k: v for k, v in plain(r).items() if k != 'against' and (k not in LATER or v != LATER[k])}
     code = code_hashes('mkdcls.training',
-                       *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel))
+                       *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel),
+                       *['mkdcls.remedies']*bool(r.remedy))
     same = dict(recipe=recipe, seed=seed, data=fingerprint, protocol=PROTOCOL, code=code, parents=parents)
     return same | (dict(yours=mine) if (mine := yours.used(r)) else {})
 
