@@ -89,6 +89,11 @@ def _interventions(w: Wanted) -> RunPlan:
     return [(asked.runner(knobs), w.each(rows)) for knobs, rows in asked.plan().items()]
 
 
+def _remedies(w: Wanted) -> RunPlan:
+    from mkdcls.results.remedies_sheet import RemedyRunners
+    return RemedyRunners(w.preset, w.device, **w.callbacks).plan(w.seeds)
+
+
 def _attributions(w: Wanted) -> RunPlan:
     from mkdcls.results.attribution_sheet import ROWS
     return [(w.runner(), w.each(ROWS))]
@@ -163,6 +168,10 @@ SHEETS = {s.name: s for s in (
           files=("interventions.csv",),
           figures=("effects", "rho", "label_noise", "refuters"), only_standin=True,
           after=" After them the networks listen, some minutes at laptop."),
+    Sheet("remedies", "Remedies", "what keeps an answer on the voice where the line tells the age, and what it costs",
+          plan=_remedies, pages=("16_remedies",), tables=_tables("remedies_sheet"), runs="remedies-runs.csv",
+          files=("remedies.csv",), figures=("remedies",), only_standin=True, seeds=5, redraws=True,
+          after=" After them the networks listen to fresh speakers over both lines, about 20 seconds a run at laptop."),
     Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
           plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
           figures=("attribution_examples", "attribution_measures", "attribution_groups"),
