@@ -450,7 +450,7 @@ def remedy_terms(
     if 'hsic' in found: terms['hsic'] = found['hsic']*hsic(x, known.line, known.age)
     return terms
 
-# %% ../nbs/method/16_remedies.ipynb #14b4267e
+# %% ../nbs/method/16_remedies.ipynb #0184c876
 def fit_remedied(
     model:MultiTaskModel, data:Data, objective:Objective, s:Settings, seed:int, # as `training.fit` takes them
     found:dict[str, float], # of `remedies_of`
@@ -464,7 +464,7 @@ def fit_remedied(
     modules, weight = nn.ModuleDict(), None
     if known is not None:
         known, own = known.to(device), Known(known.line[rows], known.cell[rows], known.age[rows], known.lines)
-        weight = torch.zeros(len(data.features), device=device, dtype=torch.float64)
+        weight = torch.zeros(len(known.line), device=device, dtype=torch.float64)
         weight[rows] = balance_weights(own.age, own.line, found.get('balance', 1.))
         if isinstance(data.features, Twins): known = known.twinned()
         if isinstance(model.heads, LineHeads):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -171,7 +171,8 @@ def heard_over_lines(runner: Runner, row: str, seed: int, m: pd.DataFrame, world
     with np.load(file, allow_pickle=False) as z: return dict(z)
 
 
-def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, kept: dict, progress=None) -> dict:
+def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, kept: dict,
+                  progress=None) -> dict:
     """Macro F1 on true labels at each ρ of the test, and the mean total variation between the two lines
 
     Every person is rendered over both lines; ρ only says which of the two is heard. A row with the remedy `line` hears
@@ -329,10 +330,11 @@ def shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
     for remedy in dict.fromkeys(part["remedy"]):
         of = {(p.measure, p.train_rho): p for p in part[part["remedy"] == remedy].itertuples()}
         get = lambda m, r, of=of: cell(of[m, r]) if (m, r) in of else "not trained"
-        out[remedy] = {f"points lost, trained at {top:g}": get("lost", top), f"at ρ = 0, trained at {top:g}": get("at_0", top),
+        out[remedy] = {f"points lost, trained at {top:g}": get("lost", top),
+                       f"at ρ = 0, trained at {top:g}": get("at_0", top),
                        f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
                        f"at ρ = {top:g}, trained at {top:g}": get("at_home", top),
-                       "training, s": get("train_s", top).split(" ")[0],
+                       "training, s": get("train_s", top).split(" (")[0],
                        "seeds": of["lost", top].n_seeds if ("lost", top) in of else 0}
     return pd.DataFrame(out).T.rename_axis("remedy")
 
@@ -357,16 +359,16 @@ def say_remedies(table: pd.DataFrame) -> str:
         best = mine.drop(OFF, errors="ignore")["value"].abs().idxmin()
         kept = [n for n in mine.index if n != OFF and abs(mine.loc[n, "value"]) < 8 and (student, n) in zero.index
                 and zero.loc[(student, n), "difference"] > -COST_MARGIN]
-        lines.append(f"- **{student}**, trained at ρ = {top:g}: without a remedy {mine.loc[OFF, 'value']:.1f} points are "
-                     f"lost; least with *{best}*, {mine.loc[best, 'value']:.1f}. Less than 8 points lost at a cost below "
-                     f"{COST_MARGIN:g} at ρ = 0: {', '.join(kept) if kept else 'none'}.")
+        lines.append(f"- **{student}**, trained at ρ = {top:g}: without a remedy {mine.loc[OFF, 'value']:.1f} points "
+                     f"are lost; least with *{best}*, {mine.loc[best, 'value']:.1f}. Less than 8 points lost at a cost "
+                     f"below {COST_MARGIN:g} at ρ = 0: {', '.join(kept) if kept else 'none'}.")
     return "\n".join(lines)
 
 
 # ---- figure
 
 def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
-    "Agesup score against the ρ of the test, a row for each student, a column for each ρ of training; points lost beside"
+    "Agesup score against the ρ of the test, a row a student, a column a ρ of training; points lost beside"
     rhos, tested = sorted(runs["train_rho"].dropna().unique()), tested_at(runs)
     students = [s for s in STUDENTS.values() if (runs["student"] == s).any()]
     names = [n for n in (OFF, *REMEDIES) if (runs["remedy"] == n).any()]
@@ -401,7 +403,7 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
                    title=f"trained at ρ = {rhos[-1]:g}")
             ax.set_ylim(len(there) - .4, -.6)
         handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False)
+        fig.legend(handles, labels, loc="outside upper center", ncols=len(rhos) + 2, frameon=False)
         if folder: save_figure(fig, folder, "remedies")
     return fig
 

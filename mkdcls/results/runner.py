@@ -350,7 +350,7 @@ class Runner(BaseRunner):
 
     def _known(self, r, seed):
         "What the remedies of a row must know (page 16)"
-        if (asked := (r.role, seed, r.remedy, r.tasks)) not in self._told:
+        if (asked := (r.role, seed, str(r.remedy), r.tasks)) not in self._told:
             self._told[asked] = known_of(r, self.manifest(r.role, seed)[0])
         return self._told[asked]
 
