@@ -162,7 +162,7 @@ def known_of(
                          f"over lines, and nobody of {group!r} was recorded over {lines[empty[0, 1]]!r}")
     return Known(line, cell, age, len(lines))
 
-# %% ../nbs/method/16_remedies.ipynb #0b1c8505
+# %% ../nbs/method/16_remedies.ipynb #01763cb9
 def standardised(
     p:pd.DataFrame, # joint distribution: columns y, x (or several), line, and `p` its probability
     given:list, # columns that make up x
@@ -172,9 +172,9 @@ def standardised(
     within = p.assign(one=p.p*p.y).groupby([*given, 'line'])[['one', 'p']].sum()
     answer = (within.one/within.p.where(within.p > 0)).unstack('line')
     if answer.isna().any(axis=None):
-        x, line = answer.isna().stack().idxmax()[:-1], answer.isna().stack().idxmax()[-1]
-        raise ValueError(f"standardised: {dict(zip(given, x))} was never heard over line {line}: "
-                         "there is no answer to average")
+        *x, line = answer.isna().stack().idxmax()
+        raise ValueError(f"standardised: {', '.join(f'{n} = {v}' for n, v in zip(given, x))} was never heard over line "
+                         f"{line}: there is no answer to average")
     return answer @ share
 
 # %% ../nbs/method/16_remedies.ipynb #c7f8319f
