@@ -519,6 +519,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mkdcls.remedies.overheard': ('method/remedies.html#overheard', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.refit': ('method/remedies.html#refit', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.remedies_of': ('method/remedies.html#remedies_of', 'mkdcls/remedies.py'),
+                                 'mkdcls.remedies.remedy_state': ('method/remedies.html#remedy_state', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.remedy_terms': ('method/remedies.html#remedy_terms', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.remodel': ('method/remedies.html#remodel', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.resample': ('method/remedies.html#resample', 'mkdcls/remedies.py'),

@@ -266,7 +266,8 @@ def role_manifest(
     return manifest, recordings(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
-LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[], remedy=[]) # younger than protocol 1, turned off
+# younger than protocol 1, turned off
+LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[], remedy=[])
 
 def identity(
     r:Recipe, seed:int,

@@ -375,9 +375,9 @@ def test_runs_start_soon(modules, never, most):
 DOUBLES = {
     "main": ("engine.equivalence engine.needs engine.portable results.arithmetic results.cli results.readme", "what `python -m` calls"),
     "publish": ("results.report results.verification_sheets", "a sheet's contract: finished runs → records in a folder"),
-    "read": ("results.report results.verification_sheets results.intervention_sheet", "a sheet's contract: records from a folder"),
+    "read": ("results.report results.verification_sheets results.intervention_sheet results.remedies_sheet", "a sheet's contract: records from a folder"),
     "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet "
-              "results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
+              "results.sensitivity_sheet results.remedies_sheet", "a sheet's contract: records → tables in a folder"),
     "markdown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: the text of <sheet>.md"),
     "shown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: its table as a reader wants it"),
     "NOTES": ("results.report results.verification_sheets results.ablation_sheet validation",

@@ -315,14 +315,14 @@ def made_up_runs(seeds=3):
 
 
 def test_contrasts_by_hand():
-    t = sheet.contrasts(made_up_runs()).query("student == 'base' and train_rho == .8").set_index(["remedy", "measure"])
+    t = sheet.remedy_contrasts(made_up_runs()).query("student == 'base' and train_rho == .8").set_index(["remedy", "measure"])
     lost = t.loc[("replay", "lost")]
     assert lost.value == 5 and lost.difference == -35 and lost.word == "better" and lost.declared
     half = 4.302653 * 1 / 3**.5  # t(2), standard deviation 1
     assert (lost.low, lost.high) == (pytest.approx(-35 - half, abs=1e-3), pytest.approx(-35 + half, abs=1e-3))
     assert t.loc[("replay", "at_0")].difference == -.5 and t.loc[("replay", "at_0")].word == "no difference", "half a point, margin two"
     assert pd.isna(t.loc[("match", "lost")].p) and t.loc[("match", "lost")].word == "" and not t.loc[("match", "lost")].declared
-    assert sheet.contrasts(made_up_runs())["declared"].sum() == 2
+    assert sheet.remedy_contrasts(made_up_runs())["declared"].sum() == 2
 
 
 def test_choice_takes_the_best_mean_and_the_weakest_of_equals(tmp_path):
@@ -365,7 +365,7 @@ def test_a_real_command(tmp_path, monkeypatch):
     assert sorted(runs.row) == sorted(["3none", "3replay"] * 2 + ["3none", "3line"] + ["oracle"])
     assert runs.loc[runs.train_rho.notna(), ["agesup@-0.8", "agesup@0.8", "tv"]].notna().all(axis=None)
     table = sheet.write(tmp_path / "out")
-    pd.testing.assert_frame_equal(table, sheet.contrasts(runs))
+    pd.testing.assert_frame_equal(table, sheet.remedy_contrasts(runs))
     refused = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", "remedies", "--preset", "smoke", "--corpus", "real", "--real", str(tmp_path)],
                              env=env, capture_output=True, text=True, cwd=ROOT)
     assert refused.returncode and "only the stand-in knows" in refused.stderr + refused.stdout

@@ -32,8 +32,8 @@ from mkdcls.scm import posterior, truth
 from mkdcls.seeds import family, paired_gains, verdict
 from mkdcls.standin import STANDINS, choose_channel, draw_manifest
 
-RECORDED, TABLE, CHOICE = "remedies-runs.csv", "remedies.csv", Path("paper", "selection", "remedies.csv")
-FIRST, CHOOSING = 100, tuple(range(90, 95))  # seeds that are reported begin here; those that choose (protocol 2)
+REMEDY_RUNS, REMEDIES_TABLE, CHOSEN_IN = "remedies-runs.csv", "remedies.csv", Path("paper", "selection", "remedies.csv")
+FIRST_SEED, CHOOSING = 100, tuple(range(90, 95))  # where reported seeds begin; seeds that choose (protocol 2)
 STUDENTS = {"3": "base", "6": "+MKD+CH"}
 NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
 SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
@@ -56,7 +56,7 @@ EXTENTS = {"smoke": Extent(24, (0., .8), (-.8, 0., .8)), "laptop": Extent(4000),
 
 def strengths(file: Path | None = None) -> dict[str, float]:
     "The chosen strength of each remedy; its default where the choice has not been made"
-    file = PROJECT / CHOICE if file is None else Path(file)
+    file = PROJECT / CHOSEN_IN if file is None else Path(file)
     kept = pd.read_csv(file) if file.exists() else None
     return {n: m.strength if kept is None or not (kept["remedy"] == n).any() else best_of(kept, n)
             for n, m in REMEDIES.items()}
@@ -117,8 +117,8 @@ class RemedyRunners:
         for rho in self.extent.rhos:
             for i in range(seeds):
                 names = (OFF, *NAMED, *(SCREENED if i == 0 else ()))
-                out += [(Knobs(rho=rho), b + n, FIRST + i) for b in STUDENTS for n in names]
-        return out + [(Knobs(), b + n, FIRST + i) for i in range(seeds) for b in STUDENTS for n in (OFF, *SHORTCUT)]
+                out += [(Knobs(rho=rho), b + n, FIRST_SEED + i) for b in STUDENTS for n in names]
+        return out + [(Knobs(), b + n, FIRST_SEED + i) for i in range(seeds) for b in STUDENTS for n in (OFF, *SHORTCUT)]
 
     def plan(self, seeds: int) -> list[tuple[Runner, list[tuple[str, int]]]]:
         "Runners and what each has to do"
@@ -250,16 +250,16 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
 
 def write(folder: Path, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     "remedies.csv from remedies-runs.csv; with `runs`, these are written first"
-    if runs is not None: write_text(writable(Path(folder)) / RECORDED, runs.to_csv(index=False))
-    table = contrasts(read(folder))
-    write_text(Path(folder) / TABLE, table.to_csv(index=False))
+    if runs is not None: write_text(writable(Path(folder)) / REMEDY_RUNS, runs.to_csv(index=False))
+    table = remedy_contrasts(read(folder))
+    write_text(Path(folder) / REMEDIES_TABLE, table.to_csv(index=False))
     return table
 
 
 def read(folder: Path) -> pd.DataFrame:
     "The records as they were written"
-    path = Path(folder) / RECORDED
-    if not path.exists(): raise FileNotFoundError(f"no {RECORDED} in {folder}: make table SHEET=remedies writes it")
+    path = Path(folder) / REMEDY_RUNS
+    if not path.exists(): raise FileNotFoundError(f"no {REMEDY_RUNS} in {folder}: make table SHEET=remedies writes it")
     runs = pd.read_csv(path, dtype={"row": str, "student": str, "remedy": str})
     return runs.assign(remedy=runs["remedy"].fillna(""))
 
@@ -269,7 +269,7 @@ def tested_at(runs: pd.DataFrame, task: str = "agesup") -> list[float]:
     return sorted(float(c.split("@")[1]) for c in runs if c.startswith(f"{task}@"))
 
 
-def by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
+def lost_by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
     """A line for each run of the ρ experiment: points lost from the highest ρ of the test to the lowest, score at 0,
     score in the world trained in"""
     r, rhos = runs[runs["train_rho"].notna()], tested_at(runs, task)
@@ -287,13 +287,13 @@ def pairs_of(each: pd.DataFrame, measure: str, student: str, remedy: str, rho: f
     return (part[remedy] - part[OFF]).dropna().to_numpy()
 
 
-def contrasts(runs: pd.DataFrame) -> pd.DataFrame:
+def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each student, remedy, ρ of training and measure: its mean, and its difference to no remedy with
     Student's interval and protocol 2's word where there are two seeds or more
 
     The declared family are the points lost by `replay` and `match`, trained at the highest ρ.
     """
-    each, lines, primary = by_seed(runs), [], {}
+    each, lines, primary = lost_by_seed(runs), [], {}
     top = each["train_rho"].max()
     for (student, remedy, rho), g in each.groupby(["student", "remedy", "train_rho"], sort=False):
         for measure in ("lost", "at_0", "at_home", "tv", "train_s"):
@@ -320,7 +320,7 @@ def contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
+def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
     "What a reader wants to see of one student: a line for each remedy"
     part, rhos = table[table["student"] == student], sorted(table["train_rho"].unique())
     top, out = rhos[-1], {}
@@ -374,7 +374,7 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
     names = [n for n in (OFF, *REMEDIES) if (runs["remedy"] == n).any()]
     colour = {n: "k" if n == OFF else COLOURS[i % len(COLOURS)] for i, n in enumerate(names)}
     mark = dict(zip(names, "osD^vP*Xhd<>p"))
-    each, oracle = by_seed(runs), runs[runs["row"] == "oracle"]
+    each, oracle = lost_by_seed(runs), runs[runs["row"] == "oracle"]
     with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 9}):
         fig, axes = plt.subplots(len(students), len(rhos) + 1, figsize=(2.7 * len(rhos) + 2.9, 3.1 * len(students)),
                                  layout="constrained", squeeze=False, sharey=False)
@@ -436,23 +436,22 @@ def tried_scores(preset: str, say, progress=lambda what, done, of: None, rho: fl
                    rho=rho, preset=preset, row=row, key=runner.key(row, seed)[1])
 
 
-def main(args: list[str] | None = None):
+def choose_strengths(args: list[str] | None = None):
     "python -m mkdcls.results.remedies_sheet choose"
     p = argparse.ArgumentParser(prog="remedies_sheet", description="Choose the strengths of remedies on base, ρ = 0.4")
     p.add_argument("what", choices=["choose"])
     p.add_argument("--preset", default="laptop")
-    p.add_argument("--out", default="", help=f"default {CHOICE}; other presets than laptop write beside the runs")
+    p.add_argument("--out", default="", help=f"default {CHOSEN_IN}; other presets than laptop write beside the runs")
     a = p.parse_args(args)
-    out = Path(a.out) if a.out else (PROJECT / CHOICE if a.preset == "laptop" else
+    out = Path(a.out) if a.out else (PROJECT / CHOSEN_IN if a.preset == "laptop" else
                                      writable(home()) / f"remedies-{a.preset}.csv")
-    from mkdcls.results.cli import Bars
-    bars = Bars()
-    try: scores = pd.DataFrame(tried_scores(a.preset, print, bars))
-    finally: bars.close()
+    def told(what, done, of):
+        if done == of: print(what, flush=True)
+    scores = pd.DataFrame(tried_scores(a.preset, print, told))
     write_text(out, scores.to_csv(index=False))
     print(scores.groupby(["remedy", "strength"], dropna=False)["score"].agg(["mean", "std", "count"]).round(2))
     print("chosen: " + ", ".join(f"{n} {best_of(scores, n):g}" for n in scores["remedy"].unique() if n != OFF)
           + f"\nwritten: {out.name}")
 
 
-if __name__ == "__main__": main()
+if __name__ == "__main__": choose_strengths()
