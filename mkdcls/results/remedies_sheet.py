@@ -118,7 +118,8 @@ class RemedyRunners:
             for i in range(seeds):
                 names = (OFF, *NAMED, *(SCREENED if i == 0 else ()))
                 out += [(Knobs(rho=rho), b + n, FIRST_SEED + i) for b in STUDENTS for n in names]
-        return out + [(Knobs(), b + n, FIRST_SEED + i) for i in range(seeds) for b in STUDENTS for n in (OFF, *SHORTCUT)]
+        return out + [(Knobs(), b + n, FIRST_SEED + i) for i in range(seeds) for b in STUDENTS
+                      for n in (OFF, *SHORTCUT)]
 
     def plan(self, seeds: int) -> list[tuple[Runner, list[tuple[str, int]]]]:
         "Runners and what each has to do"
