@@ -126,6 +126,7 @@ class Preset:
     seconds:tuple=(0, 0) # measured on two cores: once for the data and for each row, roughly; for the printed estimate
     evidence:bool=True # may its numbers get a status?
     real_epochs:int=1 # an epoch counts this often on the small real corpora: about as many steps as on the stand-in
+    remedy:tuple=() # pairs (remedy, strength) for every row but the teachers' (16)
 
     def rows(self,
         corpus:str='standin',
@@ -133,10 +134,12 @@ class Preset:
         "Table 1 at this size"
         n = self.real_epochs if corpus == 'real' else 1
         longer = lambda s: replace(s, epochs=s.epochs*n, drops=tuple((d - 1)*n + 1 for d in s.drops))
-        return table1_rows(longer(self.ecapa), longer(self.resnet), self.scale)
+        table = table1_rows(longer(self.ecapa), longer(self.resnet), self.scale)
+        return {n: replace(r, remedy=self.remedy if r.size == 'student' else ()) for n, r in table.items()}
 
     def scheduled(self,
         epochs:int|None=None, lr:float|None=None, batch:int|None=None, # None leaves the preset's
+        remedy:tuple=(), # as above
     )->'Preset':
         "The same size with another schedule; where epochs change, the drops of the learning rate move along"
         def of(s):
@@ -144,7 +147,7 @@ class Preset:
             drops = tuple(d for d in (1 + round((d - 1)*e/s.epochs) for d in s.drops) if d > 1)
             return replace(s, epochs=e, drops=s.drops if e == s.epochs else drops, lr=lr or s.lr,
                            batch=batch or s.batch)
-        return replace(self, ecapa=of(self.ecapa), resnet=of(self.resnet),
+        return replace(self, ecapa=of(self.ecapa), resnet=of(self.resnet), remedy=remedy,
                        real_epochs=1 if epochs else self.real_epochs)
 
 # %% ../nbs/method/13_runs.ipynb #a3c50e20

@@ -279,6 +279,19 @@ def test_the_runner_refuses_before_it_trains(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+def test_table1_with_a_remedy():
+    "REMEDY=line: every student, no teacher, names and order as in Table 1; results lie in a folder of their own"
+    from mkdcls.results.sheets import plans, remedy_named
+    (runner, jobs), = plans("table1", "smoke", 1, remedy="line")
+    assert {r for r, x in runner.rows.items() if x.remedy == (("line", 1.),)} == set(ROWS) - {"1", "2"} and list(runner.rows) == list(ROWS)
+    assert runner.results == "standin-smoke-yours" and runner.heard("3", 0) == ("LTV+FCVE", 0, "telephone") and runner.heard("1", 0) == ("FCVG", 0)
+    assert Runner("smoke").key("1", 0) == runner.key("1", 0) and Runner("smoke").key("3", 0)[1] != runner.key("3", 0)[1]
+    assert remedy_named("match:3") == (("match", 3.),)
+    for text, words in (("prayer", "choose one of balance"), ("match:much", "after the colon comes a number")):
+        with pytest.raises(ValueError, match=words): plans("table1", "smoke", 1, remedy=text)
+    with pytest.raises(ValueError, match="SHEET=ablations does not take it; only table1"): plans("ablations", "smoke", 1, remedy="line")
+
+
 # ---- other lines
 
 def test_the_made_up_telephone_is_the_same_whenever_it_is_asked(tied):

@@ -209,12 +209,21 @@ def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> Ru
             for (r, _), known in zip(parts, names)]
 
 
+def remedy_named(text: str) -> tuple:
+    "REMEDY=line, or name:strength, as a recipe carries it"
+    from mkdcls.remedies import REMEDIES
+    name, _, strength = text.partition(":")
+    if name not in REMEDIES: raise ValueError(f"REMEDY={text}: choose one of {', '.join(REMEDIES)}")
+    try: return ((name, float(strength) if strength else REMEDIES[name].strength),)
+    except ValueError: raise ValueError(f"REMEDY={text}: after the colon comes a number") from None
+
+
 TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("table1", "ablations"),
-       "batch": ("table1", "ablations")}  # option → the sheets that take it
+       "batch": ("table1", "ablations"), "remedy": ("table1",)}  # option → the sheets that take it
 
 
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
-          yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None,
+          yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None, remedy: str = "",
           **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
@@ -222,7 +231,7 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if s.only_standin and corpus != "standin":
         raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: "
                          f"leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
-    given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch)
+    given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch, remedy=remedy or None)
     for name, value in given.items():
         if value is not None and sheet not in TAKE_OWN[name]:
             raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; "
@@ -233,4 +242,5 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if lr is not None and not 0 < lr < 1:
         raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
     schedule = {k: v for k, v in given.items() if k != "yours" and v is not None}
+    if remedy: schedule["remedy"] = remedy_named(remedy)
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks, yours, schedule))
