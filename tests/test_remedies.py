@@ -13,7 +13,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from mkdcls import remedies as rem
-from mkdcls.encoders import EncoderOutput, encoder
+from mkdcls.encoders import encoder
 from mkdcls.engine.features import Features
 from mkdcls.engine.store import digest
 from mkdcls.model import MultiTaskModel
@@ -379,6 +379,6 @@ def test_a_real_command(tmp_path, monkeypatch):
     assert runs.loc[runs.train_rho.notna(), ["agesup@-0.8", "agesup@0.8", "tv"]].notna().all(axis=None)
     table = sheet.write(tmp_path / "out")
     pd.testing.assert_frame_equal(table, sheet.remedy_contrasts(runs))
-    refused = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", "remedies", "--preset", "smoke", "--corpus", "real", "--real", str(tmp_path)],
-                             env=env, capture_output=True, text=True, cwd=ROOT)
+    command = "-m mkdcls.results.cli table --sheet remedies --preset smoke --corpus real --real".split()
+    refused = subprocess.run([sys.executable, *command, str(tmp_path)], env=env, capture_output=True, text=True, cwd=ROOT)
     assert refused.returncode and "only the stand-in knows" in refused.stderr + refused.stdout

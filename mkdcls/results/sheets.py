@@ -223,8 +223,8 @@ TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("tab
 
 
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
-          yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None, remedy: str = "",
-          **callbacks) -> RunPlan:
+          yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None,
+          remedy: str = "", **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
     s, seeds = sheet_of(sheet), count(seeds, "SEEDS", SEEDS)
