@@ -178,11 +178,13 @@ def test_no_remedy_is_no_remedy():
 
 @pytest.mark.parametrize("name", ["replay", "match"])
 def test_a_twin_that_sounds_the_same_moves_nothing(name):
+    "Both versions are cut at the same frame"
     data, twin = speech(same=True)
     a, b = fresh(), fresh()
     both = rem.with_twins(data, twin)
-    curves = rem.fit_remedied(a, both, Objective(), QUICK, 0, {name: 1.})
-    if name == "replay": fit(b, data, Objective(), QUICK, 0); assert equal(a, b)  # noqa: E702
+    cut = replace(QUICK, max_frames=50)
+    curves = rem.fit_remedied(a, both, Objective(), cut, 0, {name: 1.})
+    if name == "replay": fit(b, data, Objective(), cut, 0); assert equal(a, b)  # noqa: E702
     else: assert curves[0]["match"] < 1e-6
 
 
