@@ -57,6 +57,7 @@ class Recipe:
     trained:bool=True # False: scored as it starts
     reestimate:bool=False # score also a row trained on x_normal with re-estimated BatchNorm statistics
     losses:tuple=() # pairs (task, loss) where a task has a loss of your own (13a)
+    remedy:tuple=() # pairs (remedy, strength) against a tie of age and line (16)
     against:str|None=None # of a row of your own: the row that its gain is taken over; in no key
 
 # %% ../nbs/method/13_runs.ipynb #9312fbbb
@@ -128,6 +129,7 @@ class Preset:
     real_epochs:int=1 # an epoch counts this often on the small real corpora: about as many steps as on the stand-in
     protocol:str=PROTOCOL # version of the rules that its numbers are made under
     fresh:int=0 # test speakers of a role beside the split's own (protocol 2)
+    remedy:tuple=() # pairs (remedy, strength) for every row but the teachers' (16)
 
     def rows(self,
         corpus:str='standin',
@@ -136,8 +138,9 @@ class Preset:
         n = self.real_epochs if corpus == 'real' else 1
         longer = lambda s: replace(s, epochs=s.epochs*n, drops=tuple((d - 1)*n + 1 for d in s.drops))
         rows = table1_rows(longer(self.ecapa), longer(self.resnet), self.scale)
-        if self.protocol == '1': return rows
-        return {n: replace(r, reestimate=True) for n, r in rows.items()}
+        more = {} if self.protocol == '1' else dict(reestimate=True)
+        return {n: replace(r, remedy=self.remedy if r.size == 'student' else (), **more)
+                for n, r in rows.items()}
 
     def protocol2(self)->'Preset':
         "The same size under protocol 2: fresh test speakers, and both kinds of statistics for every row"
@@ -145,6 +148,7 @@ class Preset:
 
     def scheduled(self,
         epochs:int|None=None, lr:float|None=None, batch:int|None=None, # None leaves the preset's
+        remedy:tuple=(), # as above
     )->'Preset':
         "The same size with another schedule; where epochs change, the drops of the learning rate move along"
         def of(s):
@@ -152,7 +156,7 @@ class Preset:
             drops = tuple(d for d in (1 + round((d - 1)*e/s.epochs) for d in s.drops) if d > 1)
             return replace(s, epochs=e, drops=s.drops if e == s.epochs else drops, lr=lr or s.lr,
                            batch=batch or s.batch)
-        return replace(self, ecapa=of(self.ecapa), resnet=of(self.resnet),
+        return replace(self, ecapa=of(self.ecapa), resnet=of(self.resnet), remedy=remedy,
                        real_epochs=1 if epochs else self.real_epochs)
 
 # %% ../nbs/method/13_runs.ipynb #a3c50e20
@@ -317,7 +321,8 @@ def role_manifest(
     return manifest, recordings(manifest, ordered=corpus != 'real')
 
 # %% ../nbs/method/13_runs.ipynb #1705d19d
-LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[]) # younger than protocol 1, turned off
+# younger than protocol 1, turned off
+LATER = dict(context='none', init=0, trained=True, reestimate=False, losses=[], remedy=[])
 
 def identity(
     r:Recipe, seed:int,
@@ -329,7 +334,8 @@ def identity(
     "What makes a run this run (protocol, section 5)"
     recipe = {k: v for k, v in plain(r).items() if k != 'against' and (k not in LATER or v != LATER[k])}
     code = code_hashes('mkdcls.training',
-                       *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel))
+                       *['mkdcls.intervention']*(model_class(r.context, r.sub_to_sup) is not MultiTaskModel),
+                       *['mkdcls.remedies']*bool(r.remedy))
     same = dict(recipe=recipe, seed=seed, data=fingerprint, protocol=protocol, code=code, parents=parents)
     return same | (dict(yours=mine) if (mine := yours.used(r)) else {})
 

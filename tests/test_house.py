@@ -377,9 +377,10 @@ DOUBLES = {
     "main": ("course.slides course.twins course.worker engine.equivalence engine.needs engine.portable publish.article publish.site "
              "results.arithmetic results.cli results.readme", "what `python -m` calls"),
     "publish": ("results.report results.verification_sheets results.decisive_sheet results.real_sheet", "a sheet's contract: finished runs → records in a folder"),
-    "read": ("results.report results.verification_sheets results.intervention_sheet results.decisive_sheet", "a sheet's contract: records from a folder"),
+    "read": ("results.report results.verification_sheets results.intervention_sheet results.remedies_sheet results.decisive_sheet",
+             "a sheet's contract: records from a folder"),
     "write": ("results.report results.verification_sheets results.intervention_sheet results.ablation_sheet results.attribution_sheet "
-              "results.decisive_sheet results.real_sheet results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
+              "results.decisive_sheet results.real_sheet results.remedies_sheet results.sensitivity_sheet", "a sheet's contract: records → tables in a folder"),
     "markdown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: the text of <sheet>.md"),
     "shown": ("results.report results.verification_sheets results.ablation_sheet", "a sheet's contract: its table as a reader wants it"),
     "NOTES": ("results.report results.verification_sheets results.ablation_sheet validation",

@@ -309,7 +309,7 @@ def test_the_notebooks_own_defaults_are_the_smoke_run():
     scope = {}
     exec(tagged[0].source, scope)
     assert {k: v for k, v in scope.items() if not k.startswith("__")} == dict(
-        preset="smoke", seeds=1, corpus="standin", real="", device="auto", out="", redraw=False, yours="", epochs=None, lr=None, batch=None)
+        preset="smoke", seeds=1, corpus="standin", real="", device="auto", out="", redraw=False, yours="", epochs=None, lr=None, batch=None, remedy="")
 
 
 # ---- what is committed

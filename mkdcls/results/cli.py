@@ -127,7 +127,7 @@ def command_table(a):
                              "a file of lists; there is no such file")
         a.corpus = str(Path(a.corpus).resolve())
     bars = Bars()
-    own = {k: v for k in ("yours", "epochs", "lr", "batch") if (v := getattr(a, k)) not in (None, "")}
+    own = {k: v for k in ("yours", "epochs", "lr", "batch", "remedy") if (v := getattr(a, k)) not in (None, "")}
     if "yours" in own: own["yours"] = str(folder_at(own["yours"], "YOURS"))
     parts = plans(a.sheet, a.preset, a.seeds, a.corpus, str(Path(a.real).resolve()) if a.real else "", a.device,
                   progress=bars, **own)
@@ -387,6 +387,8 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--epochs", type=_number, help="in place of the preset's, for every row")
         t.add_argument("--lr", type=_real, help="in place of the preset's, for every row")
         t.add_argument("--batch", type=_number, help="in place of the preset's, for every row")
+        t.add_argument("--remedy", default="", help="against studio sound that tells the age (page 16), for every "
+                       "student: line, or another as name or name:strength")
         t.add_argument("--redraw", action="store_true",
                        help="train nothing: tables, pictures and page from the records in the results folder")
         t.set_defaults(call=command_table)

@@ -9,7 +9,8 @@ from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
 from mkdcls.results.sheets import RunPlan, plans, sheet_of
 
-PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw", "yours", "epochs", "lr", "batch")
+PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw", "yours", "epochs", "lr", "batch",
+              "remedy")
 PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
 
 
@@ -19,7 +20,7 @@ class Opened:
 
     def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str,
                  redraw: bool = False, **own):
-        "`own`: yours, epochs, lr, batch; None or an empty text is as if it were not given"
+        "`own`: yours, epochs, lr, batch, remedy; None or an empty text is as if it were not given"
         self.sheet, self.seeds, self.bars, self.redraw = sheet_of(name), seeds, Bars(), redraw
         self._asked = preset, corpus, real, device
         self._own = {k: v for k, v in own.items() if v not in (None, "")}

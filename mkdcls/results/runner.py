@@ -11,6 +11,7 @@ import os
 import re
 import time
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mkdcls.encoders import EncoderOutput
 from mkdcls.intake.corpora import prepared_real
 from mkdcls.intake.encoded import encoder_key, heard_by
 from mkdcls.intake.features import forget, placed, prepare
+from mkdcls.intake.twins import over_another_line
 from mkdcls.engine.store import (RunStore, commit, differences, digest, fill, folder_at, lock, provenance, read_weights,
                                  writable, write_weights)
 from mkdcls.decisive import DRAWN_CAUSES, CausesTeacher, causes_k
@@ -34,6 +36,7 @@ from mkdcls.results.executors import DaskExecutor, PoolExecutor, carry_out, sche
 from mkdcls.labels import TASKS
 from mkdcls.model import MultiTaskModel
 from mkdcls.pretrained import PUBLIC, HeardBefore
+from mkdcls.remedies import finish, fit_remedied, known_of, remedies_of, remodel, twin_of, with_twins
 from mkdcls.runs import (PROTOCOL, Knobs, answers, labels_of, like, objective_of, own_labels, preset_of,
                          role_manifest, rows_of)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
@@ -299,7 +302,7 @@ class Runner(BaseRunner):
         for name, r in self.rows.items():
             if r.row != name:
                 raise ValueError(f"the row at {name!r} calls itself {r.row!r}: replace(..., row={name!r})")
-        self._k, self._labelled = {}, set()
+        self._k, self._labelled, self._told, self._twins = {}, set(), {}, {}
 
     def _add(self, e):
         "A row of one's file"
@@ -351,6 +354,7 @@ class Runner(BaseRunner):
         if k := self.borrowed(row): parents = parents | {k: encoder_key(k)}
         same = identity(r, seed, self.fingerprint(r.role, seed), parents, self.yours, self.preset.protocol)
         if r.teacher == DRAWN_CAUSES: same["causes"] = source_hash(causes_k)
+        if r.remedy: self._known(r, seed)  # or one line about what a remedy misses
         for task in self.yours.heads(r).values():  # before anything is trained
             if (task.name, r.role, seed) not in self._labelled:
                 own_labels(self.manifest(r.role, seed)[0], task)
@@ -358,14 +362,32 @@ class Runner(BaseRunner):
         return same
 
     def heard(self, row: str, seed: int) -> tuple:
-        "Its role and the seed"
-        return self.rows[row].role, seed
+        "Its role and the seed; and how a remedy of the row wants each utterance a second time"
+        r = self.rows[row]
+        return r.role, seed, *([t] if r.remedy and (t := twin_of(r)) else [])
 
-    def data(self, role: str, seed: int) -> Corpus:
+    def _known(self, r, seed):
+        "What the remedies of a row must know (page 16)"
+        if (asked := (r.role, seed, str(r.remedy), r.tasks)) not in self._told:
+            self._told[asked] = known_of(r, self.manifest(r.role, seed)[0])
+        return self._told[asked]
+
+    def twins(self, role: str, seed: int, twin: str) -> Corpus:
+        "The utterances of a role over another line (page 16); the last ones stay in memory"
+        if (role, seed, twin) not in self._twins:
+            heard, about = self.manifest(role, seed, self.knobs.heard)
+            f = over_another_line(heard, digest(about), twin, self.say,
+                                  partial(self.progress, f"seed {seed}: speech of {role}, {twin}"))
+            self._twins = {(role, seed, twin): Corpus(heard, placed(f, self.device),
+                                                      f"{self.fingerprint(role, seed)} {twin}")}
+        return self._twins[role, seed, twin]
+
+    def data(self, role: str, seed: int, twin: str = "") -> Corpus:
         """Manifest and features of a role; the last role stays in memory
 
         Knobs that turn labels only share their features.
         """
+        if twin: self.twins(role, seed, twin)
         if (role, seed) not in self._corpora:
             heard, about = self.manifest(role, seed, self.knobs.heard)
             c = prepare(heard, digest(about), progress=partial(self.progress, f"seed {seed}: speech of {role}"),
@@ -396,6 +418,7 @@ class Runner(BaseRunner):
         name = "model-reestimated.safetensors" if again else "model.safetensors"
         weights = self.weights(row, seed, name)
         model = build(r, seed, self._blank_teacher(r, seed), self.yours)
+        if r.remedy and (known := self._known(r, seed)): model = remodel(model, r, known.lines, seed)
         fill(model, weights, self._file(row, seed, name))
         return model.to(self.device).eval()
 
@@ -422,8 +445,25 @@ class Runner(BaseRunner):
             teacher = self.encoder_of(row, seed).to(memory_format=torch.channels_last if self.rows[row]
                                                     .settings.channels_last else torch.contiguous_format)
             fits = 4 * len(corpus.features) * (teacher.pooled_dim + teacher.embed_dim) <= K_BYTES
-            self._k = {at: (teacher, encode_all(teacher, corpus.features, precision=precision) if fits else None)}
+            twins = {a: v for a, v in self._k.items() if a[:2] == at[:2] and a[2].split()[0] == at[2].split()[0]}
+            self._k = twins | {at: (teacher, encode_all(teacher, corpus.features, precision=precision)
+                                    if fits else None)}
         return self._k[at]
+
+    def _remedied(self, r, seed: int, model: MultiTaskModel, data: Data):
+        "Model, data and training of a row with remedies (page 16)"
+        known, twin = self._known(r, seed), twin_of(r)
+        if known: model = remodel(model, r, known.lines, seed)
+        if twin:
+            other = self.twins(r.role, seed, twin)
+            k = self.teacher_features(r.teacher, seed, other, r.settings.precision)[1] if r.teacher else None
+            if twin == "telephone": data = replace(data, features=other.features, k=k)
+        def train(model, data, objective, s, seed, **kept):
+            both = with_twins(data, other.features, k) if twin in ("other", "codec") else data
+            curves = fit_remedied(model, both, objective, s, seed, remedies_of(r), known, **kept)
+            finish(model, data, r, known, seed)
+            return curves
+        return model, data, train
 
     def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
         "Trains and asks"
@@ -437,12 +477,13 @@ class Runner(BaseRunner):
         own = self.yours.heads(r)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest, own=own.values()).items()}
         data = Data(corpus.features, labels, self.training_rows(row, corpus.manifest).to(self.device), k)
-        model = build(r, seed, teacher, self.yours)
+        model, train = build(r, seed, teacher, self.yours), fit
+        if r.remedy: model, data, train = self._remedied(r, seed, model, data)
         if r.starts_from:
             fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))
         renew = (lambda m: m.renew(data)) if r.context == "prototypes" else lambda m: {}
         objective = objective_of(r, self.yours)
-        curves = fit(model, data, objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
+        curves = train(model, data, objective, r.settings, seed, each_epoch=renew, **kept) if r.trained else []
         write_weights(folder / "model.safetensors", model)
         table = answers(model, corpus, data, r, yours=self.yours)
         many = {t: len(e.about["classes"]) for t, e in own.items()}

@@ -91,6 +91,11 @@ def _interventions(w: Wanted) -> RunPlan:
     return [(asked.runner(knobs), w.each(rows)) for knobs, rows in asked.plan().items()]
 
 
+def _remedies(w: Wanted) -> RunPlan:
+    from mkdcls.results.remedies_sheet import RemedyRunners
+    return RemedyRunners(w.preset, w.device, **w.callbacks).plan(w.seeds)
+
+
 def _attributions(w: Wanted) -> RunPlan:
     from mkdcls.results.attribution_sheet import ROWS
     return [(w.runner(), w.each(ROWS))]
@@ -206,6 +211,10 @@ SHEETS = {s.name: s for s in (
           files=("interventions.csv",),
           figures=("effects", "rho", "label_noise", "refuters"), only_standin=True,
           after=" After them the networks listen, some minutes at laptop."),
+    Sheet("remedies", "Remedies", "what keeps an answer on the voice where the line tells the age, and what it costs",
+          plan=_remedies, pages=("16_remedies",), tables=_tables("remedies_sheet"), runs="remedies-runs.csv",
+          files=("remedies.csv",), figures=("remedies",), only_standin=True, seeds=5, redraws=True,
+          after=" After them the networks listen to fresh speakers over both lines, about 20 seconds a run at laptop."),
     Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
           plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
           figures=("attribution_examples", "attribution_measures", "attribution_groups"),
@@ -257,20 +266,29 @@ def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> Ru
             for (r, _), known in zip(parts, names)]
 
 
+def remedy_named(text: str) -> tuple:
+    "REMEDY=line, or name:strength, as a recipe carries it"
+    from mkdcls.remedies import REMEDIES
+    name, _, strength = text.partition(":")
+    if name not in REMEDIES: raise ValueError(f"REMEDY={text}: choose one of {', '.join(REMEDIES)}")
+    try: return ((name, float(strength) if strength else REMEDIES[name].strength),)
+    except ValueError: raise ValueError(f"REMEDY={text}: after the colon comes a number") from None
+
+
 TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("table1", "ablations"),
-       "batch": ("table1", "ablations")}  # option → the sheets that take it
+       "batch": ("table1", "ablations"), "remedy": ("table1",)}  # option → the sheets that take it
 
 
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
           yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None,
-          **callbacks) -> RunPlan:
+          remedy: str = "", **callbacks) -> RunPlan:
     "Runners and what each has to do for a sheet; the first runner names the results folder"
     from mkdcls.results.runner import SEEDS, count
     s, seeds = sheet_of(sheet), count(seeds, "SEEDS", SEEDS)
     if s.only_standin and corpus != "standin":
         raise ValueError(f"SHEET={sheet} asks what only the stand-in knows, its causes: "
                          f"leave CORPUS={Path(corpus).name} out, or CORPUS=standin")
-    given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch)
+    given = dict(yours=yours or None, epochs=epochs, lr=lr, batch=batch, remedy=remedy or None)
     for name, value in given.items():
         if value is not None and sheet not in TAKE_OWN[name]:
             raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; "
@@ -281,4 +299,5 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
     if lr is not None and not 0 < lr < 1:
         raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
     schedule = {k: v for k, v in given.items() if k != "yours" and v is not None}
+    if remedy: schedule["remedy"] = remedy_named(remedy)
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks, yours, schedule))

@@ -1,0 +1,458 @@
+"""Remedies against a tie of age and line: trained at several ρ, tested from one end to the other by replay; and the
+paper's own shortcut, elderly speech from a studio
+
+What a remedy is, is page 16. `python -m mkdcls.results.remedies_sheet choose` fixes the strengths (protocol 2, section
+6); `make table SHEET=remedies` runs the rest. Everything that the page shows is made from remedies-runs.csv.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+
+from mkdcls.counterfactuals import movement, network_hears
+from mkdcls.engine.store import PROJECT, digest, home, plain, whole, writable, write_text
+from mkdcls.evaluation import confusion, prf
+from mkdcls.labels import TASKS
+from mkdcls.remedies import REMEDIES, known_of
+from mkdcls.results.figures import COLOURS, STYLE, save_figure
+from mkdcls.results.intervention_sheet import hear, rendered
+from mkdcls.results.runner import Runner
+from mkdcls.runs import Knobs, like, preset_of
+from mkdcls.scm import posterior, truth
+from mkdcls.seeds import family, paired_gains, verdict
+from mkdcls.standin import STANDINS, choose_channel, draw_manifest
+
+REMEDY_RUNS, REMEDIES_TABLE, CHOSEN_IN = "remedies-runs.csv", "remedies.csv", Path("paper", "selection", "remedies.csv")
+FIRST_SEED, CHOOSING = 100, tuple(range(90, 95))  # where reported seeds begin; seeds that choose (protocol 2)
+STUDENTS = {"3": "base", "6": "+MKD+CH"}
+NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
+SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
+PRIMARY, OFF = ("replay", "match"), "none"  # the declared family; a row without a remedy
+COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
+ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
+SHORTCUT = ("line", "codec")  # remedies tried on Table 1's own corpus, where studio sound means elderly
+
+
+@dataclass(frozen=True)
+class Extent:
+    "How much is measured, declared before anything is run"
+    speakers: int  # fresh test speakers a seed, none of them in the split (protocol 2, section 1)
+    rhos: tuple = (0., .4, .8)  # trained at
+    tested: tuple = (-.8, -.6, -.4, -.2, 0., .2, .4, .6, .8)  # tested at; costs nothing
+
+
+EXTENTS = {"smoke": Extent(24, (0., .8), (-.8, 0., .8)), "laptop": Extent(4000), "gpu": Extent(4000)}
+
+
+def strengths(file: Path | None = None) -> dict[str, float]:
+    "The chosen strength of each remedy; its default where the choice has not been made"
+    file = PROJECT / CHOSEN_IN if file is None else Path(file)
+    kept = pd.read_csv(file) if file.exists() else None
+    return {n: m.strength if kept is None or not (kept["remedy"] == n).any() else best_of(kept, n)
+            for n, m in REMEDIES.items()}
+
+
+def best_of(scores: pd.DataFrame, remedy: str) -> float:
+    "The strength with the best mean score; of equal ones the weakest"
+    means = scores[scores["remedy"] == remedy].groupby("strength")["score"].mean()
+    return float(means.idxmax())
+
+
+def remedy_rows(preset, corpus: str = "standin", chosen: dict | None = None, tried: bool = False) -> dict:
+    """Row → recipe: the teacher, both students without a remedy, and with each; all re-estimated (protocol 2)
+
+    With `tried`, base with every strength that the choice is made from.
+    """
+    table, chosen = preset.rows(corpus), strengths() if chosen is None else chosen
+    rows = {"1": table["1"]}
+    for b in STUDENTS:
+        plainly = like(table[b], f"{b}{OFF}", reestimate=True)
+        rows |= {plainly.row: plainly}
+        if tried and b != "3": continue
+        for n, m in REMEDIES.items():
+            for s in m.tried if tried else (chosen[n],):
+                name = f"{b}{n}{s:g}" if tried else f"{b}{n}"
+                rows[name] = like(plainly, name, remedy=((n, s),))
+    return rows
+
+
+class RemedyRunners:
+    "The runners of all settings of one preset, and which rows each has to do"
+
+    def __init__(self, preset="smoke", device="auto", say=lambda text: None, progress=lambda what, done, of: None,
+                 extent: Extent | None = None, tried: bool = False):
+        if extent is None and preset not in EXTENTS:
+            raise ValueError(f"no remedies sheet of preset {preset!r}; choose one of {', '.join(EXTENTS)}")
+        self.preset, self.extent, self.progress = preset_of(preset), extent or EXTENTS[preset], progress
+        self.rows = remedy_rows(self.preset, tried=tried)
+        self._make = partial(Runner, preset, device=device, rows=self.rows, say=say, progress=progress)
+        self._runners = {}
+
+    def runner(self, knobs: Knobs = Knobs()) -> Runner:  # noqa: B008 (frozen)
+        "The runner of a setting of the knobs, made once"
+        if knobs not in self._runners: self._runners[knobs] = self._make(knobs=knobs)
+        return self._runners[knobs]
+
+    def refused(self, knobs: Knobs, row: str, seed: int) -> str:
+        "Why a row cannot be trained on a corpus; empty where it can. In preset smoke some pairs have nobody"
+        r = self.rows[row]
+        try:
+            if r.remedy: known_of(r, self.runner(knobs).manifest(r.role, seed)[0])
+        except ValueError as why: return str(why)
+        return ""
+
+    def wanted(self, seeds: int) -> list[tuple[Knobs, str, int]]:
+        "Every (corpus, row, seed): named rows with all seeds, screened ones with the first"
+        out = []
+        for rho in self.extent.rhos:
+            for i in range(seeds):
+                names = (OFF, *NAMED, *(SCREENED if i == 0 else ()))
+                out += [(Knobs(rho=rho), b + n, FIRST_SEED + i) for b in STUDENTS for n in names]
+        return out + [(Knobs(), b + n, FIRST_SEED + i) for i in range(seeds) for b in STUDENTS
+                      for n in (OFF, *SHORTCUT)]
+
+    def plan(self, seeds: int) -> list[tuple[Runner, list[tuple[str, int]]]]:
+        "Runners and what each has to do"
+        jobs = {}
+        for knobs, row, seed in self.wanted(seeds):
+            if not self.refused(knobs, row, seed): jobs.setdefault(knobs, []).append((row, seed))
+        return [(self.runner(k), j) for k, j in jobs.items()]
+
+    def todo(self, seeds: int) -> pd.DataFrame:
+        "A line for each corpus: its runs, how many are there, which rows cannot be trained on it"
+        lines = []
+        for knobs in dict.fromkeys(k for k, _, _ in self.wanted(seeds)):
+            jobs = [(r, s) for k, r, s in self.wanted(seeds) if k == knobs]
+            not_here = sorted({r for r, s in jobs if self.refused(knobs, r, s)})
+            jobs = [j for j in jobs if not self.refused(knobs, *j)]
+            lines.append(dict(corpus="as in Table 1" if knobs.rho is None else f"ρ = {knobs.rho:g}", runs=len(jobs),
+                              done=sum(self.runner(knobs).record(*j) is not None for j in jobs),
+                              refused=", ".join(not_here)))
+        return pd.DataFrame(lines).set_index("corpus")
+
+    def run(self, seeds: int):
+        "Everything that is missing"
+        for runner, jobs in self.plan(seeds): runner.run_all(jobs)
+
+
+# ---- listening
+
+def strangers(seed: int, n: int) -> pd.DataFrame:
+    "Test people of a seed that no split holds, on paper"
+    return draw_manifest(STANDINS["LTV"], n, seed=seed + 10_000)
+
+
+def score_of(y: np.ndarray, guess: np.ndarray, task: str) -> float:
+    "Macro F1, percent"
+    return float(prf(confusion(y, guess, TASKS[task]))[2])
+
+
+def heard_over_lines(runner: Runner, row: str, seed: int, m: pd.DataFrame, worlds: tuple, kept: dict,
+                     progress=None) -> dict:
+    "World → answers [n] for each task, and how far age answers move between the first and the last; kept on disk"
+    key = runner.key(row, seed)[1]
+    rows = digest(dict(run=key, who=[str(u) for u in m["utterance"]], worlds=worlds, tasks=ASKED))
+    file = writable(home() / "remedies") / f"{rows}.npz"
+    if not file.exists():
+        f, at = rendered(m, {w: dict(channel=w) for w in worlds}, runner.device, progress)
+        got = hear(runner.trained(row, seed), f, at, kept)
+        found = {f"{w}_{t}": got[w].p[t].argmax(1).astype(np.int8) for w in worlds for t in ASKED}
+        found["tv"] = movement(got[worlds[-1]], got[worlds[0]])["tv_agesup"].astype(np.float32)
+        with whole(file) as part, open(part, "wb") as out: np.savez(out, **found)
+    with np.load(file, allow_pickle=False) as z: return dict(z)
+
+
+def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, kept: dict,
+                  progress=None) -> dict:
+    """Macro F1 on true labels at each ρ of the test, and the mean total variation between the two lines
+
+    Every person is rendered over both lines; ρ only says which of the two is heard. A row with the remedy `line` hears
+    everybody over the telephone.
+    """
+    deaf = "line" in dict(runner.rows[row].remedy)
+    got = heard_over_lines(runner, row, seed, m, BOTH_LINES[1:] if deaf else BOTH_LINES, kept, progress)
+    out = {"tv": float(got["tv"].mean())}
+    for t in ASKED:
+        a, b = (got[f"{w}_{t}"] for w in (("telephone",) * 2 if deaf else BOTH_LINES))
+        for rho in tested:
+            studio = choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio"
+            out[f"{t}@{rho:g}"] = score_of(truth(m, t), np.where(studio, a, b), t)
+    return out
+
+
+def records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
+    "A line for each finished run of the plan: what it is, what it was made with, its scores; the oracle's beside it"
+    lines, plan = [], sheet.wanted(seeds)
+    for seed in dict.fromkeys(s for _, _, s in plan):
+        m, kept = strangers(seed, sheet.extent.speakers), {}
+        jobs = [(k, r) for k, r, s in plan if s == seed and not sheet.refused(k, r, s)]
+        for i, (knobs, row) in enumerate(jobs):
+            runner = sheet.runner(knobs)
+            if (rec := runner.record(row, seed)) is None: continue
+            head = dict(row=row, seed=seed, student=STUDENTS[row[0]], remedy=row[1:],
+                        strength=dict(sheet.rows[row].remedy).get(row[1:]), train_rho=knobs.rho)
+            if knobs.rho is None: head |= shortcut_scores(runner, row, seed)
+            else:
+                head |= scores_by_rho(runner, row, seed, m, sheet.extent.tested, kept,
+                                      partial(sheet.progress, f"seed {seed}: speech over both lines"))
+            sheet.progress(f"seed {seed}: rows listen", i + 1, len(jobs))
+            where = rec["provenance"]
+            lines.append(head | dict(train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), key=rec["key"],
+                                     data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
+                                     recipe=json.dumps(plain(rec["identity"]["recipe"])), corpus="standin",
+                                     preset=rec["preset"], protocol="2", commit=where["commit"],
+                                     device=where["device"], finished=where["finished"]))
+        oracle = {t: posterior(m, t).argmax(1) for t in ASKED}
+        lines.append(dict(row="oracle", seed=seed, student="oracle", remedy="", corpus="standin",
+                          preset=sheet.preset.name, protocol="2",
+                          **{f"{t}@{r:g}": score_of(truth(m, t), oracle[t], t) for t in ASKED
+                             for r in sheet.extent.tested}))
+    return pd.DataFrame(lines)
+
+
+# ---- the paper's own shortcut
+
+def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
+    """On Table 1's corpus: agesup on LTV alone, the share of speakers over 60 on the telephone that are called
+    elderly, and how well the studio is still told inside X (a linear probe among people over 60)"""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    p = runner.store.predictions(row, seed, runner.key(row, seed)[1])
+    phone = p[p["corpus"] == "LTV"]
+    old = phone[phone["true_agesup"] == TASKS["agesup"] - 1]
+    c = runner.data(*runner.heard(row, seed)[:2])
+    m = c.manifest
+    at = np.flatnonzero(((m["split"] == "test") & (truth(m, "agesup") == TASKS["agesup"] - 1)).to_numpy())
+    studio = (m["channel"].iloc[at] == "studio").to_numpy()
+    told = np.nan
+    if min(studio.sum(), (~studio).sum()) >= 5:
+        x = network_hears(runner.trained(row, seed), c.features, torch.from_numpy(at), ("agesup",)).x
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
+        told = 100 * cross_val_score(probe, x, studio, cv=5, scoring="roc_auc").mean()
+    return dict(ltv_agesup=score_of(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
+                pooled_agesup=score_of(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
+                over_60_on_telephone=100 * float((old["agesup"] == TASKS["agesup"] - 1).mean()) if len(old) else np.nan,
+                studio_auc_in_x=told)
+
+
+# ---- records → tables
+
+def write(folder: Path, runs: pd.DataFrame | None = None) -> pd.DataFrame:
+    "remedies.csv from remedies-runs.csv; with `runs`, these are written first"
+    if runs is not None: write_text(writable(Path(folder)) / REMEDY_RUNS, runs.to_csv(index=False))
+    table = remedy_contrasts(read(folder))
+    write_text(Path(folder) / REMEDIES_TABLE, table.to_csv(index=False))
+    return table
+
+
+def read(folder: Path) -> pd.DataFrame:
+    "The records as they were written"
+    path = Path(folder) / REMEDY_RUNS
+    if not path.exists(): raise FileNotFoundError(f"no {REMEDY_RUNS} in {folder}: make table SHEET=remedies writes it")
+    runs = pd.read_csv(path, dtype={"row": str, "student": str, "remedy": str})
+    return runs.assign(remedy=runs["remedy"].fillna(""))
+
+
+def tested_at(runs: pd.DataFrame, task: str = "agesup") -> list[float]:
+    "The ρ of the tests, in order"
+    return sorted(float(c.split("@")[1]) for c in runs if c.startswith(f"{task}@"))
+
+
+def lost_by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
+    """A line for each run of the ρ experiment: points lost from the highest ρ of the test to the lowest, score at 0,
+    score in the world trained in"""
+    r, rhos = runs[runs["train_rho"].notna()], tested_at(runs, task)
+    at = lambda rho: r[f"{task}@{rho:g}"]
+    home_world = [line[f"{task}@{min(rhos, key=lambda x: abs(x - line['train_rho'])):g}"] for _, line in r.iterrows()]
+    return r[["student", "remedy", "train_rho", "seed", "train_s", "tv"]].assign(
+        lost=at(rhos[-1]) - at(rhos[0]), at_0=at(0.), at_home=home_world)
+
+
+def pairs_of(each: pd.DataFrame, measure: str, student: str, remedy: str, rho: float) -> np.ndarray:
+    "Remedy minus no remedy, seed by seed"
+    part = each[(each["student"] == student) & (each["train_rho"] == rho)].pivot(index="seed", columns="remedy",
+                                                                                values=measure)
+    if remedy not in part or OFF not in part: return np.array([])
+    return (part[remedy] - part[OFF]).dropna().to_numpy()
+
+
+def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
+    """A line for each student, remedy, ρ of training and measure: its mean, and its difference to no remedy with
+    Student's interval and protocol 2's word where there are two seeds or more
+
+    The declared family are the points lost by `replay` and `match`, trained at the highest ρ.
+    """
+    each, lines, primary = lost_by_seed(runs), [], {}
+    top = each["train_rho"].max()
+    for (student, remedy, rho), g in each.groupby(["student", "remedy", "train_rho"], sort=False):
+        for measure in ("lost", "at_0", "at_home", "tv", "train_s"):
+            line = dict(student=student, remedy=remedy, train_rho=rho, measure=measure, value=g[measure].mean(),
+                        n_seeds=len(g))
+            gains = pairs_of(each, measure, student, remedy, rho) if remedy != OFF else np.array([])
+            if len(gains): line["difference"] = gains.mean()
+            if len(gains) > 1 and measure in ("lost", "at_0", "at_home"):
+                c = paired_gains(gains, COST_MARGIN) if measure != "lost" else paired_gains(-gains)
+                low, high = (c.low, c.high) if measure != "lost" else (-c.high, -c.low)
+                line |= dict(low=low, high=high, p=c.p, word=verdict(c))
+                if measure == "lost" and rho == top and remedy in PRIMARY: primary[student, remedy] = c
+            lines.append(line)
+    table = pd.DataFrame(lines).reindex(columns=["student", "remedy", "train_rho", "measure", "value", "difference",
+                                                 "low", "high", "p", "word", "n_seeds", "declared"])
+    table["declared"] = False
+    table["word"] = table["word"].astype(object).where(table["word"].notna(), "")
+    for (student, remedy), (p, word) in (family(primary) if primary else {}).items():
+        at = ((table["student"] == student) & (table["remedy"] == remedy) & (table["train_rho"] == top)
+              & (table["measure"] == "lost"))
+        table.loc[at, ["p", "word", "declared"]] = p, word, True
+    number = ["value", "difference", "low", "high", "p"]
+    table[number] = table[number].astype(float).round(4)
+    return table
+
+
+def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
+    "What a reader wants to see of one student: a line for each remedy"
+    part, rhos = table[table["student"] == student], sorted(table["train_rho"].unique())
+    top, out = rhos[-1], {}
+    def cell(p): return (f"{p.value:.1f}" + (f" ({p.difference:+.1f}" + (f" [{p.low:+.1f}, {p.high:+.1f}]"
+                         if pd.notna(p.low) else "") + (f", {p.word}" if p.word else "") + ")"
+                                             if pd.notna(p.difference) else ""))
+    for remedy in dict.fromkeys(part["remedy"]):
+        of = {(p.measure, p.train_rho): p for p in part[part["remedy"] == remedy].itertuples()}
+        get = lambda m, r, of=of: cell(of[m, r]) if (m, r) in of else "not trained"
+        out[remedy] = {f"points lost, trained at {top:g}": get("lost", top),
+                       f"at ρ = 0, trained at {top:g}": get("at_0", top),
+                       f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
+                       f"at ρ = {top:g}, trained at {top:g}": get("at_home", top),
+                       "training, s": get("train_s", top).split(" (")[0],
+                       "seeds": of["lost", top].n_seeds if ("lost", top) in of else 0}
+    return pd.DataFrame(out).T.rename_axis("remedy")
+
+
+def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "Table 1's corpus with and without the remedy: mean over seeds"
+    part = runs[runs["train_rho"].isna() & (runs["student"] != "oracle")]
+    names = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
+             "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
+             "studio_auc_in_x": "studio told inside X (AUC, %)"}
+    return part.groupby(["student", "remedy"], sort=False)[list(names)].mean().round(1).rename(columns=names)
+
+
+def say_remedies(table: pd.DataFrame) -> str:
+    "What came out, from the numbers alone"
+    top, lines = table["train_rho"].max(), []
+    lost = table[(table["measure"] == "lost") & (table["train_rho"] == top)].set_index(["student", "remedy"])
+    zero = table[(table["measure"] == "at_0") & (table["train_rho"] == table["train_rho"].min())].set_index(
+        ["student", "remedy"])
+    for student in dict.fromkeys(table["student"]):
+        mine = lost.loc[student]
+        best = mine.drop(OFF, errors="ignore")["value"].abs().idxmin()
+        kept = [n for n in mine.index if n != OFF and abs(mine.loc[n, "value"]) < 8 and (student, n) in zero.index
+                and zero.loc[(student, n), "difference"] > -COST_MARGIN]
+        lines.append(f"- **{student}**, trained at ρ = {top:g}: without a remedy {mine.loc[OFF, 'value']:.1f} points "
+                     f"are lost; least with *{best}*, {mine.loc[best, 'value']:.1f}. Less than 8 points lost at a cost "
+                     f"below {COST_MARGIN:g} at ρ = 0: {', '.join(kept) if kept else 'none'}.")
+    return "\n".join(lines)
+
+
+# ---- figure
+
+def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
+    "Agesup score against the ρ of the test, a row a student, a column a ρ of training; points lost beside"
+    rhos, tested = sorted(runs["train_rho"].dropna().unique()), tested_at(runs)
+    students = [s for s in STUDENTS.values() if (runs["student"] == s).any()]
+    names = [n for n in (OFF, *REMEDIES) if (runs["remedy"] == n).any()]
+    colour = {n: "k" if n == OFF else COLOURS[i % len(COLOURS)] for i, n in enumerate(names)}
+    mark = dict(zip(names, "osD^vP*Xhd<>p"))
+    each, oracle = lost_by_seed(runs), runs[runs["row"] == "oracle"]
+    with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 9}):
+        fig, axes = plt.subplots(len(students), len(rhos) + 1, figsize=(2.7 * len(rhos) + 2.9, 3.1 * len(students)),
+                                 layout="constrained", squeeze=False, sharey=False)
+        for line, student in zip(axes, students):
+            for ax, rho in zip(line, rhos):
+                ax.axvline(rho, color="0.88", lw=5, zorder=0)
+                ax.axhline(oracle[[f"agesup@{r:g}" for r in tested]].to_numpy().mean(), color="k", ls="--", lw=1)
+                for n in names:
+                    part = runs[(runs["student"] == student) & (runs["remedy"] == n) & (runs["train_rho"] == rho)]
+                    if not len(part): continue
+                    strong = n == OFF or n in NAMED
+                    ax.plot(tested, part[[f"agesup@{r:g}" for r in tested]].mean(), color=colour[n], marker=mark[n],
+                            ms=4 if strong else 3, lw=1.6 if strong else .9, ls="-" if strong else ":",
+                            label=n + ("" if strong else " (one seed)"))
+                ax.set(title=f"{student}, trained at ρ = {rho:g}", xlabel="ρ in the test", xticks=[-.8, 0, .8],
+                       ylim=(15, 90))
+            line[0].set_ylabel("agesup macro F1, true labels (%)")
+            ax, at = line[-1], each[(each["student"] == student) & (each["train_rho"] == rhos[-1])]
+            there = [n for n in names if (at["remedy"] == n).any()]
+            for i, n in enumerate(there):
+                v = at.loc[at["remedy"] == n, "lost"]
+                ax.plot(v, [i] * len(v), ".", color="0.65", zorder=1)
+                ax.plot(v.mean(), i, mark[n], color=colour[n], ms=6, zorder=2)
+            ax.axvline(0, color="k", lw=.8)
+            ax.set(yticks=range(len(there)), yticklabels=there, xlabel="points lost, ρ 0.8 to −0.8",
+                   title=f"trained at ρ = {rhos[-1]:g}")
+            ax.set_ylim(len(there) - .4, -.6)
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=len(rhos) + 2, frameon=False)
+        if folder: save_figure(fig, folder, "remedies")
+    return fig
+
+
+# ---- the choice of strengths
+
+def validated(runner: Runner, row: str, seed: int, kept: dict) -> float:
+    "Agesup macro F1 of the validation speakers, each heard over both lines, so that the tie earns nothing"
+    m = runner.manifest(runner.rows[row].role, seed)[0]
+    m = m[m["split"] == "val"].reset_index(drop=True)
+    deaf = "line" in dict(runner.rows[row].remedy)
+    worlds = BOTH_LINES[1:] if deaf else BOTH_LINES
+    got, y = heard_over_lines(runner, row, seed, m, worlds, kept), truth(m, "agesup")
+    return score_of(np.concatenate([y] * len(worlds)), np.concatenate([got[f"{w}_agesup"] for w in worlds]), "agesup")
+
+
+def tried_scores(preset: str, say, progress=lambda what, done, of: None, rho: float = .4,
+                 seeds: tuple = CHOOSING) -> Iterator[dict]:
+    "A line for each run of the choice: remedy, strength, seed, score"
+    sheet = RemedyRunners(preset, say=say, progress=progress, tried=True)
+    runner = sheet.runner(Knobs(rho=rho))
+    tuned = [r for r in sheet.rows.values() if r.row == f"3{OFF}"
+             or r.remedy and len(REMEDIES[r.remedy[0][0]].tried) > 1]
+    jobs = [(r.row, s) for s in seeds for r in tuned if not sheet.refused(Knobs(rho=rho), r.row, s)]
+    runner.run_all(jobs)
+    kept = {}
+    for row, seed in jobs:
+        (name, strength), = sheet.rows[row].remedy or ((OFF, np.nan),)
+        yield dict(remedy=name, strength=strength, seed=seed, score=round(validated(runner, row, seed, kept), 4),
+                   rho=rho, preset=preset, row=row, key=runner.key(row, seed)[1])
+
+
+def choose_strengths(args: list[str] | None = None):
+    "python -m mkdcls.results.remedies_sheet choose"
+    p = argparse.ArgumentParser(prog="remedies_sheet", description="Choose the strengths of remedies on base, ρ = 0.4")
+    p.add_argument("what", choices=["choose"])
+    p.add_argument("--preset", default="laptop")
+    p.add_argument("--out", default="", help=f"default {CHOSEN_IN}; other presets than laptop write beside the runs")
+    a = p.parse_args(args)
+    out = Path(a.out) if a.out else (PROJECT / CHOSEN_IN if a.preset == "laptop" else
+                                     writable(home()) / f"remedies-{a.preset}.csv")
+    def told(what, done, of):
+        if done == of: print(what, flush=True)
+    scores = pd.DataFrame(tried_scores(a.preset, print, told))
+    write_text(out, scores.to_csv(index=False))
+    print(scores.groupby(["remedy", "strength"], dropna=False)["score"].agg(["mean", "std", "count"]).round(2))
+    print("chosen: " + ", ".join(f"{n} {best_of(scores, n):g}" for n in scores["remedy"].unique() if n != OFF)
+          + f"\nwritten: {out.name}")
+
+
+if __name__ == "__main__": choose_strengths()
