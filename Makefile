@@ -32,7 +32,7 @@ REMEDY :=
 
 # A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
 options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED YOURS EPOCHS LR BATCH REMEDY
-options.table := SHEET TEACHER $(options.table1)
+options.table := SHEET $(options.table1) TEACHER
 options.benchmark := SHEET OUT
 options.test := ARITHMETIC
 options.portable := SHEET ONLY

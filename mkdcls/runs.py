@@ -131,16 +131,13 @@ class Preset:
     fresh:int=0 # test speakers of a role beside the split's own (protocol 2)
     remedy:tuple=() # pairs (remedy, strength) for every row but the teachers' (16)
 
-    def rows(self,
-        corpus:str='standin',
-    )->dict[str, Recipe]: # row → recipe
+    def rows(self, corpus:str='standin')->dict[str, Recipe]: # row → recipe
         "Table 1 at this size"
         n = self.real_epochs if corpus == 'real' else 1
         longer = lambda s: replace(s, epochs=s.epochs*n, drops=tuple((d - 1)*n + 1 for d in s.drops))
         rows = table1_rows(longer(self.ecapa), longer(self.resnet), self.scale)
         more = {} if self.protocol == '1' else dict(reestimate=True)
-        return {n: replace(r, remedy=self.remedy if r.size == 'student' else (), **more)
-                for n, r in rows.items()}
+        return {n: replace(r, remedy=self.remedy if r.size == 'student' else (), **more) for n, r in rows.items()}
 
     def protocol2(self)->'Preset':
         "The same size under protocol 2: fresh test speakers, and both kinds of statistics for every row"

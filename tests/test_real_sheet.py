@@ -112,11 +112,11 @@ def test_linear_heads_learn_what_is_there(m):
     test = np.flatnonzero(m["by_speaker"] == 0)
     strength = sheet.strength_of(x, y, speakers, train, 0)
     p = sheet.linear_heads(x, y, train, strength)
-    assert np.allclose(p["agesup"].sum(1), 1) and sheet.auc(p["agesup"][test, 2], y["agesup"][test] == 2) > 85
+    assert np.allclose(p["agesup"].sum(1), 1) and sheet.auc_weighted(p["agesup"][test, 2], y["agesup"][test] == 2) > 85
     given = sheet.moved_labels(speakers, train, 0)
     assert (given[test] == np.array([dict(zip(speakers, range(len(speakers))))[s] for s in speakers[test]])).all(), "only training labels move"
     moved = sheet.linear_heads(x, {t: v[given] for t, v in y.items()}, train, strength)
-    assert sheet.auc(moved["agesup"][test, 2], y["agesup"][test] == 2) < 80
+    assert sheet.auc_weighted(moved["agesup"][test, 2], y["agesup"][test] == 2) < 80
 
 
 # ---- scores
@@ -125,9 +125,9 @@ def test_auc_is_the_textbooks():
     from sklearn.metrics import roc_auc_score
     rng = np.random.default_rng(0)
     y, s, w = rng.random(80) < .2, rng.integers(0, 9, 80) / 9, rng.integers(0, 4, (3, 80))
-    assert sheet.auc(s, y) == pytest.approx(100 * roc_auc_score(y, s))
-    assert sheet.auc(s, y, w * 1.) == pytest.approx([100 * roc_auc_score(np.repeat(y, v), np.repeat(s, v)) for v in w])
-    assert sheet.auc(np.ones(80), y) == 50
+    assert sheet.auc_weighted(s, y) == pytest.approx(100 * roc_auc_score(y, s))
+    assert sheet.auc_weighted(s, y, w * 1.) == pytest.approx([100 * roc_auc_score(np.repeat(y, v), np.repeat(s, v)) for v in w])
+    assert sheet.auc_weighted(np.ones(80), y) == 50
 
 
 def test_a_resample_loses_no_class():
@@ -146,11 +146,11 @@ def test_scores_are_those_of_speakers(m):
     rng = np.random.default_rng(1)
     p = {"agesup": rng.dirichlet((1, 1, 1), len(m)), "gender": rng.dirichlet((1, 1), len(m)), "agesub": rng.dirichlet(np.ones(5), len(m))}
     s = sheet.by_speaker(answers("language", p, m))
-    found = sheet.score_of(s)
+    found = sheet.real_score(s)
     guess = s[["p0", "p1", "p2"]].to_numpy().argmax(1)
     assert found["f1"] == pytest.approx(float(prf(confusion(s["y"].to_numpy(int), guess, 3))[2]))
     assert found["mae"] == pytest.approx((s["age"] - s["years"]).abs().mean()) and len(s) == m.loc[m["by_speaker"] == 0, "speaker"].nunique()
-    weighted = sheet.score_of(s, np.ones((2, len(s))))
+    weighted = sheet.real_score(s, np.ones((2, len(s))))
     assert all(weighted[k] == pytest.approx([found[k]] * 2) for k in sheet.SPEAKER_SCORES)
 
 
@@ -172,7 +172,7 @@ def test_contrasts_are_paired_and_a_smaller_error_is_better(m):
     other = {"gender": np.full((len(m), 2), .5)}
     lines = pd.concat([answers(row, other | {"agesup": p}, m, by, f) for row, p in (("campplus", knows), ("language", flat), *((r, flat) for r in sheet.PERMUTED))
                        for by in sheet.BY for f in range(2)])
-    table, kept = sheet.score_table(lines, 200)
+    table, kept = sheet.real_scores(lines, 200)
     pairs = sheet.contrast_table(lines, kept).set_index(["folds", "row", "against", "score"]).sort_index()
     assert pairs.loc["speaker", "campplus", "language", "auc"]["gain"] == 50 and pairs.loc["speaker", "campplus", "language", "mae"]["gain"] > 0
     assert set(pairs.loc[("speaker", "campplus", "language")]["status"]) == {"better"}

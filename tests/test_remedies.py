@@ -371,7 +371,7 @@ def test_a_real_command(tmp_path, monkeypatch):
     code = ("from mkdcls.results import remedies_sheet as s; s.STUDENTS = {'3': 'base'}; s.NAMED = ('replay',); s.SCREENED = (); s.SHORTCUT = ('line',)\n"
             "if __name__ == '__main__':\n"
             "    a = s.RemedyRunners('smoke', device='cpu', extent=s.Extent(6, (0., .8), (-.8, 0., .8)))\n"
-            "    a.run(1); s.write(%r, s.records(a, 1)); print(a.todo(1).to_string())" % str(tmp_path / "out"))
+            "    a.run(1); s.write(%r, s.remedy_records(a, 1)); print(a.todo(1).to_string())" % str(tmp_path / "out"))
     env = os.environ | {"MKDCLS_RUNS": str(tmp_path / "runs"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     (tmp_path / "go.py").write_text(code)
     done = subprocess.run([sys.executable, str(tmp_path / "go.py")], env=env, capture_output=True, text=True)

@@ -369,10 +369,13 @@ def where_to_go() -> str:
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
                       f"{hours([p for f in FOLDERS for p in pages(f)])} hours: speech with known causes "
-                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 15: {link(page_path('13c_arrows'))}, "
-                      f"{link(page_path('14_causal'))} and others), the two earlier papers "
+                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}, "
+                      f"{link(page_path('14_causal'))}, {link(page_path('14a_x_and_k'))} and others; what would have "
+                      f"helped: {link(page_path('16_remedies'))}), the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a class", "[the course](course/README.md): eight lessons with checks"),
+             ("no notebook at hand", "`make site` builds all pages as a site in `_docs`; the article is "
+              "[mkdcls.pdf](../paper/mkdcls.pdf)"),
              ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech; "
               f"{link(page_path('17_use'))}: how sure is it?"),
              ("an idea of your own", f"{link(page_path('13a_yours'))}: row, loss, task, encoder in one file"),

@@ -36,7 +36,7 @@ from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.runner import Runner
 from mkdcls.runs import Knobs, Preset, like, preset_of, recipe, recordings
 
-FOLDS = 5
+REAL_FOLDS = 5
 BY = {"speaker": 100, "language": 110}  # how folds are made → seed of its first fold; protocol 2 begins at 100
 TOLD = {"speaker": "folds by speaker", "language": "folds blocked by language"}
 CLINIC = "Saarbrücken"
@@ -72,7 +72,7 @@ def first_languages(real: Path) -> dict[str, str]:
                      "native_language of speakers_all.csv): folds cannot be blocked by language")
 
 
-def block_folds(blocks: pd.Series, speakers: pd.Series, k: int = FOLDS) -> pd.Series:
+def block_folds(blocks: pd.Series, speakers: pd.Series, k: int = REAL_FOLDS) -> pd.Series:
     "Whole blocks into k folds: the largest first, each to the fold with the fewest speakers so far"
     size = speakers.groupby(blocks).nunique()
     total, fold = [0] * k, {}
@@ -102,7 +102,7 @@ def joined(saa: pd.DataFrame, cv: pd.DataFrame, outside: pd.DataFrame | None, fi
     m.loc[at, "block"] = m.loc[at, "speaker"].map(first).fillna("unknown")
     main = m.groupby("speaker")["block"].agg(lambda b: b.value_counts(sort=True).sort_index(kind="stable").idxmax())
     m = m[m["block"] == m["speaker"].map(main)].reset_index(drop=True)
-    m["by_speaker"] = speaker_folds(m, FOLDS, 0).to_numpy()
+    m["by_speaker"] = speaker_folds(m, REAL_FOLDS, 0).to_numpy()
     m["by_language"] = block_folds(m["block"], m["speaker"]).to_numpy()
     if outside is not None:
         m = pd.concat([m, outside.assign(block="de", by_speaker=-1, by_language=-1)], ignore_index=True)
@@ -123,9 +123,9 @@ def prepared_outside(real: Path, progress=lambda what, done, of: None) -> pd.Dat
 def fold_of(seed: int) -> tuple[str, int]:
     "How its folds are made, and which fold is the test part"
     for by, first in BY.items():
-        if first <= seed < first + FOLDS: return by, seed - first
-    raise ValueError(f"seed {seed}: this sheet has {BY['speaker']} to {BY['speaker'] + FOLDS - 1} (folds by speaker) "
-                     f"and {BY['language']} to {BY['language'] + FOLDS - 1} (blocked by language)")
+        if first <= seed < first + REAL_FOLDS: return by, seed - first
+    raise ValueError(f"seed {seed}: this sheet has {BY['speaker']} to {BY['speaker'] + REAL_FOLDS - 1} (folds by speaker) "
+                     f"and {BY['language']} to {BY['language'] + REAL_FOLDS - 1} (blocked by language)")
 
 
 def balanced(m: pd.DataFrame) -> torch.Tensor:
@@ -237,7 +237,7 @@ def real_plan(w):
     # without recordings, recorded rows are drawn and nothing is asked
     k = asked_k(say) if w.real else os.environ.get("MKDCLS_TEACHER") or K_DEFAULT
     runner = RealRunner(w.preset, w.corpus, w.real, w.device, real_rows(preset_of(w.preset), k), **w.callbacks)
-    folds = range(min(w.seeds, FOLDS))
+    folds = range(min(w.seeds, REAL_FOLDS))
     return [(runner, [(row, first + f) for f in folds for first in BY.values() for row in runner.rows])]
 
 
@@ -252,7 +252,7 @@ STRENGTHS, WEIGHTS = (1e-4, 1e-3, 1e-2, 1e-1), (.01, .03, .1, .3, 1.)
 PERMUTED = [f"permuted_{i}" for i in range(10)]  # one shuffling of labels is itself a matter of chance
 
 
-def best_of(options, answer, y: np.ndarray, speakers: np.ndarray, seed: int):
+def real_best(options, answer, y: np.ndarray, speakers: np.ndarray, seed: int):
     """The option with the smallest loss in four folds of these speakers, classes weighing alike
 
     `answer(option, a, b)` gives the posteriors of rows `b` when `a` is the training part.
@@ -284,7 +284,7 @@ def counted(cells: np.ndarray, y: np.ndarray, train: np.ndarray, classes: int, w
 def counted_tasks(cells: np.ndarray, y: dict, speakers: np.ndarray, train: np.ndarray, seed: int) -> dict:
     "Task → posteriors `[N, classes]` by cell; how much a small cell is believed is chosen on agesup"
     c, sup = cells[train], y["agesup"][train]
-    weight = best_of(WEIGHTS, lambda w, a, b: counted(c, sup, a, TASKS["agesup"], w)[b], sup, speakers[train], seed)
+    weight = real_best(WEIGHTS, lambda w, a, b: counted(c, sup, a, TASKS["agesup"], w)[b], sup, speakers[train], seed)
     return {t: counted(cells, v, train, TASKS[t], weight) for t, v in y.items()}
 
 
@@ -305,7 +305,7 @@ def standard(x: np.ndarray, train: np.ndarray) -> np.ndarray:
 def strength_of(x: np.ndarray, y: dict, speakers: np.ndarray, train: np.ndarray, seed: int) -> float:
     "How much a linear head is held back; chosen on agesup, in the training part"
     x, sup = standard(x, train)[train], y["agesup"][train]
-    return best_of(STRENGTHS, lambda c, a, b: fitted(x, sup, a, TASKS["agesup"], c)[b], sup, speakers[train], seed)
+    return real_best(STRENGTHS, lambda c, a, b: fitted(x, sup, a, TASKS["agesup"], c)[b], sup, speakers[train], seed)
 
 
 def linear_heads(x: np.ndarray, y: dict, train: np.ndarray, strength: float) -> dict:
@@ -334,7 +334,7 @@ def moved_labels(speakers: np.ndarray, train: np.ndarray, seed: int) -> np.ndarr
     return np.array([one[moved.get(s, s)] for s in speakers])
 
 
-def floor_answers(runner: RealRunner, folds: int = FOLDS) -> pd.DataFrame:
+def floor_answers(runner: RealRunner, folds: int = REAL_FOLDS) -> pd.DataFrame:
     "Answers of every row that needs no training of ours, on so many folds of both divisions"
     m, out = runner.all, []
     y = {t: pd.Categorical(m[t].astype(str), categories=CLASSES[t]).codes.astype(int) for t in TASKS}
@@ -442,7 +442,7 @@ def run_lines(runner: RealRunner, jobs, kept: pd.DataFrame, about: dict) -> pd.D
 
 
 # what the floors hang on
-COMPUTED = (joined, block_folds, best_of, counted, counted_tasks, fitted, standard, strength_of, linear_heads,
+COMPUTED = (joined, block_folds, real_best, counted, counted_tasks, fitted, standard, strength_of, linear_heads,
             moved_labels, fbank_statistics, floor_answers, answer_lines)
 
 
@@ -450,7 +450,7 @@ def publish(parts, folder: Path) -> Path:
     "Answers of floors and of every finished run, and what the runs are known by, into <folder>/real"
     (runner, jobs), = parts
     at = writable(Path(folder) / "real")
-    folds = 1 + max((seed - BY[fold_of(seed)[0]] for _, seed in jobs), default=FOLDS - 1)
+    folds = 1 + max((seed - BY[fold_of(seed)[0]] for _, seed in jobs), default=REAL_FOLDS - 1)
     kept = at / "about.json"
     about = dict(preset=runner.preset.name, folds=folds, data=digest(list(runner.all["utterance"])),
                  encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)},
@@ -490,7 +490,7 @@ def by_speaker(lines: pd.DataFrame) -> pd.DataFrame:
     return mean.assign(**{c: lines.groupby("speaker", sort=True)[c].agg(most) for c in ("y", "male_y", "corpus")})
 
 
-def auc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+def auc_weighted(score: np.ndarray, positive: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Share of pairs (a positive, a negative) in which the positive scores higher, ties counted half, in percent
 
     `weights` `[draws, n]`: how often each stands in a replicate; None: once. Gives `[draws]`, or one number.
@@ -515,7 +515,7 @@ def resamples(y: np.ndarray, draws: int = RESAMPLES, seed: int = 0) -> np.ndarra
 SPEAKER_SCORES = ("auc", "mae", "f1", "gender", "mae_of_decades")
 
 
-def score_of(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def real_score(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarray]:
     "Every score of speakers `s`, or of each replicate `[draws]`"
     many = np.ones((1, len(s))) if w is None else w
     y = s["y"].to_numpy(int)
@@ -524,7 +524,7 @@ def score_of(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarr
         said = np.stack([many @ ((y == c) * 1. + (guess == c)) for c in range(k)], 1)
         return 100 * (2 * hit / np.maximum(said, 1e-12))[:, np.unique(y)].mean(1)
     n = many.sum(1)
-    out = {"auc": auc(s["p2"].to_numpy(), y == 2, many), "mae": many @ (s["age"] - s["years"]).abs().to_numpy() / n,
+    out = {"auc": auc_weighted(s["p2"].to_numpy(), y == 2, many), "mae": many @ (s["age"] - s["years"]).abs().to_numpy() / n,
            "f1": f1(y, s[["p0", "p1", "p2"]].to_numpy().argmax(1), 3),
            "gender": f1(s["male_y"].to_numpy(int), (s["male"] > .5).to_numpy(int), 2),
            "mae_of_decades": many @ (s["age_of_decades"] - s["years"]).abs().to_numpy() / n}
@@ -534,7 +534,7 @@ def score_of(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.ndarr
 SUBSETS = {"all": None, "Common Voice": "Common Voice", "Accent Archive": "Speech Accent Archive", CLINIC: CLINIC}
 
 
-def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFrame, dict]:
+def real_scores(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFrame, dict]:
     """Scores of every row with 95 % intervals over speakers; and by (folds, heard, row) the scores, their replicates
     `[draws]` and the speakers
 
@@ -556,7 +556,7 @@ def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFra
                 each = [by_speaker(one) for one in each]
                 s, at = each[0], tuple(each[0].index)
                 if at not in drawn: drawn[at] = resamples(s["y"].to_numpy(int), draws)
-                points, all_reps = [score_of(one) for one in each], [score_of(one, w) for one, w in zip(
+                points, all_reps = [real_score(one) for one in each], [real_score(one, w) for one, w in zip(
                     each, np.array_split(drawn[at], len(each)))]
                 point = {k: float(np.mean([p[k] for p in points])) for k in points[0]}
                 reps = {k: np.concatenate([r[k] for r in all_reps]) for k in point}
@@ -566,13 +566,13 @@ def score_table(lines: pd.DataFrame, draws: int = RESAMPLES) -> tuple[pd.DataFra
                 for k in SPEAKER_SCORES:
                     low, high = np.percentile(reps[k], [2.5, 97.5]) if np.isfinite(point[k]) else (np.nan, np.nan)
                     entry |= {k: round(point[k], 2), f"{k}_low": round(low, 2), f"{k}_high": round(high, 2)}
-                lone = score_of(by_speaker(mine.assign(speaker=mine["utterance"])))
+                lone = real_score(by_speaker(mine.assign(speaker=mine["utterance"])))
                 entry |= {f"utterance_{k}": round(lone[k], 2) for k in SPEAKER_SCORES[:3]}
                 out.append(entry)
     return pd.DataFrame(out), kept
 
 
-def pairs_of(rows: list[str]) -> list[tuple[str, str, bool]]:
+def real_pairs(rows: list[str]) -> list[tuple[str, str, bool]]:
     """(row, held against, is it one of the declared questions?) of the rows that are there
 
     Declared (protocol 2, section 5): K of a public encoder against from scratch, and either against language alone.
@@ -599,7 +599,7 @@ def contrast_table(lines: pd.DataFrame, kept: dict, evidence: bool = True) -> pd
         rows = [row for b, heard, row in kept if (b, heard) == (by, "all")]
         for score in ("auc", "mae", "f1"):
             sign, family = WORSE.get(score, 1), []
-            for a, b, declared in pairs_of(rows):
+            for a, b, declared in real_pairs(rows):
                 (pa, ra, sa), (pb, rb, sb) = kept[by, "all", a], kept[by, "all", b]
                 if sa != sb: continue
                 gains = sign * (ra[score] - rb[score])
@@ -647,14 +647,14 @@ EXPLAINED = (
     "disjoint from Common Voice.")
 
 
-def text_of(folder: Path) -> str:
+def sheet_text(folder: Path) -> str:
     "The text of real.md"
     table, pairs = pd.read_csv(Path(folder) / "real.csv"), pd.read_csv(Path(folder) / "real-contrasts.csv")
     from mkdcls.results.report import as_markdown
     about = json.loads((Path(folder) / "real" / "about.json").read_text("utf-8"))
     first = table[table["heard"] == "all"].iloc[0]
     out = [f"# Real speech\n\nCommon Voice 6.1 and the Speech Accent Archive together: {first['speakers']:,} speakers, "
-           f"{first['old']} of them 60 and over; preset {about['preset']}, {about['folds']} of {FOLDS} folds of each "
+           f"{first['old']} of them 60 and over; preset {about['preset']}, {about['folds']} of {REAL_FOLDS} folds of each "
            f"division.\n\n{EXPLAINED}"]
     if not preset_of(about["preset"]).evidence: out.append("PLUMBING CHECK: these numbers are no evidence of anything.")
     for by in BY:
@@ -675,11 +675,11 @@ def write(folder: Path) -> pd.DataFrame:
     "Records → real.csv, real-contrasts.csv, real.md; the table of scores"
     folder = Path(folder)
     about = json.loads((folder / "real" / "about.json").read_text("utf-8"))
-    table, kept = score_table(lines := read_answers(folder))
+    table, kept = real_scores(lines := read_answers(folder))
     pairs = contrast_table(lines, kept, preset_of(about["preset"]).evidence)
     write_text(folder / "real.csv", table.to_csv(index=False))
     write_text(folder / "real-contrasts.csv", pairs.to_csv(index=False))
-    write_text(folder / "real.md", text_of(folder))
+    write_text(folder / "real.md", sheet_text(folder))
     return table
 
 

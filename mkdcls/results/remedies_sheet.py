@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 
 from mkdcls.counterfactuals import movement, network_hears
+from mkdcls.decisive import FIRST_SEED
 from mkdcls.engine.store import PROJECT, digest, home, plain, whole, writable, write_text
 from mkdcls.evaluation import confusion, prf
 from mkdcls.labels import TASKS
@@ -33,11 +34,11 @@ from mkdcls.seeds import family, paired_gains, verdict
 from mkdcls.standin import STANDINS, choose_channel, draw_manifest
 
 REMEDY_RUNS, REMEDIES_TABLE, CHOSEN_IN = "remedies-runs.csv", "remedies.csv", Path("paper", "selection", "remedies.csv")
-FIRST_SEED, CHOOSING = 100, tuple(range(90, 95))  # where reported seeds begin; seeds that choose (protocol 2)
+CHOOSING = tuple(range(90, 95))  # seeds that choose (protocol 2)
 STUDENTS = {"3": "base", "6": "+MKD+CH"}
 NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
 SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
-PRIMARY, OFF = ("replay", "match"), "none"  # the declared family; a row without a remedy
+DECLARED_REMEDIES, OFF = ("replay", "match"), "none"  # the declared family; a row without a remedy
 COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
 ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
 SHORTCUT = ("line", "codec")  # remedies tried on Table 1's own corpus, where studio sound means elderly
@@ -58,11 +59,11 @@ def strengths(file: Path | None = None) -> dict[str, float]:
     "The chosen strength of each remedy; its default where the choice has not been made"
     file = PROJECT / CHOSEN_IN if file is None else Path(file)
     kept = pd.read_csv(file) if file.exists() else None
-    return {n: m.strength if kept is None or not (kept["remedy"] == n).any() else best_of(kept, n)
+    return {n: m.strength if kept is None or not (kept["remedy"] == n).any() else remedy_best(kept, n)
             for n, m in REMEDIES.items()}
 
 
-def best_of(scores: pd.DataFrame, remedy: str) -> float:
+def remedy_best(scores: pd.DataFrame, remedy: str) -> float:
     "The strength with the best mean score; of equal ones the weakest"
     means = scores[scores["remedy"] == remedy].groupby("strength")["score"].mean()
     return float(means.idxmax())
@@ -152,7 +153,7 @@ def strangers(seed: int, n: int) -> pd.DataFrame:
     return draw_manifest(STANDINS["LTV"], n, seed=seed + 10_000)
 
 
-def score_of(y: np.ndarray, guess: np.ndarray, task: str) -> float:
+def remedy_score(y: np.ndarray, guess: np.ndarray, task: str) -> float:
     "Macro F1, percent"
     return float(prf(confusion(y, guess, TASKS[task]))[2])
 
@@ -186,11 +187,11 @@ def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: 
         a, b = (got[f"{w}_{t}"] for w in (("telephone",) * 2 if deaf else BOTH_LINES))
         for rho in tested:
             studio = choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio"
-            out[f"{t}@{rho:g}"] = score_of(truth(m, t), np.where(studio, a, b), t)
+            out[f"{t}@{rho:g}"] = remedy_score(truth(m, t), np.where(studio, a, b), t)
     return out
 
 
-def records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
+def remedy_records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
     "A line for each finished run of the plan: what it is, what it was made with, its scores; the oracle's beside it"
     lines, plan = [], sheet.wanted(seeds)
     for seed in dict.fromkeys(s for _, _, s in plan):
@@ -215,7 +216,7 @@ def records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
         oracle = {t: posterior(m, t).argmax(1) for t in ASKED}
         lines.append(dict(row="oracle", seed=seed, student="oracle", remedy="", corpus="standin",
                           preset=sheet.preset.name, protocol="2",
-                          **{f"{t}@{r:g}": score_of(truth(m, t), oracle[t], t) for t in ASKED
+                          **{f"{t}@{r:g}": remedy_score(truth(m, t), oracle[t], t) for t in ASKED
                              for r in sheet.extent.tested}))
     return pd.DataFrame(lines)
 
@@ -241,8 +242,8 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
         x = network_hears(runner.trained(row, seed), c.features, torch.from_numpy(at), ("agesup",)).x
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
         told = 100 * cross_val_score(probe, x, studio, cv=5, scoring="roc_auc").mean()
-    return dict(ltv_agesup=score_of(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
-                pooled_agesup=score_of(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
+    return dict(ltv_agesup=remedy_score(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
+                pooled_agesup=remedy_score(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
                 over_60_on_telephone=100 * float((old["agesup"] == TASKS["agesup"] - 1).mean()) if len(old) else np.nan,
                 studio_auc_in_x=told)
 
@@ -280,7 +281,7 @@ def lost_by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
         lost=at(rhos[-1]) - at(rhos[0]), at_0=at(0.), at_home=home_world)
 
 
-def pairs_of(each: pd.DataFrame, measure: str, student: str, remedy: str, rho: float) -> np.ndarray:
+def remedy_pairs(each: pd.DataFrame, measure: str, student: str, remedy: str, rho: float) -> np.ndarray:
     "Remedy minus no remedy, seed by seed"
     part = each[(each["student"] == student) & (each["train_rho"] == rho)].pivot(index="seed", columns="remedy",
                                                                                 values=measure)
@@ -300,13 +301,13 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
         for measure in ("lost", "at_0", "at_home", "tv", "train_s"):
             line = dict(student=student, remedy=remedy, train_rho=rho, measure=measure, value=g[measure].mean(),
                         n_seeds=len(g))
-            gains = pairs_of(each, measure, student, remedy, rho) if remedy != OFF else np.array([])
+            gains = remedy_pairs(each, measure, student, remedy, rho) if remedy != OFF else np.array([])
             if len(gains): line["difference"] = gains.mean()
             if len(gains) > 1 and measure in ("lost", "at_0", "at_home"):
                 c = paired_gains(gains, COST_MARGIN) if measure != "lost" else paired_gains(-gains)
                 low, high = (c.low, c.high) if measure != "lost" else (-c.high, -c.low)
                 line |= dict(low=low, high=high, p=c.p, word=verdict(c))
-                if measure == "lost" and rho == top and remedy in PRIMARY: primary[student, remedy] = c
+                if measure == "lost" and rho == top and remedy in DECLARED_REMEDIES: primary[student, remedy] = c
             lines.append(line)
     table = pd.DataFrame(lines).reindex(columns=["student", "remedy", "train_rho", "measure", "value", "difference",
                                                  "low", "high", "p", "word", "n_seeds", "declared"])
@@ -418,7 +419,7 @@ def validated(runner: Runner, row: str, seed: int, kept: dict) -> float:
     deaf = "line" in dict(runner.rows[row].remedy)
     worlds = BOTH_LINES[1:] if deaf else BOTH_LINES
     got, y = heard_over_lines(runner, row, seed, m, worlds, kept), truth(m, "agesup")
-    return score_of(np.concatenate([y] * len(worlds)), np.concatenate([got[f"{w}_agesup"] for w in worlds]), "agesup")
+    return remedy_score(np.concatenate([y] * len(worlds)), np.concatenate([got[f"{w}_agesup"] for w in worlds]), "agesup")
 
 
 def tried_scores(preset: str, say, progress=lambda what, done, of: None, rho: float = .4,
@@ -451,7 +452,7 @@ def choose_strengths(args: list[str] | None = None):
     scores = pd.DataFrame(tried_scores(a.preset, print, told))
     write_text(out, scores.to_csv(index=False))
     print(scores.groupby(["remedy", "strength"], dropna=False)["score"].agg(["mean", "std", "count"]).round(2))
-    print("chosen: " + ", ".join(f"{n} {best_of(scores, n):g}" for n in scores["remedy"].unique() if n != OFF)
+    print("chosen: " + ", ".join(f"{n} {remedy_best(scores, n):g}" for n in scores["remedy"].unique() if n != OFF)
           + f"\nwritten: {out.name}")
 
 
