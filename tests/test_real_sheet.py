@@ -112,11 +112,11 @@ def test_linear_heads_learn_what_is_there(m):
     test = np.flatnonzero(m["by_speaker"] == 0)
     strength = sheet.strength_of(x, y, speakers, train, 0)
     p = sheet.linear_heads(x, y, train, strength)
-    assert np.allclose(p["agesup"].sum(1), 1) and sheet.auc_weighted(p["agesup"][test, 2], y["agesup"][test] == 2) > 85
+    assert np.allclose(p["agesup"].sum(1), 1) and sheet.auc_drawn(p["agesup"][test, 2], y["agesup"][test] == 2) > 85
     given = sheet.moved_labels(speakers, train, 0)
     assert (given[test] == np.array([dict(zip(speakers, range(len(speakers))))[s] for s in speakers[test]])).all(), "only training labels move"
     moved = sheet.linear_heads(x, {t: v[given] for t, v in y.items()}, train, strength)
-    assert sheet.auc_weighted(moved["agesup"][test, 2], y["agesup"][test] == 2) < 80
+    assert sheet.auc_drawn(moved["agesup"][test, 2], y["agesup"][test] == 2) < 80
 
 
 # ---- scores
@@ -125,9 +125,9 @@ def test_auc_is_the_textbooks():
     from sklearn.metrics import roc_auc_score
     rng = np.random.default_rng(0)
     y, s, w = rng.random(80) < .2, rng.integers(0, 9, 80) / 9, rng.integers(0, 4, (3, 80))
-    assert sheet.auc_weighted(s, y) == pytest.approx(100 * roc_auc_score(y, s))
-    assert sheet.auc_weighted(s, y, w * 1.) == pytest.approx([100 * roc_auc_score(np.repeat(y, v), np.repeat(s, v)) for v in w])
-    assert sheet.auc_weighted(np.ones(80), y) == 50
+    assert sheet.auc_drawn(s, y) == pytest.approx(100 * roc_auc_score(y, s))
+    assert sheet.auc_drawn(s, y, w * 1.) == pytest.approx([100 * roc_auc_score(np.repeat(y, v), np.repeat(s, v)) for v in w])
+    assert sheet.auc_drawn(np.ones(80), y) == 50
 
 
 def test_a_resample_loses_no_class():

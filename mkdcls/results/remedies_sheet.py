@@ -153,7 +153,7 @@ def strangers(seed: int, n: int) -> pd.DataFrame:
     return draw_manifest(STANDINS["LTV"], n, seed=seed + 10_000)
 
 
-def remedy_score(y: np.ndarray, guess: np.ndarray, task: str) -> float:
+def robust_f1(y: np.ndarray, guess: np.ndarray, task: str) -> float:
     "Macro F1, percent"
     return float(prf(confusion(y, guess, TASKS[task]))[2])
 
@@ -187,7 +187,7 @@ def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: 
         a, b = (got[f"{w}_{t}"] for w in (("telephone",) * 2 if deaf else BOTH_LINES))
         for rho in tested:
             studio = choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio"
-            out[f"{t}@{rho:g}"] = remedy_score(truth(m, t), np.where(studio, a, b), t)
+            out[f"{t}@{rho:g}"] = robust_f1(truth(m, t), np.where(studio, a, b), t)
     return out
 
 
@@ -216,7 +216,7 @@ def remedy_records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
         oracle = {t: posterior(m, t).argmax(1) for t in ASKED}
         lines.append(dict(row="oracle", seed=seed, student="oracle", remedy="", corpus="standin",
                           preset=sheet.preset.name, protocol="2",
-                          **{f"{t}@{r:g}": remedy_score(truth(m, t), oracle[t], t) for t in ASKED
+                          **{f"{t}@{r:g}": robust_f1(truth(m, t), oracle[t], t) for t in ASKED
                              for r in sheet.extent.tested}))
     return pd.DataFrame(lines)
 
@@ -242,8 +242,8 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
         x = network_hears(runner.trained(row, seed), c.features, torch.from_numpy(at), ("agesup",)).x
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
         told = 100 * cross_val_score(probe, x, studio, cv=5, scoring="roc_auc").mean()
-    return dict(ltv_agesup=remedy_score(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
-                pooled_agesup=remedy_score(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
+    return dict(ltv_agesup=robust_f1(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
+                pooled_agesup=robust_f1(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
                 over_60_on_telephone=100 * float((old["agesup"] == TASKS["agesup"] - 1).mean()) if len(old) else np.nan,
                 studio_auc_in_x=told)
 
@@ -419,7 +419,7 @@ def validated(runner: Runner, row: str, seed: int, kept: dict) -> float:
     deaf = "line" in dict(runner.rows[row].remedy)
     worlds = BOTH_LINES[1:] if deaf else BOTH_LINES
     got, y = heard_over_lines(runner, row, seed, m, worlds, kept), truth(m, "agesup")
-    return remedy_score(np.concatenate([y] * len(worlds)), np.concatenate([got[f"{w}_agesup"] for w in worlds]), "agesup")
+    return robust_f1(np.concatenate([y] * len(worlds)), np.concatenate([got[f"{w}_agesup"] for w in worlds]), "agesup")
 
 
 def tried_scores(preset: str, say, progress=lambda what, done, of: None, rho: float = .4,
