@@ -524,7 +524,8 @@ def real_score(s: pd.DataFrame, w: np.ndarray | None = None) -> dict[str, np.nda
         said = np.stack([many @ ((y == c) * 1. + (guess == c)) for c in range(k)], 1)
         return 100 * (2 * hit / np.maximum(said, 1e-12))[:, np.unique(y)].mean(1)
     n = many.sum(1)
-    out = {"auc": auc_drawn(s["p2"].to_numpy(), y == 2, many), "mae": many @ (s["age"] - s["years"]).abs().to_numpy() / n,
+    out = {"auc": auc_drawn(s["p2"].to_numpy(), y == 2, many),
+           "mae": many @ (s["age"] - s["years"]).abs().to_numpy() / n,
            "f1": f1(y, s[["p0", "p1", "p2"]].to_numpy().argmax(1), 3),
            "gender": f1(s["male_y"].to_numpy(int), (s["male"] > .5).to_numpy(int), 2),
            "mae_of_decades": many @ (s["age_of_decades"] - s["years"]).abs().to_numpy() / n}
