@@ -131,7 +131,7 @@ def main():
     p = argparse.ArgumentParser(prog="make portable", description=__doc__.splitlines()[0])
     p.add_argument("--only", default="", help="arithmetics, with commas between; default all")
     p.add_argument("--file", action="append", default=[],
-                   help="notebooks or tests; default all that make such statements")
+                   help="notebooks or tests, whose lines are replaced; default all that make such statements")
     args = p.parse_args()
     names = [n.strip() for n in args.only.split(",") if n.strip()] or list(ARITHMETICS)
     for n in names: environment(n)
@@ -143,8 +143,12 @@ def main():
         print(f"  {n}: {len(parts[-1])} values, {time.monotonic() - started:.0f} s", flush=True)
     table = summarise(pd.concat(parts, ignore_index=True))
     print(table.round(3).to_string(index=False))
-    if not args.only and not args.file:
-        table.round(6).to_csv(ROOT / PORTABLE_CSV, index=False)
+    if not args.only:
+        written = ROOT / PORTABLE_CSV
+        if args.file and written.exists():  # these files' lines are replaced, the others stay
+            before = pd.read_csv(written)
+            table = pd.concat([before[~before["what"].isin(table["what"])], table], ignore_index=True)
+        table.round(6).to_csv(written, index=False)
         print(f"written: {PORTABLE_CSV}")
     if len(close := too_close(table)):
         raise SystemExit(f"mkdcls: {len(close)} statements stand closer than {MIN_SPREADS} spreads to their threshold: "
