@@ -36,7 +36,7 @@ from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.runner import Runner
 from mkdcls.runs import Knobs, Preset, like, preset_of, recipe, recordings
 
-FIVE = 5
+N_FOLDS = 5
 BY = {"speaker": 100, "language": 110}  # how folds are made → seed of its first fold; protocol 2 begins at 100
 TOLD = {"speaker": "folds by speaker", "language": "folds blocked by language"}
 CLINIC = "Saarbrücken"
@@ -72,7 +72,7 @@ def first_languages(real: Path) -> dict[str, str]:
                      "native_language of speakers_all.csv): folds cannot be blocked by language")
 
 
-def block_folds(blocks: pd.Series, speakers: pd.Series, k: int = FIVE) -> pd.Series:
+def block_folds(blocks: pd.Series, speakers: pd.Series, k: int = N_FOLDS) -> pd.Series:
     "Whole blocks into k folds: the largest first, each to the fold with the fewest speakers so far"
     size = speakers.groupby(blocks).nunique()
     total, fold = [0] * k, {}
@@ -102,7 +102,7 @@ def joined(saa: pd.DataFrame, cv: pd.DataFrame, outside: pd.DataFrame | None, fi
     m.loc[at, "block"] = m.loc[at, "speaker"].map(first).fillna("unknown")
     main = m.groupby("speaker")["block"].agg(lambda b: b.value_counts(sort=True).sort_index(kind="stable").idxmax())
     m = m[m["block"] == m["speaker"].map(main)].reset_index(drop=True)
-    m["by_speaker"] = speaker_folds(m, FIVE, 0).to_numpy()
+    m["by_speaker"] = speaker_folds(m, N_FOLDS, 0).to_numpy()
     m["by_language"] = block_folds(m["block"], m["speaker"]).to_numpy()
     if outside is not None:
         m = pd.concat([m, outside.assign(block="de", by_speaker=-1, by_language=-1)], ignore_index=True)
@@ -123,9 +123,9 @@ def prepared_outside(real: Path, progress=lambda what, done, of: None) -> pd.Dat
 def fold_of(seed: int) -> tuple[str, int]:
     "How its folds are made, and which fold is the test part"
     for by, first in BY.items():
-        if first <= seed < first + FIVE: return by, seed - first
-    raise ValueError(f"seed {seed}: this sheet has {BY['speaker']} to {BY['speaker'] + FIVE - 1} (folds by speaker) "
-                     f"and {BY['language']} to {BY['language'] + FIVE - 1} (blocked by language)")
+        if first <= seed < first + N_FOLDS: return by, seed - first
+    raise ValueError(f"seed {seed}: this sheet has {BY['speaker']} to {BY['speaker'] + N_FOLDS - 1} (folds by speaker) "
+                     f"and {BY['language']} to {BY['language'] + N_FOLDS - 1} (blocked by language)")
 
 
 def balanced(m: pd.DataFrame) -> torch.Tensor:
@@ -237,7 +237,7 @@ def real_plan(w):
     # without recordings, recorded rows are drawn and nothing is asked
     k = asked_k(say) if w.real else os.environ.get("MKDCLS_TEACHER") or K_DEFAULT
     runner = RealRunner(w.preset, w.corpus, w.real, w.device, real_rows(preset_of(w.preset), k), **w.callbacks)
-    folds = range(min(w.seeds, FIVE))
+    folds = range(min(w.seeds, N_FOLDS))
     return [(runner, [(row, first + f) for f in folds for first in BY.values() for row in runner.rows])]
 
 
@@ -334,7 +334,7 @@ def moved_labels(speakers: np.ndarray, train: np.ndarray, seed: int) -> np.ndarr
     return np.array([one[moved.get(s, s)] for s in speakers])
 
 
-def floor_answers(runner: RealRunner, folds: int = FIVE) -> pd.DataFrame:
+def floor_answers(runner: RealRunner, folds: int = N_FOLDS) -> pd.DataFrame:
     "Answers of every row that needs no training of ours, on so many folds of both divisions"
     m, out = runner.all, []
     y = {t: pd.Categorical(m[t].astype(str), categories=CLASSES[t]).codes.astype(int) for t in TASKS}
@@ -450,7 +450,7 @@ def publish(parts, folder: Path) -> Path:
     "Answers of floors and of every finished run, and what the runs are known by, into <folder>/real"
     (runner, jobs), = parts
     at = writable(Path(folder) / "real")
-    folds = 1 + max((seed - BY[fold_of(seed)[0]] for _, seed in jobs), default=FIVE - 1)
+    folds = 1 + max((seed - BY[fold_of(seed)[0]] for _, seed in jobs), default=N_FOLDS - 1)
     kept = at / "about.json"
     about = dict(preset=runner.preset.name, folds=folds, data=digest(list(runner.all["utterance"])),
                  encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)},
@@ -655,7 +655,7 @@ def sheet_text(folder: Path) -> str:
     about = json.loads((Path(folder) / "real" / "about.json").read_text("utf-8"))
     first = table[table["heard"] == "all"].iloc[0]
     out = [f"# Real speech\n\nCommon Voice 6.1 and the Speech Accent Archive together: {first['speakers']:,} speakers, "
-           f"{first['old']} of them 60 and over; preset {about['preset']}, {about['folds']} of {FIVE} folds of each "
+           f"{first['old']} of them 60 and over; preset {about['preset']}, {about['folds']} of {N_FOLDS} folds of each "
            f"division.\n\n{EXPLAINED}"]
     if not preset_of(about["preset"]).evidence: out.append("PLUMBING CHECK: these numbers are no evidence of anything.")
     for by in BY:
