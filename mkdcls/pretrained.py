@@ -79,7 +79,7 @@ class FrontBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(h)) + self.skip(x))
 
 class FrontCnn(nn.Module):
-    "Five convolutions over time and frequency, before time alone is looked at"
+    "Four residual blocks between two convolutions, over time and frequency, before time alone is looked at"
     def __init__(self, n_mels:int=80, channels:int=32): # frequency is divided by eight
         super().__init__()
         self.enter, self.norm1 = nn.Conv2d(1, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)

@@ -33,7 +33,7 @@ class Remedy:
     line:bool # must it know the line of each training utterance?
     pairs:bool # must every age group occur over every line?
     twin:str # '', or how each utterance is heard over another line: 'other', 'telephone', 'codec'
-    strength:float # default; chosen on base, ρ = 0.4, seeds 90 to 94 (protocol 2, section 6)
+    strength:float # default, until chosen on base, ρ = 0.4, seeds 90 to 94 (protocol 2, section 6)
     tried:tuple # strengths that the choice is made from; one: nothing is chosen
     unit:str # what the strength is
     most:float=float('inf') # largest strength that has a meaning

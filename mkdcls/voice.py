@@ -27,7 +27,7 @@ MAX_S = 20. # s, longest utterance (the paper filters to 1-20 s)
 SPEECH_DBFS = -26. # dBFS, RMS over the spoken part
 
 # %% ../nbs/method/01b_voice.ipynb #b8dda953
-PULSE_TOP = 3900.  # Hz: no harmonic above this
+PULSE_TOP = 3900.  # Hz: no whole harmonic above this
 
 def pulses(
     phase:Tensor, # `[..., N]` cycles, any real; a pulse falls on every integer

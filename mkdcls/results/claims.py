@@ -15,7 +15,7 @@ import pandas as pd
 from mkdcls.counterfactuals import mean_interval, per_speaker
 from mkdcls.results.intervention_sheet import PAIRED
 from mkdcls.results.front import link, minutes, page_path
-from mkdcls.results.report import held_against, preset_of, published, read
+from mkdcls.results.report import held_against, preset_of, published, read, too_small
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, Contrast, status
 from mkdcls.labels import PARENT
 
@@ -67,7 +67,7 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
     return (name,
             _span(g["gain"], g["low"], g["high"])
             + (f", as trained {g['as_trained']:+z.1f}" if pd.notna(g["as_trained"]) else ""),
-            VERDICT_WORDS[g["status"]])
+            VERDICT_WORDS[g["status"]] + " ‡" * bool(g.get("small", False)))
 
 
 def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:
@@ -213,6 +213,7 @@ def _seeds(*of) -> str:
 def claims(folder: Path) -> pd.DataFrame:
     "One line a claim, from the results of one corpus and preset"
     gains, known, table = (_csv(folder, f"{n}.csv") for n in ("gains", "interventions", "table1"))
+    if gains is not None and _records(folder): gains["small"] = gains["row"].isin(too_small(folder))
     if table is not None and not preset_of(table["preset"].iloc[0]).evidence:
         raise ValueError(f"{folder}: results of preset smoke are no evidence for or against a claim")
     rows, sheet = _records(folder), _records(Path(folder) / "ablations")
