@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'PRIMARY_SEEDS', 'CONTROL_SEEDS', 'DOSE_SEEDS', 'REGIME_SEEDS', 'PRIMARY', 'ASKED_BLOCKS',
-           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'DOSES', 'REGIMES', 'REGIME_ROWS', 'declared', 'oracle_answers',
-           'CausesTeacher', 'causes_k', 'k_row', 'decisive_rows', 'Dose']
+           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'DOSES', 'REGIME_ROWS', 'declared', 'oracle_answers', 'CausesTeacher',
+           'causes_k', 'k_row', 'decisive_rows', 'Dose', 'regimes']
 
 # %% ../nbs/method/14d_decisive.ipynb #59482786
 from dataclasses import dataclass, replace
@@ -128,5 +128,10 @@ DOSES = (*(Dose('speakers', f, Knobs(students=f, teachers=f), ('1', *_STUDENTS))
          *(Dose('teacher', f, Knobs(teachers=f), ('1', '4a', '6')) for f in (.125, .5, 4.)))
 
 # %% ../nbs/method/14d_decisive.ipynb #4f1d7253
-REGIMES = {by: Knobs(per_speaker=20, by=by) for by in ('speaker', 'utterance')}
 REGIME_ROWS = ('1', '3', '5', '6')
+
+def regimes(
+    preset:Preset,
+)->dict[str, Knobs]: # how the corpus is split → knobs
+    "Few speakers with 20 utterances each (2 at smoke, which has few speakers anyway), split both ways"
+    return {by: Knobs(per_speaker=20 if preset.evidence else 2, by=by) for by in ('speaker', 'utterance')}

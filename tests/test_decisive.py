@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.decisive import (DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, REGIMES, CausesTeacher, causes_k, decisive_rows,
-                             declared, oracle_answers)
+from mkdcls.decisive import (DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, CausesTeacher, causes_k, decisive_rows,
+                             declared, oracle_answers, regimes)
 from mkdcls.engine.store import digest
 from mkdcls.evaluation import auc, ordinal_scores
 from mkdcls.results import decisive_sheet as sheet
@@ -118,7 +118,7 @@ def test_the_plan_has_what_the_protocol_says():
     assert [s for _, s in jobs] == sorted(s for _, s in jobs)  # seed by seed
     assert len(doses) == len(DOSES) - 1 and all({s for _, s in j} == {100, 101, 102} for _, j in doses)
     parts = plans("regime", "laptop", 5)
-    assert [r.knobs for r, _ in parts] == list(REGIMES.values()) and all(len(j) == 20 for _, j in parts)
+    assert [r.knobs for r, _ in parts] == list(regimes(PRESETS["laptop"]).values()) and all(len(j) == 20 for _, j in parts)
     with pytest.raises(ValueError, match="only the stand-in|what only the stand-in"):
         plans("decisive", "laptop", 1, corpus="real")
 

@@ -363,7 +363,8 @@ def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
 
 def as_markdown(table: pd.DataFrame) -> str:
     "A table in markdown, every cell as it stands"
-    cells = [list(map(str, table.columns))] + [["---"] * table.shape[1]] + table.astype(str).values.tolist()
+    filled = table.astype(str).astype(object).where(table.notna(), "")  # what is missing stays empty
+    cells = [list(map(str, table.columns))] + [["---"] * table.shape[1]] + filled.values.tolist()
     return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
 
 

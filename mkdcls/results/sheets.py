@@ -129,8 +129,10 @@ def _decisive(w: Wanted) -> RunPlan:
 
 
 def _regime(w: Wanted) -> RunPlan:
-    from mkdcls.decisive import REGIME_ROWS, REGIME_SEEDS, REGIMES
-    return [(_second(w, k), _from_first(REGIME_ROWS, min(w.seeds, REGIME_SEEDS))) for k in REGIMES.values()]
+    from mkdcls.decisive import REGIME_ROWS, REGIME_SEEDS, regimes
+    from mkdcls.runs import preset_of
+    jobs = _from_first(REGIME_ROWS, min(w.seeds, REGIME_SEEDS))
+    return [(_second(w, k), jobs) for k in regimes(preset_of(w.preset)).values()]
 
 
 def _real(w: Wanted) -> RunPlan:
