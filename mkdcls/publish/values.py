@@ -37,6 +37,9 @@ def of_paper(v: Values):
                        f"paper__{name}__full": fixed(t.loc[row, "agesup_f1"], 2)})
     v.put(path, paper__teacher=fixed(t.loc["1", "agesup_f1"], 2), paper__ch__gain=signed(t.loc["5", "agesup_f1"]
           - t.loc["3", "agesup_f1"]), paper__mkd__gain=signed(t.loc["4a", "agesup_f1"] - t.loc["3", "agesup_f1"]))
+    entry = (PAPER / "article" / "references.bib").read_text("utf-8").split("@inproceedings{baeg2023,", 1)[1]
+    v.put("paper/article/references.bib", paper__venue=", ".join(
+        re.search(rf"{field} = {{(.*?)}}", entry)[1] for field in ("booktitle", "year")))
     code = "mkdcls/encoders.py"
     size = {k: n_params(encoder(*k)) for k in (("ecapa", "teacher"), ("ecapa", "student"), ("resnet", "teacher"),
                                                ("resnet", "student"), ("ecapa", "student", "paper_literal"))}
@@ -281,7 +284,7 @@ def of_interventions(v: Values):
                        f"rho__{name}__turned": fixed(ends[1]["value"], 0),
                        f"rho__{name}__lost": f"{fixed(fall['value'], 0)} {span}"})
     v.put(path, rho__most=fixed(most), rho__least=fixed(least), rho__lost__least=fixed(min(lost.values()), 0),
-          rho__lost__most=fixed(max(lost.values()), 0),
+          rho__lost__most=fixed(max(lost.values()), 0), rho__variants=count_word(len(rows)),
           rho__seeds=count_word(n := int(fall["n_seeds"])) + (" seeds" if n > 1 else " seed"))
     for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
         c = one(sheet="effects", row=row, under="channel", task="agesup", measure="move", against=None)
