@@ -325,7 +325,7 @@ def home_table(root: Path) -> str:
     for c in notebook(root / "nbs/index.ipynb")["cells"]:
         if "front.primary(" in words_in(c):
             shown = "".join(c["outputs"][0]["data"]["text/markdown"])
-            return re.sub(r"(?m)^(\|[^|]*call centre.*same direction)(?! ‡)", r"\1 ‡", shown)
+            return re.sub(r"(?m)^(\|[^|]*call centre.*same direction)(?!\s*‡)", r"\1 ‡", shown)
     raise ValueError("nbs/index.ipynb: no cell shows front.primary(...)")
 
 

@@ -431,7 +431,7 @@ def of_claims(v: Values):
     "The table of claims, from the page of all results, which a test holds to the records"
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
-    rows = [[re.sub("call centre: speaks for it(?! ‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
+    rows = [[re.sub("call centre: speaks for it(?!\\s*‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
             for r in rows]
     v.table(page, "claims", head, rows)
     last = [r[head.index("verdict") if "verdict" in head else -1] for r in rows]
