@@ -68,8 +68,8 @@ def told_gains(root: Path) -> str:
     best = max(every, key=lambda r: float(r["gain"]))
     weak = " ‡" * (best["corpus"] == "standin" and best["block"].endswith("call centre"))
     least = min(float(r["paper_gain"]) for r in every)
-    return (f"The paper's gains are {least:.1f} points and more; ours are {float(best['gain']):.1f}{weak} at most, and {across} of our "
-            f"{len(every)} intervals hold zero.")
+    return (f"The paper's gains are {least:.1f} points and more; ours are {float(best['gain']):.1f}{weak} at most, "
+            f"and {across} of our {len(every)} intervals hold zero.")
 
 
 def by_how_much(root: Path) -> str:

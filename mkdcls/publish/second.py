@@ -259,7 +259,8 @@ def of_real_floors(v: Values, path: Path):
     "Language alone and the linear heads on frozen encoders, for both divisions of the speakers"
     t = record_table(path)
     third = t[t["heard"] == "Saarbrücken"].set_index(["folds", "row"]).loc["speaker", "campplus"]
-    v.put(path, two__real__third__auc=spread_cell(third, "auc"), two__real__third__speakers=count_cell(third["speakers"]))
+    v.put(path, two__real__third__auc=spread_cell(third, "auc"),
+          two__real__third__speakers=count_cell(third["speakers"]))
     t = t[t["heard"] == "all"].set_index(["folds", "row"])
     for by, at in (("speaker", ""), ("language", "blocked__")):
         for name in ("language", "campplus", "dvector"):

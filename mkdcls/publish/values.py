@@ -431,7 +431,7 @@ def of_claims(v: Values):
     "The table of claims, from the page of all results, which a test holds to the records"
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
-    rows = [[re.sub("call centre: speaks for it(?!\\s*‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
+    rows = [[re.sub(r"call centre: speaks for it(?!\s*‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
             for r in rows]
     v.table(page, "claims", head, rows)
     last = [r[head.index("verdict") if "verdict" in head else -1] for r in rows]
@@ -445,6 +445,6 @@ def collect_values(top: Path = PAPER) -> Values:
     cfg = settings()
     v.put("settings.ini", version=cfg["version"],
           where=f"at {cfg['git_url']}" if cfg["git_url"] else "in the archive that this PDF came with")
-    for part in (of_paper, of_protocol, of_bounds, of_standin, of_real, of_ablations, of_interventions, of_verification, of_cost,
-                 of_settings, of_rounding, of_claims, of_second): part(v)
+    for part in (of_paper, of_protocol, of_bounds, of_standin, of_real, of_ablations, of_interventions,
+                 of_verification, of_cost, of_settings, of_rounding, of_claims, of_second): part(v)
     return v
