@@ -76,6 +76,32 @@ def test_a_name_stands_once():
 def test_minus(text, want): assert minus(text) == want
 
 
+def test_a_block_that_compares_nothing_is_marked():
+    "Base of the call centre closes less than half of the gap; the rows of its block carry the mark, and no other"
+    v = collect_values()
+    assert v.texts["gap.calls.closed"]["text"] == "49.6 %" and float(v.texts["gap.resnet.closed"]["text"][:-2]) > 50
+    marked = {r[0] for r in v.tables["table1.standin"]["rows"] if any("‡" in c for c in r)}
+    assert marked == {"11", "12", "13"} and not any("‡" in c for r in v.tables["table1.real"]["rows"] for c in r)
+
+
+def test_the_share_that_base_closes_follows_the_records(paper):
+    path = paper / "results" / "standin-laptop" / "runs.csv"
+    t = record_table(path)
+    t.loc[t["row"] == "11", "true_agesup_f1"] += 5
+    t.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="less than half of the gap on call-centre speech alone"): collect_values(paper)
+
+
+def test_floors_without_trained_rows_make_their_sentence(paper):
+    path = paper / "results" / "real-laptop" / "real.csv"
+    assert not {"base", "mkd_ch"} & set(record_table(path)["row"]) or collect_values(paper).states["two.real.real"]
+    assert collect_values(paper).texts["two.real.campplus.auc"]["text"] == "86.7 [81.8, 91.0]"
+    t = record_table(path)
+    t[t["row"] != "campplus"].to_csv(path, index=False)
+    v = collect_values(paper)
+    assert not v.states["two.real.floors"] and "two.real.campplus.auc" not in v.texts and v.states["two.real"]
+
+
 # ---- protocol 2: what is not there says so, what is there is shown whatever its columns
 
 FAMILY = """contrast,block,row,against,n_seeds,gain,low,high,sd,p,p_holm,word,paper,excludes_paper,seeds_needed

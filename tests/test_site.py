@@ -161,6 +161,16 @@ def test_the_dials_records_are_the_sheets():
     assert all(len([r for r in kept if r["row"] == row and r["train_rho"] == t]) == 9 for row in stage.DIAL_ROWS for t in (0, .4, .8))
 
 
+def test_a_block_that_compares_nothing_is_marked():
+    marked = [line for line in stage.home_table(ROOT).splitlines() if "‡" in line]
+    assert len(marked) == 1 and "call centre" in marked[0]
+
+
+def test_pages_by_hand_read_the_articles_values():
+    assert stage.filled("with {{of rho.seeds}}.", ROOT, []) == f"with {stage.told_value(ROOT, 'rho.seeds')}."
+    with pytest.raises(KeyError): stage.filled("{{of no.such.value}}", ROOT, [])
+
+
 # ---- colours
 
 def luminance(colour: str) -> float:

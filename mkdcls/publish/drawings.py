@@ -20,7 +20,7 @@ from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
 
 PRINT_WIDTH = 158  # mm, the article's column
-BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
+BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre ‡"}
 DARK, WARM, MUTED = "#0173b2", "#c05a00", "0.45"
 
 

@@ -247,13 +247,34 @@ def of_regime(v: Values, path: Path):
 
 
 def of_real_sheet(v: Values, path: Path):
-    "AUC and years of language alone, base and the full method, folds by speaker"
+    "AUC and years of language and corpus alone, base and the full method, folds by speaker"
     t = record_table(path)
     t = t[(t["heard"] == "all") & (t["folds"] == "speaker")].set_index("row")
-    for name, row in (("language", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
+    for name, row in (("both", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
         v.put(path, **{f"two__real__{name}__auc": spread_cell(t.loc[row], "auc"),
                        f"two__real__{name}__mae": spread_cell(t.loc[row], "mae")})
+
+
+def of_real_floors(v: Values, path: Path):
+    "Language alone and the linear heads on frozen encoders, for both divisions of the speakers"
+    t = record_table(path)
+    third = t[t["heard"] == "Saarbrücken"].set_index(["folds", "row"]).loc["speaker", "campplus"]
+    v.put(path, two__real__third__auc=spread_cell(third, "auc"),
+          two__real__third__speakers=count_cell(third["speakers"]))
+    t = t[t["heard"] == "all"].set_index(["folds", "row"])
+    for by, at in (("speaker", ""), ("language", "blocked__")):
+        for name in ("language", "campplus", "dvector"):
+            v.put(path, **{f"two__real__{at}{name}__{score}": spread_cell(t.loc[by, name], score)
+                           for score in ("auc", "f1")})
     v.put(path, two__real__speakers=count_cell(t["speakers"].max()), two__real__old=count_cell(t["old"].max()))
+
+
+def of_real_gains(v: Values, path: Path):
+    "By how much CAM++ beats language alone"
+    t = record_table(path).set_index(["folds", "row", "against", "score"])
+    for by, at in (("speaker", ""), ("language", "blocked__")):
+        r = t.loc[by, "campplus", "language", "auc"]
+        v.put(path, **{f"two__real__{at}gain": interval_cell(r), f"two__real__{at}word": r["status"]})
 
 
 def of_remedies(v: Values, path: Path):
@@ -276,10 +297,12 @@ def of_remedies(v: Values, path: Path):
 
 TOLD_BY = {"decisive": of_family, "decisive-controls": of_controls, "decisive-doses": of_doses, "regime": of_regime,
            "real": of_real_sheet, "remedies": of_remedies}
+FLOORS_BY = {"real": of_real_floors, "real-contrasts": of_real_gains}  # what may be there without any trained row
 
 
 def of_second(v: Values):
     "Protocol 2: what has been run is shown, what has not says so"
+    floors = []
     for name, what in SECOND_SHEETS.items():
         files, names = second_files(v.top, name), []
         v.states[f"two.{name}"] = bool(files)
@@ -300,6 +323,12 @@ def of_second(v: Values):
                     TOLD_BY[path.stem](part, path)
                     v.texts |= part.texts
                     v.states[key] = True
+            with contextlib.suppress(KeyError):
+                if path.stem in FLOORS_BY:
+                    part = Values(v.top)
+                    FLOORS_BY[path.stem](part, path)
+                    v.texts |= part.texts
+                    floors.append(path.stem)
         v.states[f"two.{name}.tables"] = names
         if files and (words := told_words(record_table(files[0]))):
             v.put(files[0], **{f"two__{name}__contrasts": str(len(record_table(files[0]))),
@@ -307,4 +336,5 @@ def of_second(v: Values):
     for figure, table in (("decisive", "decisive.decisive"), ("doses", "decisive.decisive-doses"),
                           ("remedies", "remedies.remedies")):
         v.states[f"figure.{figure}"] = v.states.get(f"two.{table}", False)
+    v.states["two.real.floors"] = set(floors) == set(FLOORS_BY)
     v.states["two"] = any(v.states[f"two.{name}"] for name in SECOND_SHEETS)

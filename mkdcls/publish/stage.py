@@ -321,10 +321,11 @@ def with_uses(cells: list[dict], links: Links, most: int = 6) -> None:
 # ---- pages in markdown
 
 def home_table(root: Path) -> str:
-    "The protocol's primary contrasts, as the front page shows them"
+    "The protocol's primary contrasts, as the front page shows them; ‡ marks a block that compares nothing"
     for c in notebook(root / "nbs/index.ipynb")["cells"]:
         if "front.primary(" in words_in(c):
-            return "".join(c["outputs"][0]["data"]["text/markdown"])
+            shown = "".join(c["outputs"][0]["data"]["text/markdown"])
+            return re.sub(r"(?m)^(\|[^|]*call centre.*same direction)(?!\s*‡)", r"\1 ‡", shown)
     raise ValueError("nbs/index.ipynb: no cell shows front.primary(...)")
 
 
@@ -342,7 +343,7 @@ def doors(root: Path, pages: list[Page]) -> str:
               "[A course](nbs/method/00_labels.ipynb)** Every page in the order of its number, with exercises and "
               "[answers](nbs/answers/00_tour.ipynb).")
     return "\n".join(f"- **{door}" for door in (
-        "[5 minutes](nbs/index.ipynb)** What the method is, what came out, and how far to trust it.",
+        "[Ten minutes](nbs/index.ipynb)** What the method is, what came out, and how far to trust it.",
         f"[An hour](nbs/00_tour.ipynb)** The tour: hear the speech, see the method, train a small model "
         f"({minutes_told(root)} minutes).",
         "[A day](nbs/method/03_fbank.ipynb)** The method itself, equation by equation, pages 03 to 12.",
@@ -373,9 +374,14 @@ def offered(root: Path) -> str:
 
 
 def remedies(root: Path) -> str:
-    "The sheet of remedies, where it has been run"
+    "The sheet of remedies, or that it has not been run"
     at = Path("paper/results/standin-laptop/remedies.ipynb")
-    return f", [remedies]({at.as_posix()})" if (root / at).exists() else ""
+    return f"[their sheet]({at.as_posix()})" if (root / at).exists() else "their sheet has not been run yet"
+
+
+def told_value(root: Path, name: str) -> str:
+    "A number or word of the article, which names the record that it was read from"
+    return json.loads((root / "paper/article/values.json").read_text("utf-8"))["values"][name]["text"]
 
 
 def citation(root: Path) -> str:
@@ -390,17 +396,19 @@ def citation(root: Path) -> str:
                f"  version = {{{cff['version']}}}\n}}"]
     first = cff["references"][0]
     entries.append(f"@misc{{{first['authors'][0]['family-names'].lower()}_mixup,\n  title = {{{first['title']}}},\n"
-                   f"  author = {{{people(first)}}}\n}}")
+                   f"  author = {{{people(first)}}},\n  howpublished = {{{first['collection-title']}}},\n"
+                   f"  year = {{{first['year']}}},\n  url = {{{first['url']}}}\n}}")
     return "```bibtex\n" + "\n\n".join(reversed(entries)) + "\n```"
 
 
 def filled(text: str, root: Path, pages: list[Page]) -> str:
-    "A page written by hand with its {{holes}} filled"
+    "A page written by hand with its {{holes}} filled; {{of name}} is a value of the article"
     holes = {"table": lambda: home_table(root), "doors": lambda: doors(root, pages), "offered": lambda: offered(root),
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root),
              "remedies": lambda: remedies(root)}
     holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
                                                       home.which_part, home.told_part)}
+    text = re.sub(r"\{\{of ([\w.]+)\}\}", lambda m: told_value(root, m[1]), text)
     return re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
 
 
