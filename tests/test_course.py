@@ -254,11 +254,11 @@ def test_a_class_is_marked(marked, tmp_path):
     assert not any(points["sleeps"].values()) and "not finished within" in of["sleeps"]["remarks"][0]
     assert points["half"]["2.3"] == full["2.3"] and "ZeroDivisionError" in of["half"]["remarks"][0]
     assert of["broken"]["remarks"] == ["no notebook that can be read"]
-    answers = grading.write_grades(list(of.values()), tmp_path / "grades.csv")
-    rows = {r["file"]: r for r in csv.DictReader(open(tmp_path / "grades.csv", encoding="utf-8"))}
+    answers = grading.write_grades(list(of.values()), tmp_path / "marks" / "grades.csv")
+    rows = {r["file"]: r for r in csv.DictReader(open(tmp_path / "marks" / "grades.csv", encoding="utf-8"))}
     assert len(rows) == len(of) and rows["good own words.ipynb"]["percent"] == "100" and rows["good own words.ipynb"]["to read"] == "2.6"
     lines = list(csv.DictReader(open(answers, encoding="utf-8")))
-    assert len(lines) == sum(len(m["verdicts"]) for m in of.values()) and max(len(r["answer"]) for r in lines) <= grading.SHOWN + 1
+    assert len(lines) == sum(len(m["verdicts"]) for m in of.values()) and max(len(r["answer"]) for r in lines) <= grading.ANSWER_LENGTH + 1
     said = {r["exercise"]: r["answer"] for r in lines if r["file"] == "good own words.ipynb"}
     assert said["2.6"].startswith("What one sees in a table") and said["2.4"].startswith("def answer_2_4(t):") and '"world 1": 0.1' in said["2.1"]
 

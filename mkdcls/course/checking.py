@@ -168,7 +168,8 @@ def leaves(record: dict, data) -> dict:
         return {"": " | ".join(sorted({word(p) for p in parts} - {""}))}
     if kind == "function":
         found = {}
-        if isinstance(data, dict) and set(data) == {"unreadable"}: raise Unclear(f"Your answer is {data['unreadable']}.")
+        if isinstance(data, dict) and set(data) == {"unreadable"}:
+            raise Unclear(f"Your answer is {data['unreadable']}.")
         for i, out in enumerate(data):
             if not isinstance(out, dict) or not {"gives", "raises"} & set(out):
                 raise Unclear("Your function could not be called.")
@@ -242,7 +243,8 @@ def infinite(data) -> bool:
 def form_hint(paths: list[str]) -> str:
     "What a table that is judged entry by entry should look like"
     names = list(dict.fromkeys(p.split("/")[1] for p in paths))
-    wanted = f"a list of {len(names)}" if all(n.isdigit() for n in names) else f"a dict with the names {', '.join(names)}"
+    listed = all(n.isdigit() for n in names)
+    wanted = f"a list of {len(names)}" if listed else f"a dict with the names {', '.join(names)}"
     return f"Your answer has another form than the one that is asked for: {wanted}."
 
 
