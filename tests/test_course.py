@@ -62,7 +62,8 @@ def double(x): return 2*x
 def test_functions_are_judged_by_what_they_give():
     k = made(Function(cases=["(1.,)", "(np.arange(3),)"], held=["(7,)"], tol=.001), [double, lambda x: x + x], {"square": [lambda x: x*x]})
     assert k.judge(double) and k.judge(lambda x: x*x).said == "square" and k.judge(lambda x: None).right is None
-    assert "ZeroDivisionError" in k.judge(lambda x: 1/0).said and not k.judge(2)
+    assert "ZeroDivisionError" in k.judge(lambda x: 1/0).said and "no function" in k.judge(2).said
+    assert k.judge(lambda x: print(x)).said == "Your answer is a function that returns nothing; print is not return."
     table = lambda x: 2. if isinstance(x, float) else [0, 2, 4]  # knows the printed cases by heart
     assert k.judge(table) and not k.judge(table, held=True)
 
@@ -81,6 +82,22 @@ def test_rules_and_texts():
 @pytest.mark.parametrize("nothing", [None, ..., "", " ... ", [], [...], {"a": ..., "b": (..., "")}])
 def test_empty_is_neither_right_nor_wrong(nothing):
     assert made(Table(), [{"a": 1}]).judge(nothing).right is None
+
+
+def test_half_an_answer_and_another_form():
+    t = made(Table(), [{"a": 1, "b": "x"}], {"turned round": [{"a": "x", "b": 1}]}, other="look")
+    assert t.judge({"a": 1, "b": ...}).said == "Not finished: something is still `...` (b)." and not t.judge({"a": 1, "b": ...})
+    assert t.judge([1, "x"]).said.endswith("a dict with the names a, b.") and t.judge({"a": 2, "b": "x"}).said == "look"
+    assert made(Table(), [[0, 1]]).judge({"x": 0, "y": 1}).said.endswith("a list of 2.")
+
+
+def least(answer): return max(answer) <= 3 or "too much"
+
+
+def test_no_rule_takes_a_number_that_is_none():
+    k = made(Rule(least), [[1, 2]], {"too much": [[4]]})
+    for odd in (float("nan"), float("-inf"), "nan", [float("nan")]): assert "NaN" in k.judge([1, odd]).said
+    assert not made(Number(), [1]).judge(float("nan"))
 
 
 def test_a_false_promise_is_refused():
@@ -237,10 +254,13 @@ def test_a_class_is_marked(marked, tmp_path):
     assert not any(points["sleeps"].values()) and "not finished within" in of["sleeps"]["remarks"][0]
     assert points["half"]["2.3"] == full["2.3"] and "ZeroDivisionError" in of["half"]["remarks"][0]
     assert of["broken"]["remarks"] == ["no notebook that can be read"]
-    answers = grading.write_grades(list(of.values()), tmp_path / "grades.csv")
-    rows = {r["file"]: r for r in csv.DictReader(open(tmp_path / "grades.csv", encoding="utf-8"))}
+    answers = grading.write_grades(list(of.values()), tmp_path / "marks" / "grades.csv")
+    rows = {r["file"]: r for r in csv.DictReader(open(tmp_path / "marks" / "grades.csv", encoding="utf-8"))}
     assert len(rows) == len(of) and rows["good own words.ipynb"]["percent"] == "100" and rows["good own words.ipynb"]["to read"] == "2.6"
-    assert len(list(csv.DictReader(open(answers, encoding="utf-8")))) == sum(len(m["verdicts"]) for m in of.values())
+    lines = list(csv.DictReader(open(answers, encoding="utf-8")))
+    assert len(lines) == sum(len(m["verdicts"]) for m in of.values()) and max(len(r["answer"]) for r in lines) <= grading.ANSWER_LENGTH + 1
+    said = {r["exercise"]: r["answer"] for r in lines if r["file"] == "good own words.ipynb"}
+    assert said["2.6"].startswith("What one sees in a table") and said["2.4"].startswith("def answer_2_4(t):") and '"world 1": 0.1' in said["2.1"]
 
 
 @pytest.mark.slow

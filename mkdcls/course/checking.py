@@ -91,7 +91,14 @@ def plain_answer(record: dict, answer):
     for case in packed["cases"]:
         try: outputs.append({"gives": as_plain(answer(*eval(case, names)))})
         except Exception as e: outputs.append({"raises": f"{type(e).__name__}: {e}"[:300]})
-    return None if all(o.get("gives", 0) is None for o in outputs) else outputs
+    if any(o.get("gives", 0) is not None for o in outputs): return outputs
+    return None if is_stub(answer) else {"unreadable": "a function that returns nothing; print is not return"}
+
+
+def is_stub(f) -> bool:
+    "Is it `def answer_2_4(table): ...`, as the blank has it?"
+    code = getattr(f, "__code__", None)
+    return code is not None and not code.co_names and code.co_nlocals == code.co_argcount
 
 
 CASE_NAMES = """import math
@@ -161,6 +168,8 @@ def leaves(record: dict, data) -> dict:
         return {"": " | ".join(sorted({word(p) for p in parts} - {""}))}
     if kind == "function":
         found = {}
+        if isinstance(data, dict) and set(data) == {"unreadable"}:
+            raise Unclear(f"Your answer is {data['unreadable']}.")
         for i, out in enumerate(data):
             if not isinstance(out, dict) or not {"gives", "raises"} & set(out):
                 raise Unclear("Your function could not be called.")
@@ -217,6 +226,28 @@ def empty(data) -> bool:
     return data is None
 
 
+def gaps(data, deep: bool = True) -> bool:
+    "Is something in it still `...`?"
+    if not isinstance(data, list | dict): return data is None or data == "..."
+    below = data.values() if isinstance(data, dict) else data
+    return any(gaps(v) for v in below if deep or not isinstance(v, list | dict))
+
+
+def infinite(data) -> bool:
+    "Is a number in it infinite, or no number (NaN)?"
+    if isinstance(data, list | dict): return any(map(infinite, data.values() if isinstance(data, dict) else data))
+    if isinstance(data, str): return data.strip().casefold().lstrip("+-−") in ("nan", "inf", "infinity", "∞")
+    return isinstance(data, float) and not math.isfinite(data)
+
+
+def form_hint(paths: list[str]) -> str:
+    "What a table that is judged entry by entry should look like"
+    names = list(dict.fromkeys(p.split("/")[1] for p in paths))
+    listed = all(n.isdigit() for n in names)
+    wanted = f"a list of {len(names)}" if listed else f"a dict with the names {', '.join(names)}"
+    return f"Your answer has another form than the one that is asked for: {wanted}."
+
+
 def judge(record: dict, data) -> Verdict:
     "Compare plain data with a record; runs nothing of the student's"
     def verdict(right, said=""):
@@ -224,11 +255,16 @@ def judge(record: dict, data) -> Verdict:
                        bool(record["read"] and right))
     if empty(data): return verdict(None)
     packed = unpack(record["packed"])
+    deep = record["kind"] != "rule"  # a table within an open answer may hold None
+    if record["kind"] not in ("function", "text") and gaps(data, deep):
+        left = [k for k, v in data.items() if gaps([v], deep)] if isinstance(data, dict) else []
+        return verdict(False, "Not finished: something is still `...`" + f" ({', '.join(left)})" * bool(left) + ".")
     try:
         if record["kind"] == "text": return verdict(*text_verdict(packed, data))
         if packed.get("rule"):
             if record["kind"] == "function": leaves(record, data); data = [out["gives"] for out in data]
             elif isinstance(data, dict) and set(data) == {"unreadable"}: raise Unclear(_kind_hint(data, "plain data"))
+            if infinite(data): raise Unclear("A number in your answer is infinite, or is no number (NaN).")
             try: said = rule_of(packed)(data)
             except Exception: said = None  # an answer of a form that the rule did not expect
             return verdict(said is True, packed["then"] if said is True else said or packed["other"])
@@ -243,6 +279,8 @@ def judge(record: dict, data) -> Verdict:
     said = [deciphered(record["options"][o][1], record["salt"] + repr(sorted(hits[o]))) for o in whole]
     for text in sorted(said): # '+' before '-': right comes first
         return verdict(text[0] == "+", text[1:])
+    forms = packed.get("forms")  # of the right answers to a table
+    if forms and sorted(found) not in map(sorted, forms): return verdict(False, form_hint(forms[0]))
     return verdict(False, packed["other"])
 
 

@@ -25,6 +25,7 @@ from mkdcls.engine.store import PROJECT, write_text
 TIME_LIMIT = 300  # that one submission may take
 HEAVY = 20_000_000  # bytes: a notebook that weighs more is not opened
 SAME_WORDS = .6  # share of five-word sequences from which a text counts as copied
+ANSWER_LENGTH = 200  # characters of an answer in the table of answers
 SAME_CODE = 160  # characters from which equal code counts as copied
 SECRET = [COURSE / "source", COURSE / "instructor", PROJECT / "nbs" / "answers", PROJECT / ".git", KEYS_FILE]
 
@@ -210,20 +211,32 @@ def table_of(rows: list[list]) -> str:
     return out.getvalue()
 
 
+def shown_in_table(one: dict, name: str) -> str:
+    "An answer as the table shows it: a text as it is, of a function its code, the rest as plain data; shortened"
+    data = one["data"].get(name)
+    if data is None: return ""
+    outputs = isinstance(data, list) and all(isinstance(d, dict) and {"gives", "raises"} & set(d) for d in data)
+    text = own_code(one["cells"], name) if outputs else data if isinstance(data, str) else texts_in(data)
+    text = " ".join((text or json.dumps(data, ensure_ascii=False)).split())
+    return text if len(text) <= ANSWER_LENGTH else text[:ANSWER_LENGTH - 1] + "…"
+
+
 def write_grades(marked: list[dict], out: Path) -> Path:
     "One line a submission into `out`, one line an answer beside it; returns the second file"
     names = sorted({n for m in marked for n in m["verdicts"] if ".q" not in n})
     head = ["file", "lesson", "points", "of", "percent", "to read", *names, "remarks"]
-    rows, lines = [head], [["file", "exercise", "right", "points", "of", "said"]]
+    rows, lines = [head], [["file", "exercise", "right", "points", "of", "said", "answer"]]
     for m in marked:
         verdicts = m["verdicts"]
         got, of = sum(v.points for v in verdicts.values()), sum(v.of for v in verdicts.values())
         read = " ".join(n for n, v in verdicts.items() if v.read)
         rows.append([m["file"], m["lesson"], got, of, round(100*got/of) if of else 0, read,
                      *[verdicts[n].points if n in verdicts else "" for n in names], "; ".join(m["remarks"])])
-        lines += [[m["file"], n, {True: "yes", False: "no", None: "empty"}[v.right], v.points, v.of, v.said]
+        lines += [[m["file"], n, {True: "yes", False: "no", None: "empty"}[v.right], v.points, v.of, v.said,
+                   shown_in_table(m, n)]
                   for n, v in verdicts.items()]
     answers = out.with_name(f"{out.stem}-answers.csv")
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, table_of(rows))
     write_text(answers, table_of(lines))
     return answers

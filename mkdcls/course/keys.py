@@ -63,7 +63,8 @@ class Rule(Kind):
     "An answer that can be right in many ways"
     kind = "rule"
     rule: object = None  # plain answer → True, a hint, or None for `other`
-    def packed(self, held): return source_of(self.rule)
+    uses: tuple = ()  # functions of the same lesson's keys that the rule calls
+    def packed(self, held): return source_of(self.rule, *self.uses)
 
 
 @dataclass
@@ -75,9 +76,10 @@ class Text(Kind):
     def packed(self, held): return {"least": self.least, "must": self.must}
 
 
-def source_of(rule) -> dict:
+def source_of(rule, *uses) -> dict:
     if rule is None: return {}
-    return {"rule": inspect.cleandoc("\n" + inspect.getsource(rule)), "called": rule.__name__}
+    texts = [inspect.cleandoc("\n" + inspect.getsource(f)) for f in (*uses, rule)]
+    return {"rule": "\n".join(texts), "called": rule.__name__}
 
 
 @dataclass
@@ -134,7 +136,13 @@ def record_of(
 ) -> dict: # of what json can write
     "What `check` reads of a key: the same for the same key"
     salt = hashlib.sha256(f"mkdcls course {k.name}".encode()).hexdigest()[:12]
-    packed = pack(k.kind.packed(held) | {"then": k.then, "other": k.other})
+    forms = {}
+    if k.kind.kind == "table":
+        forms["forms"] = []
+        for a in k.right:
+            paths = list(leaves(dict(kind="table"), plain_answer(dict(kind="table"), a)))
+            if paths not in forms["forms"]: forms["forms"].append(paths)
+    packed = pack(k.kind.packed(held) | forms | {"then": k.then, "other": k.other})
     record = dict(name=k.name, kind=k.kind.kind, tol=k.kind.tol, points=k.points, read=k.read, salt=salt, packed=packed,
                   options=[], digests={})
     if k.kind.kind in ("text", "rule") or getattr(k.kind, "rule", None): return record
