@@ -207,7 +207,7 @@ def _encoders(G, r): # U → X, U → K
     ours = {'ecapa': 'mkdcls.encoders.EcapaTdnn', 'resnet': 'mkdcls.encoders.ResNet'}
     net = ours.get(r['family'], 'mkdcls.verification.bridge.speaker_encoder')
     G.add_node('U', setting=r.some('role'))
-    G.add_node('X', setting=r.some('family', 'size', 'scale', 'variant', 'init', 'starts_from'))
+    G.add_node('X', setting=r.some('family', 'size', 'scale', 'variant', 'init', 'starts_from', 'remedy'))
     _arrow(G, 'U', 'X', net, **r.some('settings.student_view', 'reestimate'))
     if r['teacher'] is not None:
         G.add_node('K', setting=r.some('teacher'))

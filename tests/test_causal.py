@@ -108,7 +108,8 @@ def other(name, value): # another legal value for a switch
              'scale': 'laptop',
              'variant': 'blocks', 'z': 'pooled', 'sub_to_sup': 'features', 'adapter': 'average', 'context': 'backdoor', 'init': 7, 'trained': False, 'reestimate': True,
              'age_loss': 'asl_official', 'dist': 'mse', 'dist_level': 'embedding', 'dep': 'shifted', 'student_view': 'both', 'teacher_view': 'mixup', 'precision': 'bf16',
-             'drops': (3,), 'max_frames': 77, 'window': 20, 'kind': 'symmetric', 'edge': 'circular', 'freq_cut': 'mask', 'losses': (('agesup', 'mover'),)}
+             'drops': (3,), 'max_frames': 77, 'window': 20, 'kind': 'symmetric', 'edge': 'circular', 'freq_cut': 'mask', 'losses': (('agesup', 'mover'),),
+             'remedy': (('replay', .5),)}
     if name in known:
         assert known[name] != value, f"{name}: {value!r} is no other value"
         return known[name]

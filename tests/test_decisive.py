@@ -162,7 +162,7 @@ def test_gains_are_paired_by_seed(tmp_path):
     assert len(g) == 20 and g.std() < .05  # the common noise of a seed, three points, is gone
     assert paired_gains(g).value == pytest.approx(2, abs=.02)
     fewer = runs[~((runs["row"] == "6") & (runs["seed"] == 104))]
-    assert list(sheet.gains(fewer, "6", "3").index) == [s for s in range(100, 120) if s != 104]
+    assert list(sheet.seed_gains(fewer, "6", "3").index) == [s for s in range(100, 120) if s != 104]
 
 
 def test_undecided_names_seeds(tmp_path):
