@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,13 @@ import pandas as pd
 
 from mkdcls.encoders import WIDTHS, encoder, n_params
 from mkdcls.engine.needs import settings
-from mkdcls.evaluation import MARGIN, confusion, prf
-from mkdcls.labels import CLASSES
+from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import (PAPER, PRIMARY_ROWS, RESULT_FOLDERS, Values, bracketed, count_word,
                                   difference_cell, fixed, markdown_table, record_table, signed)
 from mkdcls.publish.second import of_second
 from mkdcls.results import front
-from mkdcls.runs import PRESETS, role_manifest
-from mkdcls.scm import posterior, truth
+from mkdcls.results.report import oracle_bounds
+from mkdcls.runs import PRESETS
 
 
 # ---- what the paper prints, and the networks
@@ -69,32 +67,15 @@ def of_protocol(v: Values):
 # ---- what the stand-in can show at all
 
 # block → role of its base, decades of that role
-BASE_ROLES = {"ecapa": ("LTV+FCVE", (20, 30, 40, 50, 60, 70)), "resnet": ("LTV+FCVE", (20, 30, 40, 50, 60, 70)),
-              "calls": ("call centre", (20, 30, 40, 50, 60))}
 WEAK = " ‡"  # the mark of a block whose base closes less than half of the gap (protocol 1, section 3)
-
-
-@cache
-def oracle_bounds(role: str, decades: tuple[int, ...], preset: str, seeds: tuple[int, ...]) -> tuple[float, ...]:
-    "Agesup macro F1 of an even draw and of the voice-only oracle on true labels, and of the latter on observed labels"
-    found = []
-    for seed in seeds:
-        manifest = role_manifest(role, PRESETS[preset], seed)[0]
-        test = manifest[manifest["split"] == "test"]
-        true, answers = truth(test, "agesup"), posterior(test, "agesup", decades=decades).argmax(1)
-        observed = np.array([CLASSES["agesup"].index(a) for a in test["agesup"]])
-        share = np.bincount(true, minlength=3) / len(true)
-        found.append((100 * (2 * share / 3 / (share + 1 / 3)).mean(), *(prf(confusion(y, answers, 3))[2]
-                                                                      for y in (true, observed))))
-    return tuple(np.mean(found, 0))
 
 
 def bounds_of(v: Values, name: str) -> tuple[float, float, float]:
     "Per cent of the gap from chance to the oracle that a block's base closes; oracle and base on observed labels"
     runs = record_table(v.path("results", RESULT_FOLDERS["standin"], "runs.csv"))
     base = runs[runs["row"] == PRIMARY_ROWS[name][1]]
-    role, decades = BASE_ROLES[name]
-    chance, oracle, observed = oracle_bounds(role, decades, runs["preset"].iloc[0], tuple(sorted(base["seed"])))
+    chance, oracle, observed = oracle_bounds(base["dataset"].iloc[0], runs["preset"].iloc[0],
+                                             tuple(sorted(base["seed"])))
     closed = 100 * (base["true_agesup_f1"].mean() - chance) / (oracle - chance)
     return closed, observed, base["agesup_f1"].mean()
 
