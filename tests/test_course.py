@@ -15,7 +15,7 @@ from mkdcls.course import checking, grading, slides, twins
 from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
 from mkdcls.course.keys import KEYS, Choice, Function, Key, Number, Options, Rule, Several, Table, Text, key, record_of
 
-SOURCES = twins.sources()
+SOURCES, PAGES = twins.sources(), twins.answers()
 LESSONS = {p.stem.split("_")[0]: p for p in SOURCES}
 ALL = {name: k for p in SOURCES for name, k in twins.keys_of(p).items()}
 EXERCISES = [n for n in ALL if ".q" not in n]
@@ -144,6 +144,20 @@ def test_exercises_know_right_and_wrong(name):
     for hint, answers in k.wrong.items(): assert not any(k.judge(a, held=True) for a in answers), hint
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: p.stem)
+def test_exercises_of_pages(path):
+    "Each exercise that ends a page has its check there, and a key that knows three ways of being right and five mistakes"
+    page = next(p for folder in (".", "method", "verification") if (p := path.parents[1] / folder / path.name).exists())
+    code = "\n".join(twins.text_of(c) for c in twins.read_lesson(page)["cells"] if c["cell_type"] == "code")
+    keys = twins.keys_of(path)
+    assert list(keys) == [f"{twins.number_of(path)}.{i}" for i in (1, 2, 3, 4)]
+    for name, k in keys.items():
+        assert f"check('{name}', ...)" in code, name
+        assert len(k.right) >= 3 and sum(map(len, k.wrong.values())) >= 5, name
+        for hint, answers in k.wrong.items(): assert not any(k.judge(a, held=True) for a in answers), (name, hint)
+        assert all(k.judge(a, held=True) for a in k.right), name
+
+
 @pytest.mark.parametrize("name", [n for n in ALL if ".q" in n])
 def test_entry_questions(name):
     k = ALL[name]
@@ -153,9 +167,9 @@ def test_entry_questions(name):
 
 def test_course_is_made_from_its_sources():
     "`make course` changes nothing that is committed"
-    stale = [p.name for p, text in twins.made(SOURCES).items() if "instructor" not in p.parts and (not p.exists() or p.read_text("utf-8") != text)]
+    stale = [p.name for p, text in twins.made(SOURCES, PAGES).items() if "instructor" not in p.parts and (not p.exists() or p.read_text("utf-8") != text)]
     assert not stale, f"{stale}: not what the sources say; `make course`"
-    assert twins.made(SOURCES) == twins.made(SOURCES)
+    assert twins.made(SOURCES, PAGES[:2]) == twins.made(SOURCES, PAGES[:2])
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)

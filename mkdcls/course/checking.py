@@ -308,7 +308,7 @@ def records() -> dict: return json.loads(KEYS_FILE.read_text("utf-8"))
 
 
 def check(
-    name: str, # of the exercise, '4.2' or '4.q1'
+    name: str, # of the exercise: '4.2' or '4.q1' of a lesson, '04.2' of a page
     answer, # in any form that the exercise may be answered in; ... where there is none yet
 ) -> Verdict: # true if the answer is right
     "Say whether an answer is right; a wrong one gets the hint of the mistake that it betrays"

@@ -1,6 +1,6 @@
 """The instructor's side of the checks: what is right, what is wrong, and what to say to whom.
 
-A lesson's source holds a cell tagged `key` for each exercise, with calls of `key`. Each call tests itself: every answer
+A lesson's source, and the answers to a page's exercises, hold a cell tagged `key` for each exercise, with calls of `key`. Each call tests itself: every answer
 of `right` passes, every answer of `wrong` gets its own hint. `record_of` makes of a key what `check` reads.
 """
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mkdcls.course.checking import (
 
 __all__ = ["key", "Number", "Choice", "Options", "Several", "Table", "Function", "Text", "Rule", "np", "pd", "torch",
            "Q", "math"]
-KEYS: dict[str, Key] = {}  # of the lesson that is being read, in its order
+KEYS: dict[str, Key] = {}  # of the file that is being read, in its order
 
 
 @dataclass
@@ -113,7 +113,7 @@ class Key:
 
 
 def key(
-    name: str, # of the exercise, '4.2' or '4.q1'
+    name: str, # of the exercise: '4.2' or '4.q1' of a lesson, '04.2' of a page
     kind: Kind, # Number(), Choice(), ...
     right: list, # the right answer, in several ways of writing it
     wrong: dict, # hint → typical wrong answers that it is for

@@ -1,6 +1,6 @@
 """`make course`: from the source of each lesson the student's file, the instructor's file, and the keys of `check`.
 
-Nothing of a lesson is run but its cells tagged `key`, so that the same sources give the same bytes everywhere.
+The exercises that end a page have their keys in the page's answers, and are not marked. Nothing is run but its cells tagged `key`, so that the same sources give the same bytes everywhere.
 """
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from mkdcls.course.keys import KEYS, Key, record_of
 from mkdcls.engine.store import PROJECT, write_text
 
 COURSE = PROJECT / "nbs" / "course"
+ANSWERS = PROJECT / "nbs" / "answers"  # to the exercises of the pages
 TAGS = {"exercise", "blank", "solution", "key", "instructor", "slide", "slide-more", "slide-code"}  # of its own cells
 FOR_STUDENT = ("> This file is made by `make course` for you to write in: replace each `...` by your answer and run "
                "the cell; `check` says whether it is right, and if not, what to think about. Keep the names "
@@ -29,13 +30,23 @@ def sources() -> list[Path]:
     return sorted((COURSE / "source").glob("[0-9]_*.ipynb"))
 
 
+def answers() -> list[Path]:
+    "The answers to the exercises of the pages, in the pages' order"
+    return sorted(ANSWERS.glob("*.ipynb"))
+
+
+def number_of(path: Path) -> str:
+    "What comes before the dot in the names of a file's exercises: '4' of a lesson, '04' of a page, 'tour' of the tour"
+    return path.stem.split("_")[path.stem.endswith("_tour")]
+
+
 def read_lesson(path: Path) -> dict: return json.loads(path.read_text("utf-8"))
 def text_of(cell: dict) -> str: return "".join(cell["source"])
 def tags_of(cell: dict) -> set[str]: return set(cell["metadata"].get("tags", []))
 
 
 def keys_of(path: Path) -> dict[str, Key]:
-    "Run the cells tagged `key` of a lesson's source, and nothing else: exercise → key"
+    "Run the cells tagged `key` of a lesson's source or a page's answers, and nothing else: exercise → key"
     KEYS.clear()
     names = {"__name__": "lesson_keys"}
     for cell in read_lesson(path)["cells"]:
@@ -43,9 +54,9 @@ def keys_of(path: Path) -> dict[str, Key]:
         code, where = text_of(cell), f"<{path.stem}, {cell['id']}>"
         linecache.cache[where] = (len(code), None, code.splitlines(True), where)  # so that a rule's text can be read
         exec(compile(code, where, "exec"), names)
-    number = path.stem.split("_")[0]
+    number = number_of(path)
     found, odd = dict(KEYS), [k for k in KEYS if k.split(".")[0] != number]
-    if odd: raise ValueError(f"{path.name}: keys of other lessons: {odd}")
+    if odd: raise ValueError(f"{path.name}: keys of other files: {odd}")
     return found
 
 
@@ -100,21 +111,23 @@ def instructor(nb: dict, keys: dict[str, Key]) -> dict:
 def written(nb: dict) -> str: return json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
-def made(found: list[Path]) -> dict[Path, str]:
-    "File → text of everything that `make course` writes"
+def made(lessons: list[Path], pages: list[Path]) -> dict[Path, str]:
+    "File → text of everything that `make course` writes, of sources of lessons and answers of pages"
     files, records = {}, {}
-    for path in found:
+    for path in lessons:
         nb, keys = read_lesson(path), keys_of(path)
         records |= {name: record_of(k) for name, k in keys.items()}
         files[COURSE / "student" / path.name] = written(student(nb))
         files[COURSE / "instructor" / path.name] = written(instructor(nb, keys))
-    files[KEYS_FILE] = json.dumps(records, indent=0, ensure_ascii=False, separators=(",", ":")) + "\n"
+    for path in pages: records |= {name: record_of(k) for name, k in keys_of(path).items()}
+    lines = (f"{json.dumps(name)}:{json.dumps(r, ensure_ascii=False, separators=(',', ':'))}" for name, r in records.items())
+    files[KEYS_FILE] = "{\n" + ",\n".join(lines) + "\n}\n"
     return files
 
 
 def main() -> int:
-    "Write the files of all lessons"
-    for path, text in made(sources()).items():
+    "Write the files of all lessons and the keys of all exercises"
+    for path, text in made(sources(), answers()).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text("utf-8") != text:
             write_text(path, text)
