@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts and not p.name.startswith(("_", "."))
                    and "instructor" not in p.parts)  # made by `make course` and not committed; tests/test_course.py marks them
 SECONDS = 900  # what one notebook may take
+SMALL = {  # parameters of the benchmarks: here they only have to run, what they measure is no test's business
+    "benchmark": "repeats, seconds = 1, .02",
+    "benchmark_verification": "trials, repeats = 100_000, 1"}
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +43,7 @@ def in_this_process(shell_class, path: Path, report: Path):
     for i, cell in enumerate(nbformat.read(path, 4).cells):
         if cell.cell_type != "code": continue
         shell.run(cell.source)
+        if "parameters" in cell.metadata.get("tags", []): shell.run(SMALL.get(path.stem, ""))
         if shell.exc is not None:
             trace = "".join(traceback.format_exception(shell.exc)[-6:])
             report.write_text(f"{path.relative_to(ROOT)}, cell {i}:\n\n{cell.source}\n\n{trace}", "utf-8")

@@ -266,7 +266,7 @@ def claims(folder: Path) -> pd.DataFrame:
         ("The asymmetric loss suits mislabelled age groups (section 3.2)", "Eq. 4 against CE, the same heads",
          _several(_paired(sheet, "", "subasl", "subce")),
          _seeds((sheet, "subasl", "subce"))),
-        ("The answer does not depend on the recording line (our reading of *invariant mechanisms*, section 3.2)",
+        ("The answer does not depend on the recording line (one may expect it of *invariant mechanisms*, section 3.2)",
          "synthetic telephone calls heard over a studio line: do answers drift?", _drift(known),
          _seeds(*(one(sheet="effects", row=r, under="channel", task="agesup", measure="move", against=None)
                   for r in ("3", "6")))),
