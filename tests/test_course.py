@@ -15,7 +15,7 @@ from mkdcls.course import checking, grading, slides, twins
 from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
 from mkdcls.course.keys import KEYS, Choice, Function, Key, Number, Options, Rule, Several, Table, Text, key, record_of
 
-SOURCES, PAGES = twins.sources(), twins.answers()
+SOURCES, PAGES = twins.sources(), twins.worked()
 LESSONS = {p.stem.split("_")[0]: p for p in SOURCES}
 ALL = {name: k for p in SOURCES for name, k in twins.keys_of(p).items()}
 EXERCISES = [n for n in ALL if ".q" not in n]

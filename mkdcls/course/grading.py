@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 
 from mkdcls.course.checking import KEYS_FILE, Verdict, judge
-from mkdcls.course.keys import Key, record_of
+from mkdcls.course.keys import Key
 from mkdcls.course.twins import COURSE, keys_of, read_lesson, sources, tags_of, text_of
 from mkdcls.engine.store import PROJECT, write_text
 
@@ -168,7 +168,7 @@ def opened(path: Path, folder: Path, lesson: str, keys: dict) -> dict:
 
 def mark(one: dict, keys: dict[str, Key], worker: Worker, seconds: int) -> None:
     "Fill in the verdicts of one submission"
-    records = {name: record_of(k, held=True) for name, k in keys.items()}
+    records = {name: k.record(held=True) for name, k in keys.items()}
     needs = {name: {"kind": r["kind"], "packed": packed_cases(keys[name])} for name, r in records.items()}
     found = worker.run(one["cells"], needs, seconds)
     if "failed" in found: one["remarks"].append(found["failed"])

@@ -1,7 +1,8 @@
 """The instructor's side of the checks: what is right, what is wrong, and what to say to whom.
 
-A lesson's source, and the answers to a page's exercises, hold a cell tagged `key` for each exercise, with calls of `key`. Each call tests itself: every answer
-of `right` passes, every answer of `wrong` gets its own hint. `record_of` makes of a key what `check` reads.
+A lesson's source, and the answers to a page's exercises, hold a cell tagged `key` for each exercise, with calls of
+`key`. Each call tests itself: every answer of `right` passes, every answer of `wrong` gets its own hint. `record_of`
+makes of a key what `check` reads.
 """
 from __future__ import annotations
 
@@ -92,15 +93,20 @@ class Key:
     then: str
     other: str
     read: bool
+    made: dict = field(default_factory=dict, repr=False)  # the records, once they are asked for
+
+    def record(self, held: bool = False) -> dict:
+        "What `check` reads of this key; with `held`, what grading reads"
+        if held not in self.made: self.made[held] = record_of(self, held)
+        return self.made[held]
 
     def judge(self, answer, held: bool = False) -> Verdict:
         "As `check` does, from this key"
-        record = record_of(self, held)
-        return judge(record, plain_answer(record, answer))
+        return judge(self.record(held), plain_answer(self.record(held), answer))
 
     def faults(self) -> list[str]:
         "What `right` and `wrong` promise and the record does not keep"
-        record, bad = record_of(self), []
+        record, bad = self.record(), []
         found = lambda a: judge(record, plain_answer(record, a))
         for a in self.right:
             if not (v := found(a)): bad.append(f"{self.name}: right answer {a!r}: {v}")

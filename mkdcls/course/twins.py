@@ -1,6 +1,7 @@
 """`make course`: from the source of each lesson the student's file, the instructor's file, and the keys of `check`.
 
-The exercises that end a page have their keys in the page's answers, and are not marked. Nothing is run but its cells tagged `key`, so that the same sources give the same bytes everywhere.
+The exercises that end a page have their keys in the page's answers, and are not marked. Nothing is run but the cells
+tagged `key`, so that the same sources give the same bytes everywhere.
 """
 from __future__ import annotations
 
@@ -9,14 +10,15 @@ import json
 import linecache
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from mkdcls.course.checking import KEYS_FILE
-from mkdcls.course.keys import KEYS, Key, record_of
+from mkdcls.course.keys import KEYS, Key
 from mkdcls.engine.store import PROJECT, write_text
 
 COURSE = PROJECT / "nbs" / "course"
-ANSWERS = PROJECT / "nbs" / "answers"  # to the exercises of the pages
+WORKED = PROJECT / "nbs" / "answers"  # to the exercises of the pages
 TAGS = {"exercise", "blank", "solution", "key", "instructor", "slide", "slide-more", "slide-code"}  # of its own cells
 FOR_STUDENT = ("> This file is made by `make course` for you to write in: replace each `...` by your answer and run "
                "the cell; `check` says whether it is right, and if not, what to think about. Keep the names "
@@ -30,9 +32,9 @@ def sources() -> list[Path]:
     return sorted((COURSE / "source").glob("[0-9]_*.ipynb"))
 
 
-def answers() -> list[Path]:
+def worked() -> list[Path]:
     "The answers to the exercises of the pages, in the pages' order"
-    return sorted(ANSWERS.glob("*.ipynb"))
+    return sorted(WORKED.glob("*.ipynb"))
 
 
 def number_of(path: Path) -> str:
@@ -116,18 +118,18 @@ def made(lessons: list[Path], pages: list[Path]) -> dict[Path, str]:
     files, records = {}, {}
     for path in lessons:
         nb, keys = read_lesson(path), keys_of(path)
-        records |= {name: record_of(k) for name, k in keys.items()}
+        records |= {name: k.record() for name, k in keys.items()}
         files[COURSE / "student" / path.name] = written(student(nb))
         files[COURSE / "instructor" / path.name] = written(instructor(nb, keys))
-    for path in pages: records |= {name: record_of(k) for name, k in keys_of(path).items()}
-    lines = (f"{json.dumps(name)}:{json.dumps(r, ensure_ascii=False, separators=(',', ':'))}" for name, r in records.items())
-    files[KEYS_FILE] = "{\n" + ",\n".join(lines) + "\n}\n"
+    for path in pages: records |= {name: k.record() for name, k in keys_of(path).items()}
+    short = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
+    files[KEYS_FILE] = "{\n" + ",\n".join(f"{short(name)}:{short(r)}" for name, r in records.items()) + "\n}\n"
     return files
 
 
 def main() -> int:
     "Write the files of all lessons and the keys of all exercises"
-    for path, text in made(sources(), answers()).items():
+    for path, text in made(sources(), worked()).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text("utf-8") != text:
             write_text(path, text)

@@ -153,8 +153,9 @@ def cautions(found: dict[str, Path]) -> str:
                 "discloses that. The base of this table is scored as trained."]
         closed = report.gap_closed(found["stand-in"])[report.CLOSED]
         for row in (r for r in closed.index if closed[r] < 50):
-            out.append(f"‡ In this block base closes {closed[row]:.1f} % of the gap between chance and an oracle (which knows the voice's causes); the "
-                       "protocol asks for half, so by its own rule the contrast compares nothing.")
+            out.append(f"‡ In this block base closes {closed[row]:.1f} % of the gap between chance and an oracle "
+                       "(which knows the voice's causes); the protocol asks for half, so by its own rule the contrast "
+                       "compares nothing.")
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
@@ -459,8 +460,8 @@ def machines_in_short(path: Path = ARITHMETIC) -> str:
         widths = [part[c].max() - part[c].min() for c in ("agesup_f1", "agesup_f1_as_trained")]
         moved[encoder] = max(moved.get(encoder, 0.), *(w for w in widths if pd.notna(w)))
     told = " and ".join(f"{v:.1f} points ({report.ENCODER.get(e, e)})" for e, v in moved.items())
-    return (f"The same seed may differ by up to {told} in agesup F1, as headline or as trained, on another machine, because "
-            "processors round differently: only means over several seeds may be compared "
+    return (f"The same seed may differ by up to {told} in agesup F1, as headline or as trained, on another "
+            "machine, because processors round differently: only means over several seeds may be compared "
             "([measured](../paper/results/README.md#the-same-seed-on-another-machine)).")
 
 
