@@ -247,8 +247,8 @@ def step(
     flat = torch.cat([torch.stack([*ledger.values()]), *(p.grad.flatten() for p in reached)])
     sums, *gradients = team.add(flat).split([len(ledger), *(p.numel() for p in reached)])
     for p in reached: p.grad = None
-    ledger = dict(zip(ledger, sums))
-    gradients = [g.view_as(p) for g, p in zip(gradients, reached)]
+    ledger = {t: v.to(ledger[t].dtype) for t, v in zip(ledger, sums)}
+    gradients = [g.view_as(p).to(p.dtype) for g, p in zip(gradients, reached)]
     return ledger | {"total": _Summed.apply(ledger["total"], gradients, *reached)}
 
 
