@@ -83,7 +83,7 @@ def stilled(model):
     return model
 
 
-def together(size, work):
+def together(size, work, **more):
     "What `work(team)` gives in each of several threads, whose sums are over all of them"
     barrier, there = threading.Barrier(size, timeout=60), [None] * size
     found, wrong = [None] * size, []
@@ -94,7 +94,7 @@ def together(size, work):
             total = sum(there)
             barrier.wait()
             return total
-        try: found[rank] = work(Team(size, rank, add=add))
+        try: found[rank] = work(Team(size, rank, add=add, **more))
         except BaseException as e: wrong.append(e); barrier.abort()
     threads = [threading.Thread(target=one, args=(r,)) for r in range(size)]
     for t in threads: t.start()
@@ -274,6 +274,33 @@ def test_rows_that_look_across_a_batch_are_refused(monkeypatch, tmp_path):
     runner.rows["5"] = replace(runner.rows["5"], settings=replace(runner.rows["5"].settings, batch=1))
     with pytest.raises(ValueError, match="cannot be dealt"): runner.check("5")
     with pytest.raises(ValueError, match="no row '99'"): runner.check("99")
+
+
+class Killed(Exception): pass
+
+
+@pytest.mark.slow
+def test_a_team_goes_on_where_it_was_killed(monkeypatch, tmp_path):
+    "All processes resume from the first one's checkpoint; only the first writes into the store, and its record is whole"
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
+    seen, meet = {0: [], 1: []}, threading.Barrier(2, timeout=60)
+    def work(team, until):
+        def progress(what, done, of):
+            if "row" not in what: return
+            if done > until * of: raise Killed
+            seen[team.rank].append(done / of)
+        if not team.first: meet.wait()
+        runner = AcceleratedRunner("smoke", device="cpu", team=team, wait=lambda: team.add(torch.zeros(1)), progress=progress)
+        if team.first: meet.wait()
+        return runner.run("3", 0)
+    with pytest.raises(Killed): together(2, lambda team: work(team, .5))
+    folder, = tmp_path.glob("standin-smoke/row3-*")
+    assert [p.name for p in folder.iterdir()] == ["checkpoint.pt"] and max(seen[0]) == .5
+    for of in seen.values(): of.clear()
+    first, second = together(2, lambda team: work(team, 1))
+    assert min(seen[0]) > .5 and seen[0] == seen[1] and first == second and len(first["curves"]) == 2
+    assert sorted(p.name for p in folder.iterdir()) == ["model.safetensors", "predictions.parquet", "record.json"]
+    assert [p.name for p in tmp_path.glob("standin-smoke/*")] == [folder.name]
 
 
 # ---- real processes

@@ -86,6 +86,11 @@ class Team:
                    partial(accelerator.reduce, reduction="sum"))
 
     @property
+    def first(self) -> bool:
+        "The process that writes"
+        return self.rank == 0
+
+    @property
     def plain(self) -> bool:
         "Is this what page 11 does by itself?"
         return self.size == self.accumulation == 1

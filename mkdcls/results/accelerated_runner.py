@@ -30,7 +30,7 @@ class AcceleratedRunner(Runner):
     """
 
     def __init__(self, *args, team: Team, wait=lambda: None, bf16: bool = False, **more):
-        self.team, self.wait, self.bf16, self.first = team, wait, bf16, team.rank == 0
+        self.team, self.wait, self.bf16 = team, wait, bf16
         super().__init__(*args, **more)
         if bf16:
             for name, r in self.rows.items():
@@ -61,16 +61,16 @@ class AcceleratedRunner(Runner):
         self.as_written(ident)
         if self._there(row, seed, key): return self.store.record(row, seed, key)
         for needed in self.parents(row): self.run(needed, seed)
-        if self.first: self._prepared(row, seed)
+        if self.team.first: self._prepared(row, seed)
         self.wait()  # the others read what the first has prepared
         self._prepared(row, seed)
         folder = self.store.at(row, seed, key)
-        with (lock(self.store.folder / f"{folder.name}.lock", f"row {row}, seed {seed}", self.say) if self.first
+        with (lock(self.store.folder / f"{folder.name}.lock", f"row {row}, seed {seed}", self.say) if self.team.first
               else nullcontext(), tempfile.TemporaryDirectory() as scratch):
             if self._there(row, seed, key): return self.store.record(row, seed, key)
-            if not self.first and (folder / "checkpoint.pt").exists(): shutil.copy(folder / "checkpoint.pt", scratch)
+            if not self.team.first and (folder / "checkpoint.pt").exists(): shutil.copy(folder / "checkpoint.pt", scratch)
             self.wait()  # or the first might write over what another still copies
-            try: made = self._resumed(row, seed, ident, key, writable(folder) if self.first else Path(scratch))
+            try: made = self._resumed(row, seed, ident, key, writable(folder) if self.team.first else Path(scratch))
             except _Trained: pass
             else: self.store.finish(*made)
             self.wait()
@@ -81,14 +81,14 @@ class AcceleratedRunner(Runner):
         if k := self.borrowed(row): self.teacher_features(k, seed, corpus, self.rows[row].settings.precision)
 
     def _there(self, row, seed, key) -> bool:  # as the first process sees it: all must do the same
-        found = self.first and self.store.record(row, seed, key) is not None
+        found = self.team.first and self.store.record(row, seed, key) is not None
         return bool(self.team.add(torch.tensor(float(found), device=self.device)))
 
     def fit(self, *args, **kept) -> list[dict]:
         "Page 11's `fit` by the team; only the first process comes back with the curves"
         if self.team.plain: return super().fit(*args, **kept)
         curves = fit_shared(*args, team=self.team, **kept)
-        if not self.first: raise _Trained
+        if not self.team.first: raise _Trained
         return curves
 
 
