@@ -25,7 +25,7 @@ from mkdcls.labels import PARENT
 from mkdcls.model import MultiTaskModel
 from mkdcls.objective import Objective
 from mkdcls.results import accelerated
-from mkdcls.results.accelerated import NOT_HERE, Team, accelerator_for, fit_shared, moments, shared, step
+from mkdcls.results.accelerated import NO_ACCELERATE, Team, accelerator_for, as_team, fit_shared, moments, step
 from mkdcls.results.accelerated_runner import AcceleratedRunner, train_row
 from mkdcls.results.cli import main
 from mkdcls.results.runner import Runner
@@ -173,7 +173,7 @@ def test_two_take_the_step_of_one(family, view, batch):
     want["total"].backward()
     def work(team):
         model = two[team.rank].train()
-        with shared(model, team): ledger = step(model, data, index, ALL, s, 5, team)
+        with as_team(model, team): ledger = step(model, data, index, ALL, s, 5, team)
         ledger["total"].backward()
         return {t: v.detach() for t, v in ledger.items()}
     for ledger in together(2, work): assert_close(ledger, {t: v.detach() for t, v in want.items()}, rtol=1e-5, atol=1e-6)
@@ -189,14 +189,14 @@ def test_unshared_statistics_are_another_gradient():
     gradients = []
     for team in (Team(), Team(accumulation=2)):
         model = fresh(dropout=0.).train()
-        with shared(model, team): step(model, data, index, ALL, S, 5, team)["total"].backward()
+        with as_team(model, team): step(model, data, index, ALL, S, 5, team)["total"].backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert torch.cosine_similarity(*gradients, dim=0) < .999
 
 
 def test_the_model_is_as_it_was():
     model = fresh()
-    with shared(model, Team()): pass
+    with as_team(model, Team()): pass
     assert not any("forward" in vars(m) for m in model.modules())
 
 
@@ -213,13 +213,13 @@ def test_only_known_layers():
     class Odd(nn.BatchNorm1d):
         def forward(self, x): return x
     for layer in (Odd(3), nn.Dropout2d(), nn.AlphaDropout()):
-        with pytest.raises(ValueError, match="only torch's BatchNorm and Dropout"), shared(nn.Sequential(layer), Team(2)): pass
+        with pytest.raises(ValueError, match="only torch's BatchNorm and Dropout"), as_team(nn.Sequential(layer), Team(2)): pass
 
 
 def test_missing_accelerate_is_one_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     assert main(["train", "3", "--preset", "smoke", "--accumulation", "2"]) == 2
-    assert capsys.readouterr().err == f"mkdcls train: {NOT_HERE}\n"
+    assert capsys.readouterr().err == f"mkdcls train: {NO_ACCELERATE}\n"
 
 
 @accelerate_only
@@ -343,7 +343,7 @@ def test_two_processes_over_gloo_are_one(tmp_path):
         model = fresh(family)
         curves = untimed(fit_shared(model, toy(), ALL, s, 0, team=Team(accumulation=2)) if parts == 2 else fit(model, toy(), ALL, s, 0))
         assert all(torch.equal(first[name]["model"][n], v) for n, v in second[name]["model"].items()), "both hold the same weights"
-        for n, v in model.state_dict().items(): assert_close(first[name]["model"][n], v, rtol=1e-6, atol=1e-7, msg=lambda m, n=n: f"{name}, {n}: {m}")
+        for n, v in model.state_dict().items(): assert_close(first[name]["model"][n], v, rtol=1e-6, atol=1e-7, msg=lambda m, at=f"{name}, {n}": f"{at}: {m}")
         for mine, theirs in zip(untimed(first[name]["curves"]), curves):
             assert mine.keys() == theirs.keys() and mine == pytest.approx(theirs, rel=1e-5)
 

@@ -24,8 +24,8 @@ from mkdcls.model import MultiTaskModel, Output
 from mkdcls.objective import Objective, terms
 from mkdcls.training import Data, Settings, batches, seed_at, train
 
-NOT_HERE = ("training one run on several processes, in parts or by `accelerate launch` needs the package `accelerate`, "
-            "which is not installed here: pip install -c constraints.txt -e \".[cluster]\"")
+NO_ACCELERATE = ("training one run on several processes, in parts or by `accelerate launch` needs the package "
+                 "`accelerate`, which is not installed here: pip install -c constraints.txt -e \".[cluster]\"")
 
 # what torchrun and the MPIs that accelerate knows call the number of processes
 SIZES_OF_GROUPS = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -46,7 +46,7 @@ def accelerator_for(device: str = "auto"):
     try:
         from accelerate import Accelerator
         from accelerate.utils import InitProcessGroupKwargs
-    except ImportError: raise ValueError(NOT_HERE) from None
+    except ImportError: raise ValueError(NO_ACCELERATE) from None
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device {device!r}: choose auto, cpu or cuda; accelerate gives each process a GPU of its own")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -167,7 +167,7 @@ def _shared_dropout(m: nn.Dropout, team: Team, x: Tensor) -> Tensor:
 
 
 @contextmanager
-def shared(model: nn.Module, team: Team):
+def as_team(model: nn.Module, team: Team):
     "Inside, BatchNorm and dropout look at the batch, of which a process holds a share; weights and names stay"
     changed = []
     try:
@@ -234,7 +234,7 @@ class _Summed(torch.autograd.Function):
 
 
 def step(
-    model: MultiTaskModel,  # inside `shared`
+    model: MultiTaskModel,  # inside `as_team`
     data: Data, index: Tensor,  # `[B]` rows of this batch
     objective: Objective, s: Settings, seed: int,  # of this step
     team: Team,
@@ -273,7 +273,7 @@ def fit_shared(
     lengths = data.features.n_frames[data.rows.to(device)].cpu()
     def order(epoch): return batches(lengths, s.batch, seed_at(seed, epoch))
     def loss(b, at): return step(model, data, data.rows[b], objective, s, at, team)
-    with shared(model, team):
+    with as_team(model, team):
         curves = train(model, opt, s, seed, order, loss, checkpoint, key, save_every, lambda: each_epoch(model),
                        progress)
     mine = sum(p.detach().double().sum() for p in model.parameters())

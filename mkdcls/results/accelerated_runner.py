@@ -68,7 +68,8 @@ class AcceleratedRunner(Runner):
         with (lock(self.store.folder / f"{folder.name}.lock", f"row {row}, seed {seed}", self.say) if self.team.first
               else nullcontext(), tempfile.TemporaryDirectory() as scratch):
             if self._there(row, seed, key): return self.store.record(row, seed, key)
-            if not self.team.first and (folder / "checkpoint.pt").exists(): shutil.copy(folder / "checkpoint.pt", scratch)
+            begun = folder / "checkpoint.pt"
+            if begun.exists() and not self.team.first: shutil.copy(begun, scratch)
             self.wait()  # or the first might write over what another still copies
             try: made = self._resumed(row, seed, ident, key, writable(folder) if self.team.first else Path(scratch))
             except _Trained: pass
