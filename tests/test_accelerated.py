@@ -227,10 +227,11 @@ def test_missing_accelerate_is_one_line(monkeypatch, capsys):
     ({}, "cuda:1", "choose auto, cpu or cuda"),
     ({}, "tpu", "choose auto, cpu or cuda"),
     ({"ACCELERATE_MIXED_PRECISION": "fp16"}, "cpu", "choose no or bf16"),
+    ({"MIXED_PRECISION": "fp8"}, "cpu", "choose no or bf16"),  # as the notebook launcher says it
     ({"MASTER_PORT": "29500"}, "cpu", "leave --cpu out, and give --multi_gpu"),
 ])
 def test_what_is_not_there_is_one_line(monkeypatch, env, device, line):
-    for name in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"): monkeypatch.delenv(name, raising=False)
+    for name in ("ACCELERATE_MIXED_PRECISION", "MIXED_PRECISION", *accelerated.SIZES_OF_GROUPS): monkeypatch.delenv(name, raising=False)
     for name, value in env.items(): monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=line): accelerator_for(device)
 

@@ -57,10 +57,12 @@ def accelerator_for(device: str = "auto"):
     if cpu and "MASTER_PORT" in os.environ and not any(n in os.environ for n in SIZES_OF_GROUPS):
         raise ValueError("`accelerate launch --cpu` starts one process on a CPU, however many are asked for, unless "
                          "there is MPI: leave --cpu out, and give --multi_gpu to it and --device cpu to mkdcls")
-    if (precision := os.environ.get("ACCELERATE_MIXED_PRECISION", "no")) not in ("no", "bf16"):
+    # the notebook launcher sets the second, which accelerate 1.15 does not read
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION") or os.environ.get("MIXED_PRECISION") or "no"
+    if precision not in ("no", "bf16"):
         raise ValueError(f"mixed precision {precision!r}: choose no or bf16; fp16 would need its losses scaled")
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=24))  # others wait while the first prepares features
-    return Accelerator(cpu=cpu, kwargs_handlers=[patient])
+    return Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[patient])
 
 
 # ---- who does what
