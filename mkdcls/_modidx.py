@@ -616,6 +616,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mkdcls.remedies.vrex': ('method/remedies.html#vrex', 'mkdcls/remedies.py'),
                                  'mkdcls.remedies.with_twins': ('method/remedies.html#with_twins', 'mkdcls/remedies.py')},
             'mkdcls.results.ablation_sheet': {},
+            'mkdcls.results.accelerated': {},
+            'mkdcls.results.accelerated_runner': {},
             'mkdcls.results.arithmetic': {},
             'mkdcls.results.attribution_sheet': {},
             'mkdcls.results.claims': {},

@@ -54,8 +54,9 @@ def default_exp(nb: dict) -> str | None:
 
 
 def generated() -> list[Path]:
-    "Modules that notebooks should have written: all but the hand-written folders and the two files nbdev keeps itself"
-    return [p for p in listed() if p.suffix == ".py" and p.parts[0] == "mkdcls" and p.parts[1] not in WRITTEN and p.name not in ("__init__.py", "_modidx.py")]
+    "Modules that notebooks should have written: all but the hand-written folders, the two files nbdev keeps itself, and what `python -m mkdcls` calls"
+    return [p for p in listed() if p.suffix == ".py" and p.parts[0] == "mkdcls" and p.parts[1] not in WRITTEN
+            and p.name not in ("__init__.py", "_modidx.py", "__main__.py")]
 
 
 def modules() -> list[Path]:

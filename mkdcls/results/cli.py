@@ -1,5 +1,5 @@
 """The command line: `mkdcls predict` and `export` for use, `prepare`, `validate`, `template`, `select` for corpora,
-`table1` and `table` for results, `grade` for the course; `make` calls the same."""
+`table1` and `table` for results, `train` for one row, `grade` for the course; `make` calls the same."""
 from __future__ import annotations
 
 import argparse
@@ -213,6 +213,30 @@ def redraw(a, runner, folder: Path, own: dict):
                       redraw=True, **own))
 
 
+def command_train(a) -> int:
+    "One row, by this process or by all that `accelerate launch` started"
+    from mkdcls.engine.store import home
+    from mkdcls.results.accelerated import first_process
+    from mkdcls.results.accelerated_runner import train_row
+    from mkdcls.results.sheets import check_schedule
+    bars = Bars()
+    def say(text):
+        bars.close()
+        print(text, flush=True)
+    try:
+        schedule = {k: v for k in ("epochs", "lr", "batch") if (v := getattr(a, k)) is not None}
+        check_schedule(**schedule)
+        record = train_row(a.row, a.seed, a.preset, a.corpus, a.real, a.device, a.accumulation, say, bars,
+                           yours=a.yours, schedule=schedule)
+    except (ValueError, FloatingPointError):
+        if first_process(): raise
+        return 2  # every process meets it, one tells it
+    finally: bars.close()
+    if first_process(): print(f"row {a.row}, seed {a.seed}, key {record['key']}: " + ", ".join(
+        f"{n} {v:.1f}" for n, v in record["metrics"].items() if n.endswith("_f1")) + f"\nIt is kept in {home()}.")
+    return 0
+
+
 def command_prepare(a) -> int:
     "A corpus as downloaded into prepared audio and its manifest"
     from mkdcls.intake.corpora import about_prepared, prepare_corpus
@@ -392,6 +416,24 @@ def parser() -> argparse.ArgumentParser:
         t.add_argument("--redraw", action="store_true",
                        help="train nothing: tables, pictures and page from the records in the results folder")
         t.set_defaults(call=command_table)
+    o = sub.add_parser("train", help="one row of Table 1 alone, on several processes with `accelerate launch`",
+                       epilog="Several GPUs: accelerate launch --multi_gpu --num_processes 4 -m mkdcls train 6. "
+                              "Several processes of a CPU: the same with --device cpu at the end. "
+                              "bfloat16: --mixed_precision bf16 before -m. See page 11.")
+    o.add_argument("row", help="as 3 or 6; what it stands on is trained first, the same way, where it is missing")
+    o.add_argument("--seed", type=int, default=0, help="of the run (default 0)")
+    o.add_argument("--preset", default="laptop", help="smoke, laptop (default), gpu or paper")
+    o.add_argument("--corpus", default="standin", help="standin (default), real, or as table1 takes it")
+    o.add_argument("--real", default="", help="with --corpus real: the folder of the recordings")
+    o.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
+    o.add_argument("--accumulation", type=int, default=1,
+                   help="parts of a batch, one after the other, for want of memory (default 1; "
+                        "the batch stays what the preset says)")
+    o.add_argument("--yours", default="", help="a Python file of one's own (page 13a)")
+    o.add_argument("--epochs", type=_number, help="in place of the preset's")
+    o.add_argument("--lr", type=_real, help="in place of the preset's")
+    o.add_argument("--batch", type=_number, help="in place of the preset's")
+    o.set_defaults(call=command_train)
     p = sub.add_parser("prepare", help="a corpus as downloaded → prepared audio and its manifest",
                        epilog="Exit code: 0 clean; 1 finished, but faulty files were found and left out (report.md, "
                               "dropped.csv); 2 nothing could be done; 130 stopped.")
@@ -466,7 +508,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _stopped(command: str) -> int:
     print("\nStopped." + " What was finished is kept; the same command goes on from there."
-          * (command in ("table1", "table", "prepare")), file=sys.stderr)
+          * (command in ("table1", "table", "train", "prepare")), file=sys.stderr)
     return 130
 
 

@@ -465,6 +465,10 @@ class Runner(BaseRunner):
             return curves
         return model, data, train
 
+    def fit(self, *args, **kept) -> list[dict]:
+        "How a row without remedies is trained: page 11's `fit`"
+        return fit(*args, **kept)
+
     def make(self, row: str, seed: int, folder: Path, kept: dict) -> tuple[Outcome, pd.DataFrame]:
         "Trains and asks"
         keep_memory()
@@ -477,7 +481,7 @@ class Runner(BaseRunner):
         own = self.yours.heads(r)
         labels = {t: v.to(self.device) for t, v in labels_of(corpus.manifest, own=own.values()).items()}
         data = Data(corpus.features, labels, self.training_rows(row, corpus.manifest).to(self.device), k)
-        model, train = build(r, seed, teacher, self.yours), fit
+        model, train = build(r, seed, teacher, self.yours), self.fit
         if r.remedy: model, data, train = self._remedied(r, seed, model, data)
         if r.starts_from:
             fill(model, self.weights(r.starts_from, seed), self._file(r.starts_from, seed, "model.safetensors"))

@@ -284,6 +284,16 @@ TAKE_OWN = {"yours": ("table1",), "epochs": ("table1", "ablations"), "lr": ("tab
        "batch": ("table1", "ablations"), "remedy": ("table1",)}  # option → the sheets that take it
 
 
+def check_schedule(epochs: int | None = None, lr: float | None = None, batch: int | None = None):
+    "One line for a schedule that nobody can train on"
+    from mkdcls.results.runner import count
+    if epochs is not None: count(epochs, "EPOCHS")
+    if batch is not None and count(batch, "BATCH") < 2:
+        raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
+    if lr is not None and not 0 < lr < 1:
+        raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
+
+
 def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: str = "", device: str = "auto",
           yours: str = "", epochs: int | None = None, lr: float | None = None, batch: int | None = None,
           remedy: str = "", **callbacks) -> RunPlan:
@@ -298,11 +308,7 @@ def plans(sheet: str, preset: str, seeds: int, corpus: str = "standin", real: st
         if value is not None and sheet not in TAKE_OWN[name]:
             raise ValueError(f"{name.upper()}={value}: SHEET={sheet} does not take it; "
                              f"only {' and '.join(TAKE_OWN[name])}")
-    if epochs is not None: count(epochs, "EPOCHS")
-    if batch is not None and count(batch, "BATCH") < 2:
-        raise ValueError("BATCH=1: BatchNorm needs two utterances or more")
-    if lr is not None and not 0 < lr < 1:
-        raise ValueError(f"LR={lr}: a number above 0 and below 1; the presets have 0.0001 to 0.003")
+    check_schedule(epochs, lr, batch)
     schedule = {k: v for k, v in given.items() if k != "yours" and v is not None}
     if remedy: schedule["remedy"] = remedy_named(remedy)
     return s.plan(Wanted(preset, seeds, corpus, real, device, callbacks, yours, schedule))
