@@ -1,9 +1,12 @@
 """What several test files need."""
+import os
 import sys
 
 import pytest
 
 from faults.harness import summary
+
+for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"): os.environ.pop(name, None)  # a make within `make test` is told nothing by it
 
 # Files whose tests train, render a corpus or start the command line many times: marked slow, so that `make check` leaves them out.
 SLOW = {"test_table1", "test_verification_sheets", "test_ablations", "test_engine", "test_diagrams", "test_prepare", "test_intervention", "test_interventions",

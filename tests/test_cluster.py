@@ -41,6 +41,7 @@ class Slow:
 
 
 ROWS = dict(teacher=Slow(), a=Slow(("teacher",)), b=Slow(("teacher",)), c=Slow(("a", "b")))
+HOLD = "hold"  # a file in the store: while it is there, runs wait in the midst of an epoch
 PLAN = [(r, s) for s in (0, 1) for r in ROWS]
 
 
@@ -60,6 +61,7 @@ class SlowLines(BaseRunner):
         nn.init.zeros_(line.weight)
         def loss(b, at):
             time.sleep(self.rows[row].pause)
+            while (folder.parents[1] / HOLD).exists(): time.sleep(.02)
             return dict(total=(line.weight - goal).square().sum())
         curves = train(line, torch.optim.SGD(line.parameters(), lr=.1), self.rows[row].settings, seed, lambda epoch: [torch.zeros(1)] * 2, loss, **kept)
         write_weights(folder / "model.safetensors", line)
@@ -207,8 +209,12 @@ def test_a_worker_is_killed(begin, tmp_path):
     at = until(lambda: begun(c.home))
     victim = next(p for p in c.workers if str(p.pid) in [pid for pids in at.values() for pid in pids])
     until(lambda: list(c.home.glob("*/*/checkpoint.pt")))
-    victim.kill()
+    (c.home / HOLD).touch()  # until the new one is there, however long a busy machine takes to start it
     c.worker()
+    log = c.folder / f"log{len(c.processes) - 1}.txt"
+    until(lambda: "Registered to" in log.read_text("utf-8"))
+    victim.kill()
+    (c.home / HOLD).unlink()
     out, _ = d.communicate(timeout=300)
     assert d.returncode == 0 and "is gone; another goes on with row" in out, out
     twice = {n: pids for n, pids in begun(c.home).items() if len(pids) > 1}

@@ -97,8 +97,7 @@ def test_files_that_are_no_pages(contents, tmp_path):
 
 def command() -> list[str]:
     "What `make lab` starts"
-    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")}
-    done = subprocess.run(["make", "--no-print-directory", "-n", "lab", f"PYTHON={sys.executable}"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["make", "--no-print-directory", "-n", "lab", f"PYTHON={sys.executable}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
     return shlex.split(done.stdout.strip().splitlines()[-1])
 
 

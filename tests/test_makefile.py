@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make(*args: str, **env: str) -> subprocess.CompletedProcess:
-    "make in the checkout, without what a surrounding `make test` hands down"
-    clean = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PYTHONPATH")}
+    "make in the checkout"
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     return subprocess.run(["make", "--no-print-directory", *args], cwd=ROOT, env=clean | env, capture_output=True, text=True, timeout=120)
 
 
