@@ -1,4 +1,4 @@
-"""What a remedy must know, taken away: wrong labels of the line, none at all, a telephone that nobody simulated, a second
+"""What a remedy must know, taken away: wrong labels of the line, none at all, a codec that nobody simulated, a second
 cause that nobody named, labels for few
 
 Each condition says which remedies are trained anew under it, whose undisturbed run already is the run of the condition,
@@ -149,7 +149,7 @@ def features_met(m: pd.DataFrame, progress=None, say=lambda text: None) -> Featu
 # ---- the runner
 
 class DisturbedRunner(Runner):
-    "Rows trained under one condition; the name of the condition and the code that makes it are part of a run's identity"
+    "Rows trained under one condition; its name and the code that makes it are part of a run's identity"
 
     def __init__(self, *args, condition="", **more):
         if condition not in CONDITIONS:

@@ -415,7 +415,8 @@ def read(folder: Path) -> pd.DataFrame:
 
 def conditions_of(lines: pd.DataFrame) -> pd.Series:
     "The condition of each line; '' where none is, and in records from before there were any"
-    return lines["condition"].fillna("") if "condition" in lines else pd.Series("", lines.index)
+    if "condition" not in lines: return pd.Series("", lines.index)
+    return lines["condition"].astype(object).where(lines["condition"].notna(), "")
 
 
 def undisturbed(lines: pd.DataFrame) -> pd.DataFrame:
@@ -532,12 +533,27 @@ def needs_shown(table: pd.DataFrame) -> pd.DataFrame:
     out, part = [], table[conditions_of(table) != ""]
     for (name, remedy), g in part.groupby(["condition", "remedy"], sort=False):
         of = {p.measure: p for p in g.itertuples()}
-        out.append({"condition": CONDITIONS[name].words, "remedy": remedy, "points lost": shown_with_interval(of["lost"]),
+        out.append({"condition": CONDITIONS[name].words, "remedy": remedy,
+                    "points lost": shown_with_interval(of["lost"]),
                     "at ρ = 0": shown_with_interval(of["at_0"]) if "at_0" in of else "",
                     "seeds": "" if pd.isna(of["lost"].n_seeds) else int(of["lost"].n_seeds)})
     order = {c.words: i for i, c in enumerate(CONDITIONS.values())}
     out.sort(key=lambda r: order[r["condition"]])
     return pd.DataFrame(out).set_index(["condition", "remedy"])
+
+
+def rooms_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "Where the room is tied, too: points lost when both ties are turned round, and when the line's alone is"
+    part, rhos = runs[conditions_of(runs) == "tied_room"], tested_at(runs)
+    lost = lambda task: part[f"{task}@{rhos[-1]:g}"] - part[f"{task}@{rhos[0]:g}"]
+    return part.assign(both=lost("agesup"), line=lost("agesup_line")).groupby("remedy", sort=False)[
+        ["both", "line"]].mean().round(1).rename(columns=dict(both="lost, both turned", line="lost, line alone"))
+
+
+def refusals_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "Remedies that a condition refuses, and what they say"
+    part = runs[runs["refused"].notna()]
+    return part.assign(says=part["refused"].str.partition(": ")[2]).set_index("remedy")[["says"]]
 
 
 def say_needs(table: pd.DataFrame) -> str:
@@ -549,8 +565,8 @@ def say_needs(table: pd.DataFrame) -> str:
         mine = part[conditions_of(part) == name]
         held = mine[mine["value"].notna() & (mine["remedy"] != OFF)]
         if not len(mine): continue
-        told = ", ".join(f"*{r.remedy}* {r.value:.0f} ({'the same run' if r.word == 'the same run' else f'{r.difference:+.0f}'})"
-                         for r in held.itertuples())
+        moved = lambda r: r.word if r.word == "the same run" else f"{r.difference:+.0f}"
+        told = ", ".join(f"*{r.remedy}* {r.value:.0f} ({moved(r)})" for r in held.itertuples())
         off = mine[(mine["remedy"] == OFF) & mine["value"].notna()]
         without = off["value"].iloc[0] if len(off) else base
         refused = ", ".join(f"*{n}*" for n in mine[mine["word"] == "refused"]["remedy"])
@@ -674,7 +690,7 @@ def figure_needs(runs: pd.DataFrame, folder: Path | None = None):
             ax.set_ylim(len(remedies) - .4, -.6)
         axes[-1, 0].set_xlabel("points of agesup macro F1 lost, from the tie trained in to the tie turned round")
         keys = [ax.plot([], [], *a, **k)[0] for a, k in ((("o",), dict(mfc="w", mec="k")), (("o",), dict(
-            color=COLOURS[0])), (("D",), dict(color=COLOURS[1])), (("k--",), dict(color="0.6", lw=1)))]
+            color=COLOURS[0])), (("D",), dict(color=COLOURS[1])), (("--",), dict(color="0.6", lw=1)))]
         fig.legend(keys, ["undisturbed", "under the condition", "the same run", "base, undisturbed"], ncols=4,
                    loc="outside upper center", frameon=False)
         if folder: save_figure(fig, folder, "remedies_needs")
