@@ -19,6 +19,7 @@ from mkdcls.engine.store import digest
 from mkdcls.model import MultiTaskModel
 from mkdcls.objective import Objective
 from mkdcls.results import disturbed as dis
+from mkdcls.results import remedies_dial as by_hand
 from mkdcls.results import remedies_sheet as sheet
 from mkdcls.results.runner import Runner
 from mkdcls.runs import PRESETS, Knobs, identity, like, role_manifest
@@ -456,6 +457,66 @@ def test_conditions_by_hand():
     assert same.loc["replay"].value == 5 and same.loc["replay"].word == "the same run"
     assert "*replay* 16 (+11)" in sheet.say_needs(t)
     assert sheet.needs_shown(t).loc[(dis.CONDITIONS["tied_room"].words, "replay"), "points lost"].startswith("16.0 (+11.0 [")
+
+
+# ---- what a reader turns
+
+def test_shares_of_what_is_heard_are_those_of_the_generator():
+    m = draw_manifest(STANDINS["LTV"], 60_000, seed=1)
+    old = m.age.between(64, 66).to_numpy()
+    studio = torch.from_numpy((dis.choose_channel("by_age", .8, m.age, m.e_channel) == "studio").astype(int))
+    assert by_hand.heard_shares("none", 65., .8)["studio"] == pytest.approx(float(studio[old].double().mean()), abs=.02)
+    w = rem.balance_weights(torch.from_numpy(np.select([m.age < 40, m.age < 60], [0, 1], 2)), studio)
+    balanced = float((w * studio)[old].sum() / w[old].sum())
+    assert by_hand.heard_shares("balance", 65., .8)["studio"] == pytest.approx(balanced, abs=.02) and balanced < .75
+    for n, rho in itertools.product(("none", *rem.REMEDIES), (0., .8)): assert sum(by_hand.heard_shares(n, 65., rho).values()) == pytest.approx(1)
+    assert by_hand.heard_shares("line", 65., .8)["telephone"] == 1 and by_hand.heard_shares("match", 65., .8)["studio"] == .5
+    assert by_hand.heard_shares("codec", 65., .8)[by_hand.MADE_UP] == .5 and by_hand.heard_shares("dro", 65., .8) == by_hand.heard_shares("none", 65., .8)
+
+
+@pytest.fixture
+def kept_dial(tmp_path):
+    runs = made_up_runs().assign(preset="smoke", condition="")
+    sheet.write(tmp_path, pd.concat([runs, runs.assign(condition="tied_room").query("train_rho == .8 and student == 'base'")]))
+    return tmp_path
+
+
+def test_the_dial_draws_kept_records(kept_dial):
+    import matplotlib.pyplot as plt
+    runs, told = by_hand.kept_records(kept_dial)
+    assert "Plumbing only" in told and "3 seeds" in told and set(runs.student) == {"base"} and set(runs.condition) == {""}
+    assert by_hand.trained_at(runs) == [.8, 0.]
+    _, ax = plt.subplots()
+    by_hand.draw_scores(ax, runs, .8, "replay")
+    drawn = {l.get_label(): l.get_ydata() for l in ax.lines if not l.get_label().startswith("_")}
+    assert drawn["none"].tolist() == [26, 66, 66] and drawn["replay"].tolist() == [60.5, 65.5, 65.5]
+    by_hand.draw_scores(ax, runs, .8, "dro")
+    assert any("dro: not trained at ρ = 0.8" in t.get_text() for t in ax.texts)
+    plt.close("all")
+
+
+def test_the_dial_without_records_says_so_and_still_plays(tmp_path, capsys):
+    told = by_hand.kept_records(tmp_path / "none")
+    assert told[0] is None and "No scores yet" in told[1] and "make table SHEET=remedies" in told[1]
+    by_hand.control(tmp_path / "none")
+    ways = by_hand.heard_three_ways()
+    assert list(ways) == ["studio", "telephone", by_hand.MADE_UP] and len({len(w) for w in ways.values()}) == 1 and len(ways["studio"]) < 2 * 8000
+
+
+def test_the_dial_turns(kept_dial, monkeypatch):
+    "With widgets: every setting draws and plays"
+    w = pytest.importorskip("ipywidgets")
+    shown, boxes = [], []
+    monkeypatch.setattr(by_hand, "live", lambda: True)
+    monkeypatch.setattr(by_hand, "one_picture", lambda runs, rho, remedy: shown.append((rho, remedy)))
+    monkeypatch.setattr(by_hand, "play", lambda wave, rate, caption: shown.append(caption))
+    monkeypatch.setattr(w, "VBox", lambda parts: boxes.extend(parts))
+    by_hand.control(kept_dial)
+    rho, remedy = boxes[:2]
+    assert shown[0] == (.8, "replay") and "studio: 50% of what is heard of people aged 65" in shown
+    shown.clear()
+    rho.value, remedy.value = 0., "none"
+    assert shown[-3] == (0., "none") and shown[-2] == "studio: 50% of what is heard of people aged 65"
 
 
 def test_a_real_command(tmp_path, monkeypatch):

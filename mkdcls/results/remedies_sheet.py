@@ -551,9 +551,10 @@ def rooms_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def refusals_table(runs: pd.DataFrame) -> pd.DataFrame:
-    "Remedies that a condition refuses, and what they say"
+    "What is said where a condition refuses a remedy, and by which remedies"
     part = runs[runs["refused"].notna()]
-    return part.assign(says=part["refused"].str.partition(": ")[2]).set_index("remedy")[["says"]]
+    says = part["refused"].str.partition(": ")[2]
+    return part.groupby(says, sort=False)["remedy"].agg(", ".join).to_frame("refused").rename_axis("what is said")
 
 
 def say_needs(table: pd.DataFrame) -> str:
@@ -594,7 +595,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
 
 def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
     "Table 1's corpus with and without the remedy: mean over seeds"
-    part = runs[runs["train_rho"].isna() & (runs["student"] != "oracle")]
+    part = undisturbed(runs[runs["train_rho"].isna() & (runs["student"] != "oracle")])
     names = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
              "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
              "studio_auc_in_x": "studio told inside X (AUC, %)"}
