@@ -513,7 +513,7 @@ def test_the_dial_turns(kept_dial, monkeypatch):
     monkeypatch.setattr(w, "VBox", lambda parts: boxes.extend(parts))
     by_hand.control(kept_dial)
     rho, remedy = boxes[:2]
-    assert shown[0] == (.8, "replay") and "studio: 50% of what is heard of people aged 65" in shown
+    assert (.8, "replay") in shown and "studio: 50% of what is heard of people aged 65" in shown
     shown.clear()
     rho.value, remedy.value = 0., "none"
     assert shown[-3] == (0., "none") and shown[-2] == "studio: 50% of what is heard of people aged 65"

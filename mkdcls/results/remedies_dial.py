@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from mkdcls.course.show import dial, live, play
+from mkdcls.course.show import live, play
 from mkdcls.engine.store import PROJECT
 from mkdcls.remedies import REMEDIES, made_up_telephone
 from mkdcls.results.disturbed import OFF
@@ -19,7 +19,7 @@ from mkdcls.runs import preset_of
 from mkdcls.standin import RATE, STANDINS, draw_manifest, render
 
 KEPT = "standin-laptop"  # the committed records, in paper/results
-AGE, AT_MOST = 65., 2.  # whose utterance is played: about so many years old, shorter than so many seconds
+AGE, AT_MOST = 65., 1.4  # whose utterance is played: about so many years old, shorter than so many seconds
 MANY = 200_001  # people, evenly aged, over whom shares are taken
 MADE_UP = "made-up telephone"
 
@@ -75,7 +75,7 @@ def balanced_share(age: float, rho: float) -> float:
 
 @lru_cache(maxsize=1)
 def heard_three_ways() -> dict[str, np.ndarray]:
-    "One utterance of the stand-in over the studio, over the telephone, and over a made-up telephone on top of the studio"
+    "One utterance over the studio, over the telephone, and over a made-up telephone on top of the studio"
     m = draw_manifest(STANDINS["LTV"], 400, seed=0)
     m = m[(m["duration"] < AT_MOST) & ~m["overlaid"]]
     m = m.iloc[[(m["age"] - AGE).abs().argmin()]]
@@ -104,21 +104,21 @@ def draw_scores(ax, runs: pd.DataFrame, rho: float, remedy: str):
         for _, one in part.iterrows() if len(part) > 1 else ():
             ax.plot(at, [one[f"agesup@{r:g}"] for r in at], look, lw=.6, alpha=.4)
         if len(part): ax.plot(at, part[[f"agesup@{r:g}" for r in at]].mean(), look, lw=1.8, label=name)
-        else: ax.text(0, 50, f"{name}: not trained at ρ = {rho:g}", ha="center")
+        else: ax.text(0, 82, f"{name}: not trained at ρ = {rho:g}", ha="center")
     ax.axvline(rho, color="0.88", lw=5, zorder=0)
     ax.set(xlabel="ρ in the test", ylabel="agesup macro F1 (%)", ylim=(10, 90), xticks=[-.8, 0, .8])
     ax.legend(frameon=False, loc="lower right", fontsize=8)
 
 
 def shares_table(rhos) -> pd.DataFrame:
-    "P(studio), telephone and made-up telephone in what each remedy lets a training hear of people of one age"
+    "Percent of what each remedy lets a training hear of people of one age"
     lines = {(n, r): heard_shares(n, AGE, r) for n in (OFF, *REMEDIES) for r in rhos}
     table = (100*pd.DataFrame(lines).T).round(0).astype(int)
     return table.rename_axis(["remedy", "ρ in training"])
 
 
 def control(folder: Path | None = None):
-    """Set ρ and a remedy, see the score, hear the line; in Jupyter with ipywidgets by sliders, elsewhere laid out
+    """See the score of some settings, hear the line; in Jupyter with ipywidgets every setting, by two sliders
 
     `folder` holds the records; None: the committed ones.
     """
@@ -127,16 +127,27 @@ def control(folder: Path | None = None):
     display(Markdown(told))
     rhos = trained_at(runs)
     names = [n for n in (OFF, *REMEDIES) if runs is None or (runs["remedy"] == n).any()]
-    if live(): return turned_by_hand(runs, rhos, names)
-    if runs is not None:
-        shown = [n for n in ("replay", "balance", "line") if n in names] or names[:1]
-        dial(lambda ax, **at: draw_scores(ax, runs, **at), rho=rhos, remedy=shown)
+    if runs is not None: laid_out(runs, rhos, [n for n in ("replay", "balance", "line") if n in names] or names[:1])
     display(shares_table(rhos))
     for over, wave in heard_three_ways().items(): play(wave, RATE, f"the same utterance, {over}")
+    if live(): turned_by_hand(runs, rhos, names)
+
+
+def laid_out(runs: pd.DataFrame, rhos: list, names: list):
+    "A picture for each tie (across) and each of a few remedies (down)"
+    import matplotlib.pyplot as plt
+    fig, axes = plt.subplots(len(names), len(rhos), figsize=(3*len(rhos), 2.2*len(names)), squeeze=False,
+                             layout="constrained", sharex=True, sharey=True)
+    for line, remedy in zip(axes, names):
+        for ax, rho in zip(line, rhos):
+            draw_scores(ax, runs, rho, remedy)
+            ax.set_title(f"{remedy}, trained at ρ = {rho:g}", fontsize=9)
+            ax.label_outer()
+    plt.show()
 
 
 def turned_by_hand(runs: pd.DataFrame | None, rhos: list, names: list):
-    "Two sliders, and below them the picture and the players of the setting"
+    "A slider and a list, and below them the picture and the players of the setting"
     import ipywidgets as w
     from IPython.display import Markdown, display
     knobs = dict(rho=w.SelectionSlider(options=[(f"{r:g}", r) for r in rhos], description="ρ", continuous_update=False),
