@@ -370,12 +370,12 @@ def test_no_row_of_the_laptop_sheet_is_refused():
 # ---- what must be known, taken away
 
 def test_a_fifth_of_the_training_speakers_get_the_other_line_and_nobody_else(tied):
-    wrong = dis.mislabelled(tied, 100)
+    wrong = dis.with_wrong_lines(tied, 100)
     moved = (wrong.channel != tied.channel).to_numpy()
     train = (tied.split == "train").to_numpy()
     assert not moved[~train].any() and moved[train].sum() == round(.2 * train.sum())
     assert wrong.drop(columns="channel").equals(tied.drop(columns="channel")), "the audio knows nothing of it"
-    assert dis.mislabelled(tied, 100).channel.equals(wrong.channel) and not dis.mislabelled(tied, 101).channel.equals(wrong.channel)
+    assert dis.with_wrong_lines(tied, 100).channel.equals(wrong.channel) and not dis.with_wrong_lines(tied, 101).channel.equals(wrong.channel)
 
 
 def test_a_twentieth_is_the_set_that_the_last_layer_draws():

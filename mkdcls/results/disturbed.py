@@ -66,7 +66,7 @@ def disturbed_row(remedy: str, condition: str, student: str = "3") -> str:
 
 # ---- what is changed
 
-def mislabelled(m: pd.DataFrame, seed: int, share: float = WRONG_SHARE) -> pd.DataFrame:
+def with_wrong_lines(m: pd.DataFrame, seed: int, share: float = WRONG_SHARE) -> pd.DataFrame:
     "The manifest as it is told to remedies: the other line for a share of the training speakers"
     who = m.loc[m["split"] == "train", "speaker"].unique()
     rng = np.random.default_rng([seed, zlib.crc32(b"wrong lines")])
@@ -131,7 +131,7 @@ def met_chunk(rows: pd.DataFrame, path: Path):
     write_features(values, lengths, path)
 
 
-def made_by() -> dict:
+def condition_code() -> dict:
     "The code and the numbers that features of a condition depend on, beside the generator's"
     parts = {f.__name__: source_hash(f) for f in (waves_met, in_room, met_codec)}
     return parts | dict(room=ROOM, met=list(MET), code=code_hashes("mkdcls.counterfactuals", "mkdcls.fbank"))
@@ -142,7 +142,7 @@ def features_met(m: pd.DataFrame, progress=None, say=lambda text: None) -> Featu
     told = m[sorted(m.columns.difference(["split"]))]
     rows = sha256("|".join(told).encode()
                   + pd.util.hash_pandas_object(told, index=False).to_numpy().tobytes()).hexdigest()
-    name = digest(dict(kind="met", rows=rows, made_by=made_by()))
+    name = digest(dict(kind="met", rows=rows, condition_code=condition_code()))
     return cached_features(home() / "features" / name, m, met_chunk, progress=progress, say=say)
 
 
@@ -165,7 +165,7 @@ class DisturbedRunner(Runner):
 
     def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
         "The condition is told beside what every run tells"
-        by = dict(wrong_lines=(mislabelled,), few_balanced=(few_known,)).get(self.condition, ())
+        by = dict(wrong_lines=(with_wrong_lines,), few_balanced=(few_known,)).get(self.condition, ())
         more = dict(condition=self.condition) | {f.__name__: source_hash(f) for f in by}
         if by: more |= dict(share=WRONG_SHARE if self.condition == "wrong_lines" else FEW_SHARE)
         return super().identity(row, seed, parents) | dict(disturbed=more)
@@ -175,13 +175,13 @@ class DisturbedRunner(Runner):
         m, about = super().manifest(role, seed, knobs)
         if self.condition != "tied_room" or role != TIED_ROLE: return m, about
         return (m.assign(room=in_room(m, self.knobs.rho, seed), met=False),
-                about | dict(room_tied=self.knobs.rho, made_by=made_by()))
+                about | dict(room_tied=self.knobs.rho, condition_code=condition_code()))
 
     def _known(self, r, seed):
         "What remedies are told: the wrong line for some speakers, where that is the condition"
         if self.condition != "wrong_lines": return super()._known(r, seed)
         if (asked := (r.role, seed, str(r.remedy), r.tasks)) not in self._told:
-            self._told[asked] = known_of(r, mislabelled(self.manifest(r.role, seed)[0], seed))
+            self._told[asked] = known_of(r, with_wrong_lines(self.manifest(r.role, seed)[0], seed))
         return self._told[asked]
 
     def _met(self, m: pd.DataFrame, fingerprint: str, told: str) -> Corpus:
