@@ -265,7 +265,7 @@ def test_small_languages_are_one(m):
     own = people[~people.index.str.endswith("other languages")]
     assert len(own) and (own >= sheet.FEWEST).all(axis=None) and got.str.endswith("other languages").any()
     assert (got.str.partition(", ")[0] == split["corpus"]).all(), "corpora are never mixed"
-    alone = split.assign(agesup=split["agesup"].where(split["by_speaker"] == 0, "20-30"))
+    alone = m.assign(split=np.where(m["by_speaker"] == 1, "train", "test"), agesup=m["agesup"].where(m["by_speaker"] != 1, "20-30"))
     assert sheet.nuisance_of(alone, m["block"]).str.endswith("other languages").all(), "test speakers do not count"
 
 
