@@ -454,7 +454,9 @@ def test_conditions_by_hand():
     lost = t[(t.condition == "tied_room") & (t.measure == "lost")].iloc[0]
     assert lost.value == 16 and lost.difference == 11 and lost.word == "worse" and lost.low < 11 < lost.high and not lost.declared
     same = t[(t.condition == "wrong_lines") & (t.measure == "lost")].set_index("remedy")
-    assert same.loc["replay"].value == 5 and same.loc["replay"].word == "the same run"
+    assert same.loc["replay"].value == 5 and same.loc["replay"].word == "the same run" and same.loc["replay"].n_seeds == 3
+    two = sheet.remedy_contrasts(runs[(runs.condition == "") | (runs.seed < 102)])
+    assert two[(two.condition == "wrong_lines") & (two.measure == "lost")].set_index("remedy").loc["replay"].n_seeds == 2, "the seeds of the conditions"
     assert "*replay* 16 (+11)" in sheet.say_needs(t)
     assert sheet.needs_shown(t).loc[(dis.CONDITIONS["tied_room"].words, "replay"), "points lost"].startswith("16.0 (+11.0 [")
 

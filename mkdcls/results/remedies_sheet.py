@@ -485,9 +485,11 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(runs: pd.DataFrame, condition: str, remedy: str, measure: str) -> pd.DataFrame:
-    """Seed → a measure of a remedy under a condition and `usual`, undisturbed, on the seeds that have both; base,
-    highest ρ"""
+    """Seed → a measure of a remedy under a condition and `usual`, undisturbed, on the seeds that have both, of those
+    that any condition has; base, highest ρ"""
     each = lost_by_seed(runs)
+    tried = each.loc[~each["condition"].isin(("", REFERENCE)), "seed"].unique()
+    if len(tried): each = each[each["seed"].isin(tried)]
     each = each[(each["student"] == STUDENTS["3"]) & (each["train_rho"] == each["train_rho"].max())
                 & (each["remedy"] == remedy)].set_index("seed")
     usual = each[each["condition"].isin(("", REFERENCE))][measure]
