@@ -253,3 +253,53 @@ def test_floors_on_real_speech(tmp_path, monkeypatch):
     assert {"constant", "language", "corpus", "fbank"} <= set(table["row"]) and "PLUMBING CHECK" in (tmp_path / "out" / "real.md").read_text("utf-8")
     sheet.figure_real(table, tmp_path / "out")
     assert len(table) and torch.is_tensor(sheet.balanced(m))
+
+
+# ---- remedies: language and corpus in place of the line
+
+def test_small_languages_are_one(m):
+    split = m.assign(split=np.where(m["by_speaker"] == 0, "test", "train"))
+    got = sheet.nuisance_of(split, m["block"])
+    train = (split["split"] == "train").to_numpy()
+    people = split[train].groupby([got[train], split["agesup"][train].astype(str)])["speaker"].nunique().unstack(fill_value=0)
+    own = people[~people.index.str.endswith("other languages")]
+    assert len(own) and (own >= sheet.FEWEST).all(axis=None) and got.str.endswith("other languages").any()
+    assert (got.str.partition(", ")[0] == split["corpus"]).all(), "corpora are never mixed"
+    alone = m.assign(split=np.where(m["by_speaker"] == 1, "train", "test"), agesup=m["agesup"].where(m["by_speaker"] != 1, "20-30"))
+    assert sheet.nuisance_of(alone, m["block"]).str.endswith("other languages").all(), "test speakers do not count"
+
+
+def test_remedies_on_real_speech_are_asked_for_and_change_no_other_row(monkeypatch):
+    rows, more = (sheet.real_rows(preset_of("laptop"), "campplus", r) for r in ((), sheet.REAL_REMEDIES))
+    assert {n: more[n] for n in rows} == rows and [n for n in more if n not in rows] == ["base_balance", "base_codec", "base_reverse"]
+    assert all(more[f"base_{n}"].remedy[0][0] == n and sheet.row_title(f"base_{n}").startswith("base, ") for n in sheet.REAL_REMEDIES)
+    assert ("base_codec", "base", False) in sheet.real_pairs(list(more)) and not any("base_codec" in p for p in sheet.real_pairs(list(rows)))
+    assert sheet.asked_remedies() == ()
+    monkeypatch.setenv("MKDCLS_REMEDIES", "codec, reverse")
+    assert sheet.asked_remedies() == ("codec", "reverse")
+    monkeypatch.setenv("MKDCLS_REMEDIES", "replay")
+    with pytest.raises(ValueError, match="MKDCLS_REMEDIES=replay: on real speech choose from balance, codec, reverse"): sheet.asked_remedies()
+
+
+def test_remedies_train_on_a_few_recordings(tmp_path, monkeypatch):
+    "Noise for speech: every age group in three languages of one corpus; the rows are trained, asked and scored"
+    import soundfile as sf
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(90):
+        sub = ("20s", "40s", "60s+")[i % 3]
+        path, name = tmp_path / f"{i}.wav", ("Common Voice", "Speech Accent Archive")[i % 2]
+        sf.write(path, .1 * rng.standard_normal(6000), 8000)
+        lines.append(dict(utterance=f"{name}/{i}", speaker=f"{name}/{i}", gender=("female", "male")[i // 3 % 2], agesub=sub, agesup=AGESUP[i % 3], corpus=name,
+                          age=np.nan, language="en", duration=.75, path=str(path), rate=8000., fold=0, split="train", years=40., block="en",
+                          by_speaker=i // 6 % 5, by_language=i // 6 % 5))
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("mkdcls.results.runner.prepared_real", lambda folder, progress: (None, None))
+    monkeypatch.setattr(sheet.RealRunner, "all", property(lambda self: pd.DataFrame(lines)))
+    runner = sheet.RealRunner("smoke", "real", str(tmp_path), "cpu", sheet.real_rows(preset_of("smoke"), remedies=sheet.REAL_REMEDIES))
+    for n in sheet.REAL_REMEDIES:
+        assert np.isfinite(runner.run(f"base_{n}", 100)["curves"][-1]["total"])
+    assert "nuisance" in runner.key("base_reverse", 100)[0] and "nuisance" not in runner.key("base_codec", 100)[0]
+    assert runner._known(runner.rows["base_reverse"], 100).lines == 2, "two corpora, one language"
+    got = sheet.trained_answers(runner, [(f"base_{n}", 100) for n in sheet.REAL_REMEDIES])
+    assert len(got) == 3 * 18 and np.allclose(got[["p0", "p1", "p2"]].sum(axis=1), 1, atol=1e-3)

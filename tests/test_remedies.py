@@ -18,10 +18,12 @@ from mkdcls.engine.features import Features
 from mkdcls.engine.store import digest
 from mkdcls.model import MultiTaskModel
 from mkdcls.objective import Objective
+from mkdcls.results import disturbed as dis
+from mkdcls.results import remedies_dial as by_hand
 from mkdcls.results import remedies_sheet as sheet
 from mkdcls.results.runner import Runner
 from mkdcls.runs import PRESETS, Knobs, identity, like, role_manifest
-from mkdcls.standin import render
+from mkdcls.standin import STANDINS, apply_codec, draw_manifest, render
 from mkdcls.training import Data, Settings, encode_all, fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -365,10 +367,167 @@ def test_no_row_of_the_laptop_sheet_is_refused():
     assert not [(r, seed) for k, r, seed in s.wanted(1) if k.rho == .8 and s.refused(k, r, seed)]
 
 
+# ---- what must be known, taken away
+
+def test_a_fifth_of_the_training_speakers_get_the_other_line_and_nobody_else(tied):
+    wrong = dis.with_wrong_lines(tied, 100)
+    moved = (wrong.channel != tied.channel).to_numpy()
+    train = (tied.split == "train").to_numpy()
+    assert not moved[~train].any() and moved[train].sum() == round(.2 * train.sum())
+    assert wrong.drop(columns="channel").equals(tied.drop(columns="channel")), "the audio knows nothing of it"
+    assert dis.with_wrong_lines(tied, 100).channel.equals(wrong.channel) and not dis.with_wrong_lines(tied, 101).channel.equals(wrong.channel)
+
+
+def test_a_twentieth_is_the_set_that_the_last_layer_draws():
+    m = role_manifest("LTV+FCVE", PRESETS["laptop"], 100, knobs=Knobs(rho=.8))[0]
+    r = row("balance", 1.)
+    rows, train = dis.few_known(r, m, 100), torch.from_numpy(np.flatnonzero((m.split == "train").to_numpy()))
+    k = rem.known_of(r, m)
+    small = rem.small_balanced(k.cell, train, seed=100)  # as `remedies.finish` draws it
+    assert set(rows.tolist()) == set(small.tolist()) and len(rows) == len(train)
+    assert .04 * len(train) < len(small) <= .05 * len(train) and k.cell[small].bincount().unique().numel() == 1
+    times = rows.bincount()[small]
+    assert times.max() - times.min() <= 1
+
+
+def test_a_room_is_tied_to_age_as_the_line_is_and_independent_of_it_given_age():
+    m = draw_manifest(STANDINS["LTV"], 4000, seed=100)
+    for rho in (-.8, 0., .8):
+        room = dis.in_room(m, rho, 100)
+        studio = dis.choose_channel("by_age", rho, m.age, m.e_channel) == "studio"
+        assert abs(np.corrcoef(m.age, room)[0, 1] - np.corrcoef(m.age, studio)[0, 1]) < .05
+    young = (m.age < 40).to_numpy()
+    assert abs(np.corrcoef(dis.in_room(m, .8, 100)[young], m.e_channel[young])[0, 1]) < .05
+
+
+def test_speech_in_a_room_and_over_another_codec(tied):
+    six = pd.concat([tied[tied.channel == c].head(3) for c in ("studio", "telephone")])
+    plainly, n = render(six)
+    as_it_was, k = dis.waves_met(six.assign(room=False, met=False))
+    assert torch.equal(plainly, as_it_was) and torch.equal(n, k)
+    codecs = iter(six.codec[six.channel == "telephone"])
+    again, _ = dis.waves_met(six.assign(room=False, met=True), codec=lambda w: apply_codec(w, next(codecs)))
+    assert torch.equal(plainly, again), "the way to the codec is the generator's, bit for bit"
+    coded, _ = dis.waves_met(six.assign(room=False, met=True))
+    assert torch.equal(plainly[:3], coded[:3]) and (plainly[3:] != coded[3:]).any(1).all(), "the telephone alone"
+    assert all(np.corrcoef(a[:j], b[:j])[0, 1] > .8 for a, b, j in zip(plainly, coded, n.tolist()))
+    room, _ = dis.waves_met(six.assign(room=True, met=False))
+    assert (plainly != room).any(1).all() and all(abs(np.corrcoef(a[:j], b[:j])[0, 1]) < .98 for a, b, j in zip(plainly, room, n.tolist()))
+
+
+def test_conditions_have_keys_of_their_own_and_change_no_other():
+    s = sheet.RemedyRunners("laptop", device="cpu")
+    plan, main = s.plan(5), s.runner(Knobs(rho=.8))
+    keys = {(r.condition if isinstance(r, dis.DisturbedRunner) else "", str(r.knobs.turned()), *j): r.key(*j)[1] for r, jobs in plan for j in jobs if j[1] == 100}
+    assert len(set(keys.values())) == len(keys)
+    plainly = Runner("laptop", device="cpu", rows=sheet.remedy_rows(PRESETS["laptop"]), knobs=Knobs(rho=.8))
+    assert all(plainly.key(row, 100)[1] == main.key(row, 100)[1] for row in plainly.rows)
+    each = {seed: sum(seed == j[1] for r, jobs in plan if isinstance(r, dis.DisturbedRunner) for j in jobs) for seed in range(100, 105)}
+    assert each == {100: 11, 101: 11, 102: 11, 103: 0, 104: 0} and s.references(5) == [(f"3{n}", seed) for n in ("codec", "retrain") for seed in (101, 102)]
+    assert not [why for c in dis.CONDITIONS for n in dis.CONDITIONS[c].trains if (why := s.refused_disturbed(c, dis.disturbed_row(n, c), 100))]
+
+
+def test_conditions_that_nobody_knows():
+    with pytest.raises(ValueError, match="condition='fog': choose one of wrong_lines, line_unknown"): dis.DisturbedRunner("smoke", condition="fog")
+    with pytest.raises(ValueError, match="give Knobs"): dis.DisturbedRunner("smoke", condition="tied_room")
+    told = sheet.refusals(sheet.RemedyRunners("smoke", device="cpu"))
+    assert [t["remedy"] for t in told] == [n for n, m in rem.REMEDIES.items() if m.line] and {t["condition"] for t in told} == {"line_unknown"}
+    assert set(dis.CONDITIONS["line_unknown"].same) <= {n for n, m in rem.REMEDIES.items() if not m.line}
+
+
+def test_few_labels_train(tmp_path, monkeypatch):
+    "Where the smoke preset has everybody: no tie"
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path))
+    name = dis.disturbed_row("balance", "few_balanced")
+    rows = {name: like(ROWS["3"], name, remedy=(("balance", 1.),), reestimate=True)}
+    runner = dis.DisturbedRunner("smoke", condition="few_balanced", device="cpu", knobs=Knobs(rho=0.), rows=rows)
+    assert np.isfinite(runner.run(name, 100)["curves"][-1]["total"])
+    assert type(runner)(**runner.again()[1]).key(name, 100) == runner.key(name, 100), "another process makes the same runner"
+
+
+def test_conditions_by_hand():
+    runs = made_up_runs().assign(condition="", refused=np.nan)
+    under = runs[(runs.student == "base") & (runs.train_rho == .8) & (runs.remedy == "replay")].assign(condition="tied_room")
+    runs = pd.concat([runs, under.assign(**{"agesup@-0.8": under["agesup@-0.8"] - [10, 11, 12]})], ignore_index=True)
+    t = sheet.remedy_contrasts(runs)
+    pd.testing.assert_frame_equal(sheet.undisturbed(t).reset_index(drop=True), sheet.remedy_contrasts(made_up_runs()), check_dtype=False)
+    lost = t[(t.condition == "tied_room") & (t.measure == "lost")].iloc[0]
+    assert lost.value == 16 and lost.difference == 11 and lost.word == "worse" and lost.low < 11 < lost.high and not lost.declared
+    same = t[(t.condition == "wrong_lines") & (t.measure == "lost")].set_index("remedy")
+    assert same.loc["replay"].value == 5 and same.loc["replay"].word == "the same run" and same.loc["replay"].n_seeds == 3
+    two = sheet.remedy_contrasts(runs[(runs.condition == "") | (runs.seed < 102)])
+    assert two[(two.condition == "wrong_lines") & (two.measure == "lost")].set_index("remedy").loc["replay"].n_seeds == 2, "the seeds of the conditions"
+    assert "*replay* 16 (+11)" in sheet.say_needs(t)
+    assert sheet.needs_shown(t).loc[(dis.CONDITIONS["tied_room"].words, "replay"), "points lost"].startswith("16.0 (+11.0 [")
+
+
+# ---- what a reader turns
+
+def test_shares_of_what_is_heard_are_those_of_the_generator():
+    m = draw_manifest(STANDINS["LTV"], 60_000, seed=1)
+    old = m.age.between(64, 66).to_numpy()
+    studio = torch.from_numpy((dis.choose_channel("by_age", .8, m.age, m.e_channel) == "studio").astype(int))
+    assert by_hand.heard_shares("none", 65., .8)["studio"] == pytest.approx(float(studio[old].double().mean()), abs=.02)
+    w = rem.balance_weights(torch.from_numpy(np.select([m.age < 40, m.age < 60], [0, 1], 2)), studio)
+    balanced = float((w * studio)[old].sum() / w[old].sum())
+    assert by_hand.heard_shares("balance", 65., .8)["studio"] == pytest.approx(balanced, abs=.02) and balanced < .75
+    for n, rho in itertools.product(("none", *rem.REMEDIES), (0., .8)): assert sum(by_hand.heard_shares(n, 65., rho).values()) == pytest.approx(1)
+    assert by_hand.heard_shares("line", 65., .8)["telephone"] == 1 and by_hand.heard_shares("match", 65., .8)["studio"] == .5
+    assert by_hand.heard_shares("codec", 65., .8)[by_hand.MADE_UP] == .5 and by_hand.heard_shares("dro", 65., .8) == by_hand.heard_shares("none", 65., .8)
+
+
+@pytest.fixture
+def kept_dial(tmp_path):
+    runs = made_up_runs().assign(preset="smoke", condition="")
+    sheet.write(tmp_path, pd.concat([runs, runs.assign(condition="tied_room").query("train_rho == .8 and student == 'base'")]))
+    return tmp_path
+
+
+def test_the_dial_draws_kept_records(kept_dial):
+    import matplotlib.pyplot as plt
+    runs, told = by_hand.kept_records(kept_dial)
+    assert "Plumbing only" in told and "3 seeds" in told and set(runs.student) == {"base"} and set(runs.condition) == {""}
+    assert by_hand.trained_at(runs) == [.8, 0.]
+    _, ax = plt.subplots()
+    by_hand.draw_scores(ax, runs, .8, "replay")
+    drawn = {l.get_label(): l.get_ydata() for l in ax.lines if not l.get_label().startswith("_")}
+    assert drawn["none"].tolist() == [26, 66, 66] and drawn["replay"].tolist() == [60.5, 65.5, 65.5]
+    by_hand.draw_scores(ax, runs, .8, "dro")
+    assert any("dro: not trained at ρ = 0.8" in t.get_text() for t in ax.texts)
+    plt.close("all")
+
+
+def test_the_dial_without_records_says_so_and_still_plays(tmp_path, capsys):
+    told = by_hand.kept_records(tmp_path / "none")
+    assert told[0] is None and "No scores yet" in told[1] and "make table SHEET=remedies" in told[1]
+    by_hand.control(tmp_path / "none")
+    ways = by_hand.heard_three_ways()
+    assert list(ways) == ["studio", "telephone", by_hand.MADE_UP] and len({len(w) for w in ways.values()}) == 1 and len(ways["studio"]) < 2 * 8000
+
+
+def test_the_dial_turns(kept_dial, monkeypatch):
+    "With widgets: every setting draws and plays"
+    w = pytest.importorskip("ipywidgets")
+    shown, boxes = [], []
+    monkeypatch.setattr(by_hand, "live", lambda: True)
+    monkeypatch.setattr(by_hand, "one_picture", lambda runs, rho, remedy: shown.append((rho, remedy)))
+    monkeypatch.setattr(by_hand, "play", lambda wave, rate, caption: shown.append(caption))
+    monkeypatch.setattr(w, "VBox", lambda parts: boxes.extend(parts))
+    by_hand.control(kept_dial)
+    rho, remedy = boxes[:2]
+    assert (.8, "replay") in shown and "studio: 50% of what is heard of people aged 65" in shown
+    shown.clear()
+    rho.value, remedy.value = 0., "none"
+    assert shown[-3] == (0., "none") and shown[-2] == "studio: 50% of what is heard of people aged 65"
+
+
 def test_a_real_command(tmp_path, monkeypatch):
     "The sheet at smoke with two rows trained, then drawn again from its records"
     import os
     code = ("from mkdcls.results import remedies_sheet as s; s.STUDENTS = {'3': 'base'}; s.NAMED = ('replay',); s.SCREENED = (); s.SHORTCUT = ('line',)\n"
+            "from mkdcls.results.disturbed import Condition; s.CONDITIONS.clear()\n"
+            "s.CONDITIONS.update(tied_room=Condition('a room', trains=('replay',)), other_codec=Condition('a codec', listens=('none',)),"
+            "    line_unknown=Condition('none', refuses=True))\n"
             "if __name__ == '__main__':\n"
             "    a = s.RemedyRunners('smoke', device='cpu', extent=s.Extent(6, (0., .8), (-.8, 0., .8)))\n"
             "    a.run(1); s.write(%r, s.remedy_records(a, 1)); print(a.todo(1).to_string())" % str(tmp_path / "out"))
@@ -377,10 +536,13 @@ def test_a_real_command(tmp_path, monkeypatch):
     done = subprocess.run([sys.executable, str(tmp_path / "go.py")], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     runs = sheet.read(tmp_path / "out")
-    assert sorted(runs.row) == sorted(["3none", "3replay"] * 2 + ["3none", "3line"] + ["oracle"])
-    assert runs.loc[runs.train_rho.notna(), ["agesup@-0.8", "agesup@0.8", "tv"]].notna().all(axis=None)
+    assert sorted(sheet.undisturbed(runs).row) == sorted(["3none", "3replay"] * 2 + ["3none", "3line"] + ["oracle"])
+    assert sorted(runs.row[runs.train_rho.notna() & (runs.condition != "")]) == ["3none", "3replay-tied_room"] and runs.refused.notna().sum() == 8
+    assert runs.loc[runs.condition == "tied_room", "agesup_line@-0.8"].notna().all()
+    assert runs.loc[runs.train_rho.notna() & (runs.condition == ""), ["agesup@-0.8", "agesup@0.8", "tv"]].notna().all(axis=None)
     table = sheet.write(tmp_path / "out")
     pd.testing.assert_frame_equal(table, sheet.remedy_contrasts(runs))
+    assert set(sheet.undisturbed(table).remedy) == {"none", "replay"} and set(table.condition) == {"", "tied_room", "other_codec", "line_unknown", "wrong_lines"}
     command = "-m mkdcls.results.cli table --sheet remedies --preset smoke --corpus real --real".split()
     refused = subprocess.run([sys.executable, *command, str(tmp_path)], env=env, capture_output=True, text=True, cwd=ROOT)
     assert refused.returncode and "only the stand-in knows" in refused.stderr + refused.stdout

@@ -32,6 +32,7 @@ from mkdcls.intake.encoded import encoder_key, heard_by, why_not
 from mkdcls.intake.features import prepare
 from mkdcls.labels import AGESUB, AGESUP, CLASSES, PARENT, TASKS
 from mkdcls.pretrained import PUBLIC, fetch_weights, public_encoder
+from mkdcls.remedies import REMEDIES, known_of
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.runner import Runner
 from mkdcls.runs import Knobs, Preset, like, preset_of, recipe, recordings
@@ -147,9 +148,15 @@ def balanced(m: pd.DataFrame) -> torch.Tensor:
 # ---- trained rows
 
 TRAINED = {"teacher": "teacher, from scratch", "base_flat": "base, groups as they come", "base": "base", "mkd": "+MKD",
-        "ch": "+CH", "mkd_ch": "+MKD+CH"}
+        "ch": "+CH", "mkd_ch": "+MKD+CH",
+        "base_balance": "base, language and corpus balanced over ages",
+        "base_codec": "base, heard over a made-up telephone by a coin",
+        "base_reverse": "base, X does not tell language and corpus"}
 WITH_K = {"base": "base, K beside X", "mkd": "+MKD", "mkd_ch": "+MKD+CH", "alone": "+MKD+CH, student alone"}
 UNBALANCED = ("base_flat",)
+# remedies 1, 3 (recordings know only a made-up telephone) and 7 of page 16; asked for by MKDCLS_REMEDIES
+REAL_REMEDIES = ("balance", "codec", "reverse")
+FEWEST = 5  # speakers of each age group that a language of a corpus needs in training to be told apart
 # of the balanced training part, 2.2 times as long as the plain one: about as many steps as rows of protocol 1 made on
 # real speech (page 13)
 EPOCHS = {"laptop": 4}
@@ -162,8 +169,8 @@ def row_title(row: str) -> str:
     return f"{WITH_K[method]}, K of {PUBLIC[k].title}" if k in PUBLIC and method in WITH_K else UNTRAINED[row]
 
 
-def real_rows(preset: Preset, k: str = "") -> dict:
-    "The trained rows; `k` is a public encoder, '' leaves its rows out"
+def real_rows(preset: Preset, k: str = "", remedies: tuple = ()) -> dict:
+    "The trained rows; `k` is a public encoder, '' leaves its rows out; with `remedies` base is trained with each, too"
     settings = preset.scheduled(epochs=EPOCHS.get(preset.name)).ecapa
     make = lambda name, method, teacher=None, size="student", role="LTV+FCVE": recipe(
         name, "ecapa", size, role, method, settings, scale=preset.scale, teacher=teacher, reestimate=True)
@@ -175,7 +182,30 @@ def real_rows(preset: Preset, k: str = "") -> dict:
         rows += [like(make(f"base_of_{k}", "base"), f"base_of_{k}", teacher=k), make(f"mkd_of_{k}", "+MKD", k),
                  make(f"mkd_ch_of_{k}", "+MKD+CH", k)]
         rows.append(like(rows[-1], f"alone_of_{k}", z="student"))
+    base = next(r for r in rows if r.row == "base")
+    rows += [like(base, f"base_{n}", remedy=((n, REMEDIES[n].strength),)) for n in remedies]
     return {r.row: r for r in rows}
+
+
+def asked_remedies() -> tuple:
+    "The remedies of MKDCLS_REMEDIES (names, commas between them), none by default; others are refused by name"
+    asked = tuple(n.strip() for n in os.environ.get("MKDCLS_REMEDIES", "").split(",") if n.strip())
+    if wrong := [n for n in asked if n not in REAL_REMEDIES]:
+        raise ValueError(f"MKDCLS_REMEDIES={','.join(wrong)}: on real speech choose from {', '.join(REAL_REMEDIES)}")
+    return asked
+
+
+def nuisance_of(m: pd.DataFrame, block: pd.Series) -> pd.Series:
+    """What stands for the line of each recording: its corpus and its language
+
+    Languages with fewer than `FEWEST` training speakers in any age group are one, in each corpus: a remedy that weighs
+    age groups over lines needs all pairs.
+    """
+    cell = m["corpus"].astype(str) + ", " + block.astype(str)
+    train = (m["split"] == "train").to_numpy()
+    people = m[train].groupby([cell[train], m["agesup"][train].astype(str)])["speaker"].nunique().unstack(fill_value=0)
+    enough = people.reindex(columns=list(AGESUP), fill_value=0).min(axis=1) >= FEWEST
+    return cell.where(cell.map(enough).fillna(False).astype(bool), m["corpus"].astype(str) + ", other languages")
 
 
 def asked_k(say=print) -> str:
@@ -222,9 +252,18 @@ class RealRunner(Runner):
         return m, recordings(m, ordered=False)
 
     def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
-        "Balanced rows say so"
+        "Balanced rows say so, and those that are told language and corpus"
         same = super().identity(row, seed, parents)
+        if any(REMEDIES[n].line for n, _ in self.rows[row].remedy): same |= {"nuisance": source_hash(nuisance_of)}
         return same if row in UNBALANCED else same | {"balanced": source_hash(balanced)}
+
+    def _known(self, r, seed):
+        "Remedies are told language and corpus as the line"
+        if (asked := (r.role, seed, str(r.remedy), r.tasks)) not in self._told:
+            m = self.manifest(r.role, seed)[0]
+            block = m["utterance"].map(self.all.set_index("utterance")["block"])
+            self._told[asked] = known_of(r, m.assign(channel=nuisance_of(m, block)))
+        return self._told[asked]
 
     def training_rows(self, row: str, manifest) -> torch.Tensor:
         "Every age group as often as the commonest, but for the row that shows what that does"
@@ -236,7 +275,8 @@ def real_plan(w):
     say = w.callbacks.get("say", lambda text: None)
     # without recordings, recorded rows are drawn and nothing is asked
     k = asked_k(say) if w.real else os.environ.get("MKDCLS_TEACHER") or K_DEFAULT
-    runner = RealRunner(w.preset, w.corpus, w.real, w.device, real_rows(preset_of(w.preset), k), **w.callbacks)
+    rows = real_rows(preset_of(w.preset), k, asked_remedies())
+    runner = RealRunner(w.preset, w.corpus, w.real, w.device, rows, **w.callbacks)
     folds = range(min(w.seeds, N_FOLDS))
     return [(runner, [(row, first + f) for f in folds for first in BY.values() for row in runner.rows])]
 
@@ -585,7 +625,8 @@ def real_pairs(rows: list[str]) -> list[tuple[str, str, bool]]:
               (f"mkd_ch_of_{k}", f"base_of_{k}", False), (f"alone_of_{k}", "base", False), ("mkd", "base", False),
               ("ch", "base", False), ("mkd_ch", "ch", False), ("base", "language", False),
               ("base", "base_flat", False), (k, "language_corpus", False), (k, "fbank", False), (k, "permuted", False),
-              ("fbank", "language", False), ("dvector", k, False)]
+              ("fbank", "language", False), ("dvector", k, False),
+              *((f"base_{n}", against, False) for n in REAL_REMEDIES for against in ("base", "language"))]
     have = set(rows)
     return [(a, b, p) for a, b, p in wanted if a in have and b in have]
 

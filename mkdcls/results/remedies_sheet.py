@@ -1,5 +1,5 @@
-"""Remedies against a tie of age and line: trained at several ρ, tested from one end to the other by replay; and the
-paper's own shortcut, elderly speech from a studio
+"""Remedies against a tie of age and line: trained at several ρ, tested from one end to the other by replay; what each
+must know, taken away; and the paper's own shortcut, elderly speech from a studio
 
 What a remedy is, is page 16. `python -m mkdcls.results.remedies_sheet choose` fixes the strengths (protocol 2, section
 6); `make table SHEET=remedies` runs the rest. Everything that the page shows is made from remedies-runs.csv.
@@ -19,12 +19,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mkdcls.counterfactuals import movement, network_hears
+from mkdcls.counterfactuals import movement, network_hears, render_intervened
 from mkdcls.decisive import FIRST_SEED
 from mkdcls.engine.store import PROJECT, digest, home, plain, whole, writable, write_text
 from mkdcls.evaluation import confusion, prf
 from mkdcls.labels import TASKS
 from mkdcls.remedies import REMEDIES, known_of
+from mkdcls.results.disturbed import (CONDITIONS, OFF, TIED_ROLE, DisturbedRunner, disturbed_row, features_met,
+                                      in_room)
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.intervention_sheet import hear, rendered
 from mkdcls.results.runner import Runner
@@ -38,9 +40,11 @@ CHOOSING = tuple(range(90, 95))  # seeds that choose (protocol 2)
 STUDENTS = {"3": "base", "6": "+MKD+CH"}
 NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
 SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
-DECLARED_REMEDIES, OFF = ("replay", "match"), "none"  # the declared family; a row without a remedy
+DECLARED_REMEDIES = ("replay", "match")  # the declared family
+STRANGERS = 10_000  # added to the seed of test people
 COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
 ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
+REFERENCE = "reference"  # an undisturbed run on a seed that the main grid does not give this remedy
 SHORTCUT = ("line", "codec")  # remedies tried on Table 1's own corpus, where studio sound means elderly
 
 
@@ -50,6 +54,7 @@ class Extent:
     speakers: int  # fresh test speakers a seed, none of them in the split (protocol 2, section 1)
     rhos: tuple = (0., .4, .8)  # trained at
     tested: tuple = (-.8, -.6, -.4, -.2, 0., .2, .4, .6, .8)  # tested at; costs nothing
+    disturbed: int = 3  # seeds of the conditions, the first ones
 
 
 EXTENTS = {"smoke": Extent(24, (0., .8), (-.8, 0., .8)), "laptop": Extent(4000), "gpu": Extent(4000)}
@@ -97,12 +102,26 @@ class RemedyRunners:
         self.preset, self.extent, self.progress = preset_of(preset), extent or EXTENTS[preset], progress
         self.rows = remedy_rows(self.preset, tried=tried)
         self._make = partial(Runner, preset, device=device, rows=self.rows, say=say, progress=progress)
+        self._make_disturbed = partial(DisturbedRunner, preset, device=device, say=say, progress=progress)
         self._runners = {}
 
     def runner(self, knobs: Knobs = Knobs()) -> Runner:  # noqa: B008 (frozen)
         "The runner of a setting of the knobs, made once"
         if knobs not in self._runners: self._runners[knobs] = self._make(knobs=knobs)
         return self._runners[knobs]
+
+    @property
+    def tied(self) -> Knobs:
+        "The world in which conditions are tried"
+        return Knobs(rho=max(self.extent.rhos))
+
+    def disturbed(self, condition: str) -> DisturbedRunner:
+        "The runner of a condition, made once: its rows are base's"
+        if condition not in self._runners:
+            rows = {(n := disturbed_row(m, condition)): like(self.rows[f"3{m}"], n)
+                    for m in CONDITIONS[condition].trains}
+            self._runners[condition] = self._make_disturbed(condition=condition, knobs=self.tied, rows=rows or None)
+        return self._runners[condition]
 
     def refused(self, knobs: Knobs, row: str, seed: int) -> str:
         "Why a row cannot be trained on a corpus; empty where it can. In preset smoke some pairs have nobody"
@@ -122,12 +141,37 @@ class RemedyRunners:
         return out + [(Knobs(), b + n, FIRST_SEED + i) for i in range(seeds) for b in STUDENTS
                       for n in (OFF, *SHORTCUT)]
 
+    def seeds_disturbed(self, seeds: int) -> range:
+        "Seeds of the conditions"
+        return range(FIRST_SEED, FIRST_SEED + min(seeds, self.extent.disturbed))
+
+    def references(self, seeds: int) -> list[tuple[str, int]]:
+        "Undisturbed (row, seed) that the conditions compare with, where the main grid does not have them"
+        asked = {n for c in CONDITIONS.values() for n in (*c.trains, *c.same, *c.listens)}
+        return [(f"3{n}", s) for n in REMEDIES if n in asked and n in SCREENED
+                for s in self.seeds_disturbed(seeds)[1:]]
+
+    def wanted_disturbed(self, seeds: int) -> dict[str, list[tuple[str, int]]]:
+        "Condition → (row, seed), those that can be trained"
+        out = {}
+        for name, c in CONDITIONS.items():
+            jobs = [(disturbed_row(n, name), s) for s in self.seeds_disturbed(seeds) for n in c.trains]
+            if jobs: out[name] = [j for j in jobs if not self.refused_disturbed(name, *j)]
+        return out
+
+    def refused_disturbed(self, condition: str, row: str, seed: int) -> str:
+        "Why a row cannot be trained under a condition; empty where it can"
+        try: self.disturbed(condition).key(row, seed)
+        except ValueError as why: return str(why)
+        return ""
+
     def plan(self, seeds: int) -> list[tuple[Runner, list[tuple[str, int]]]]:
         "Runners and what each has to do"
         jobs = {}
-        for knobs, row, seed in self.wanted(seeds):
+        for knobs, row, seed in [*self.wanted(seeds), *((self.tied, *j) for j in self.references(seeds))]:
             if not self.refused(knobs, row, seed): jobs.setdefault(knobs, []).append((row, seed))
-        return [(self.runner(k), j) for k, j in jobs.items()]
+        return [*((self.runner(k), j) for k, j in jobs.items()),
+                *((self.disturbed(c), j) for c, j in self.wanted_disturbed(seeds).items())]
 
     def todo(self, seeds: int) -> pd.DataFrame:
         "A line for each corpus: its runs, how many are there, which rows cannot be trained on it"
@@ -139,6 +183,15 @@ class RemedyRunners:
             lines.append(dict(corpus="as in Table 1" if knobs.rho is None else f"ρ = {knobs.rho:g}", runs=len(jobs),
                               done=sum(self.runner(knobs).record(*j) is not None for j in jobs),
                               refused=", ".join(not_here)))
+        for name, jobs in self.wanted_disturbed(seeds).items():
+            runner, many = self.disturbed(name), len(CONDITIONS[name].trains) * len(self.seeds_disturbed(seeds))
+            not_here = sorted({r for s in self.seeds_disturbed(seeds) for r in runner.rows} - {r for r, _ in jobs}) \
+                if len(jobs) < many else []
+            lines.append(dict(corpus=f"ρ = {self.tied.rho:g}, {name}", runs=len(jobs),
+                              done=sum(runner.record(*j) is not None for j in jobs), refused=", ".join(not_here)))
+        if more := [j for j in self.references(seeds) if not self.refused(self.tied, *j)]:
+            lines.append(dict(corpus=f"ρ = {self.tied.rho:g}, {REFERENCE}", runs=len(more), refused="",
+                              done=sum(self.runner(self.tied).record(*j) is not None for j in more)))
         return pd.DataFrame(lines).set_index("corpus")
 
     def run(self, seeds: int):
@@ -150,7 +203,7 @@ class RemedyRunners:
 
 def strangers(seed: int, n: int) -> pd.DataFrame:
     "Test people of a seed that no split holds, on paper"
-    return draw_manifest(STANDINS["LTV"], n, seed=seed + 10_000)
+    return draw_manifest(STANDINS["LTV"], n, seed=seed + STRANGERS)
 
 
 def robust_f1(y: np.ndarray, guess: np.ndarray, task: str) -> float:
@@ -191,8 +244,18 @@ def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: 
     return out
 
 
+def provenance_of(rec) -> dict:
+    "What a run was made with, as a line of the records tells it"
+    where = rec["provenance"]
+    return dict(train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), key=rec["key"],
+                data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
+                recipe=json.dumps(plain(rec["identity"]["recipe"])), corpus="standin", preset=rec["preset"],
+                protocol="2", commit=where["commit"], device=where["device"], finished=where["finished"])
+
+
 def remedy_records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
-    "A line for each finished run of the plan: what it is, what it was made with, its scores; the oracle's beside it"
+    """A line for each finished run of the plan: what it is, what it was made with, its scores; the oracle's beside it,
+    and then what came out under each condition"""
     lines, plan = [], sheet.wanted(seeds)
     for seed in dict.fromkeys(s for _, _, s in plan):
         m, kept = strangers(seed, sheet.extent.speakers), {}
@@ -207,18 +270,102 @@ def remedy_records(sheet: RemedyRunners, seeds: int) -> pd.DataFrame:
                 head |= scores_by_rho(runner, row, seed, m, sheet.extent.tested, kept,
                                       partial(sheet.progress, f"seed {seed}: speech over both lines"))
             sheet.progress(f"seed {seed}: rows listen", i + 1, len(jobs))
-            where = rec["provenance"]
-            lines.append(head | dict(train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), key=rec["key"],
-                                     data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
-                                     recipe=json.dumps(plain(rec["identity"]["recipe"])), corpus="standin",
-                                     preset=rec["preset"], protocol="2", commit=where["commit"],
-                                     device=where["device"], finished=where["finished"]))
+            lines.append(head | provenance_of(rec))
         oracle = {t: posterior(m, t).argmax(1) for t in ASKED}
         lines.append(dict(row="oracle", seed=seed, student="oracle", remedy="", corpus="standin",
                           preset=sheet.preset.name, protocol="2",
                           **{f"{t}@{r:g}": robust_f1(truth(m, t), oracle[t], t) for t in ASKED
                              for r in sheet.extent.tested}))
-    return pd.DataFrame(lines)
+        if seed in sheet.seeds_disturbed(seeds): lines += condition_records(sheet, seeds, seed, m, kept)
+    lines += refusals(sheet)
+    return pd.DataFrame(lines).assign(condition=lambda t: t.get("condition", pd.Series("", t.index)).fillna(""))
+
+
+# ---- what must be known
+
+def answers_met(runner: Runner, row: str, seed: int, worlds: dict[str, pd.DataFrame], progress=None) -> dict:
+    "World → age answers [n] on speech as `disturbed.waves_met` renders it; kept on disk, as those over the lines are"
+    who = [str(u) for u in next(iter(worlds.values()))["utterance"]]
+    file = writable(home() / "remedies") / (digest(dict(run=runner.key(row, seed)[1], who=who, met=list(worlds),
+                                                        tasks=ASKED)) + ".npz")
+    if not file.exists():
+        f = features_met(pd.concat(worlds.values(), ignore_index=True), progress)
+        at = {w: torch.arange(i * len(who), (i + 1) * len(who)) for i, w in enumerate(worlds)}
+        got = hear(runner.trained(row, seed), f, at, {})
+        with whole(file) as part, open(part, "wb") as out:
+            np.savez(out, **{f"{w}_{t}": got[w].p[t].argmax(1).astype(np.int8) for w in worlds for t in ASKED})
+    with np.load(file, allow_pickle=False) as z: return dict(z)
+
+
+def scores_met(m: pd.DataFrame, tested: tuple, answer) -> dict:
+    "Macro F1 at each ρ of the test; `answer(task, ρ)` gives what was said there"
+    return {f"{t}@{rho:g}": robust_f1(truth(m, t), answer(t, rho), t) for t in ASKED for rho in tested}
+
+
+def scores_in_rooms(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, progress=None) -> dict:
+    """Both ties at the same ρ, and beside them the line's alone turned (`agesup_line@ρ`, the room tied as in training)
+
+    Every person is rendered over both lines, in a room and in none.
+    """
+    over = {w: render_intervened(m, channel=w) for w in BOTH_LINES}
+    worlds = {f"{w}{r}": over[w].assign(room=bool(r), met=False) for w in BOTH_LINES for r in (0, 1)}
+    got = answers_met(runner, row, seed, worlds, progress)
+    room = lambda rho: in_room(m, rho, seed + STRANGERS)
+    def answer(t, rho, in_a_room):
+        studio = choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio"
+        return np.select([studio & in_a_room, studio, in_a_room], [got[f"studio1_{t}"], got[f"studio0_{t}"],
+                                                                   got[f"telephone1_{t}"]], got[f"telephone0_{t}"])
+    tied = room(runner.knobs.rho)
+    alone = {f"agesup_line@{rho:g}": robust_f1(truth(m, "agesup"), answer("agesup", rho, tied), "agesup")
+             for rho in tested}
+    return scores_met(m, tested, lambda t, rho: answer(t, rho, room(rho))) | alone
+
+
+def scores_over_met(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, kept: dict,
+                    progress=None) -> dict:
+    "As the main grid, but the telephone has a codec that was never simulated"
+    usual = heard_over_lines(runner, row, seed, m, BOTH_LINES, kept, progress)
+    world = render_intervened(m, channel="telephone").assign(room=False, met=True)
+    met = answers_met(runner, row, seed, {"met": world}, progress)
+    return scores_met(m, tested, lambda t, rho: np.where(
+        choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio", usual[f"studio_{t}"], met[f"met_{t}"]))
+
+
+def condition_records(sheet: RemedyRunners, seeds: int, seed: int, m: pd.DataFrame, kept: dict) -> list[dict]:
+    "One seed: a line for each run under a condition, and for each undisturbed run that only serves for comparison"
+    lines, tested, usual = [], sheet.extent.tested, sheet.runner(sheet.tied)
+    told = partial(sheet.progress, f"seed {seed}: speech under conditions")
+    def line(runner, row, remedy, condition, scores):
+        if (rec := runner.record(row, seed)) is None: return
+        lines.append(dict(row=row, seed=seed, student=STUDENTS["3"], remedy=remedy, train_rho=sheet.tied.rho,
+                          condition=condition, strength=dict(runner.rows[row].remedy).get(remedy))
+                     | scores(runner, row, seed, m, tested) | provenance_of(rec))
+    over_lines = lambda *a: scores_by_rho(*a, kept, told)
+    for row, s in sheet.references(seeds):
+        if s == seed and not sheet.refused(sheet.tied, row, s): line(usual, row, row[1:], REFERENCE, over_lines)
+    for name, jobs in sheet.wanted_disturbed(seeds).items():
+        scores = partial(scores_in_rooms, progress=told) if name == "tied_room" else over_lines
+        for row, s in jobs:
+            if s == seed: line(sheet.disturbed(name), row, row[1:].removesuffix(f"-{name}"), name, scores)
+    for name, c in CONDITIONS.items():
+        for n in c.listens:
+            if not sheet.refused(sheet.tied, f"3{n}", seed):
+                line(usual, f"3{n}", n, name, lambda *a: scores_over_met(*a, kept, told))
+    return lines
+
+
+def refusals(sheet: RemedyRunners) -> list[dict]:
+    "A line for each remedy that a condition refuses, with what it says; nothing is trained"
+    m, out = sheet.runner(sheet.tied).manifest(TIED_ROLE, FIRST_SEED)[0].drop(columns="channel"), []
+    for name in (n for n, c in CONDITIONS.items() if c.refuses):
+        for n in REMEDIES:
+            r = sheet.rows[f"3{n}"]
+            try: known_of(r, m)
+            except ValueError as why:
+                out.append(dict(row=f"3{n}", seed=FIRST_SEED, student=STUDENTS["3"], remedy=n, condition=name,
+                                refused=str(why).partition("; ")[0], corpus="standin", preset=sheet.preset.name,
+                                protocol="2"))
+    return out
 
 
 # ---- the paper's own shortcut
@@ -263,7 +410,18 @@ def read(folder: Path) -> pd.DataFrame:
     path = Path(folder) / REMEDY_RUNS
     if not path.exists(): raise FileNotFoundError(f"no {REMEDY_RUNS} in {folder}: make table SHEET=remedies writes it")
     runs = pd.read_csv(path, dtype={"row": str, "student": str, "remedy": str})
-    return runs.assign(remedy=runs["remedy"].fillna(""))
+    return runs.assign(remedy=runs["remedy"].fillna(""), condition=conditions_of(runs))
+
+
+def conditions_of(lines: pd.DataFrame) -> pd.Series:
+    "The condition of each line; '' where none is, and in records from before there were any"
+    if "condition" not in lines: return pd.Series("", lines.index)
+    return lines["condition"].astype(object).where(lines["condition"].notna(), "")
+
+
+def undisturbed(lines: pd.DataFrame) -> pd.DataFrame:
+    "The main grid alone"
+    return lines[conditions_of(lines) == ""]
 
 
 def tested_at(runs: pd.DataFrame, task: str = "agesup") -> list[float]:
@@ -275,9 +433,10 @@ def lost_by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
     """A line for each run of the ρ experiment: points lost from the highest ρ of the test to the lowest, score at 0,
     score in the world trained in"""
     r, rhos = runs[runs["train_rho"].notna()], tested_at(runs, task)
+    r = r.assign(condition=conditions_of(r))
     at = lambda rho: r[f"{task}@{rho:g}"]
     home_world = [line[f"{task}@{min(rhos, key=lambda x: abs(x - line['train_rho'])):g}"] for _, line in r.iterrows()]
-    return r[["student", "remedy", "train_rho", "seed", "train_s", "tv"]].assign(
+    return r[["student", "remedy", "train_rho", "condition", "seed", "train_s", "tv"]].assign(
         lost=at(rhos[-1]) - at(rhos[0]), at_0=at(0.), at_home=home_world)
 
 
@@ -293,9 +452,10 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each student, remedy, ρ of training and measure: its mean, and its difference to no remedy with
     Student's interval and protocol 2's word where there are two seeds or more
 
-    The declared family are the points lost by `replay` and `match`, trained at the highest ρ.
+    The declared family are the points lost by `replay` and `match`, trained at the highest ρ. Lines with a condition
+    follow: there the difference is to the same remedy undisturbed, and none of them is declared.
     """
-    each, lines, primary = lost_by_seed(runs), [], {}
+    each, lines, primary = undisturbed(lost_by_seed(runs)), [], {}
     top = each["train_rho"].max()
     for (student, remedy, rho), g in each.groupby(["student", "remedy", "train_rho"], sort=False):
         for measure in ("lost", "at_0", "at_home", "tv", "train_s"):
@@ -309,29 +469,123 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
                 line |= dict(low=low, high=high, p=c.p, word=verdict(c))
                 if measure == "lost" and rho == top and remedy in DECLARED_REMEDIES: primary[student, remedy] = c
             lines.append(line)
-    table = pd.DataFrame(lines).reindex(columns=["student", "remedy", "train_rho", "measure", "value", "difference",
-                                                 "low", "high", "p", "word", "n_seeds", "declared"])
+    table = pd.DataFrame(lines + condition_contrasts(runs)).reindex(
+        columns=["student", "remedy", "train_rho", "condition", "measure", "value", "difference", "low", "high", "p",
+                 "word", "n_seeds", "declared"])
+    table["condition"] = conditions_of(table)
     table["declared"] = False
     table["word"] = table["word"].astype(object).where(table["word"].notna(), "")
     for (student, remedy), (p, word) in (family(primary) if primary else {}).items():
         at = ((table["student"] == student) & (table["remedy"] == remedy) & (table["train_rho"] == top)
-              & (table["measure"] == "lost"))
+              & (table["measure"] == "lost") & (table["condition"] == ""))
         table.loc[at, ["p", "word", "declared"]] = p, word, True
     number = ["value", "difference", "low", "high", "p"]
     table[number] = table[number].astype(float).round(4)
     return table
 
 
+def compared(runs: pd.DataFrame, condition: str, remedy: str, measure: str) -> pd.DataFrame:
+    """Seed → a measure of a remedy under a condition and `usual`, undisturbed, on the seeds that have both, of those
+    that any condition has; base, highest ρ"""
+    each = lost_by_seed(runs)
+    tried = each.loc[~each["condition"].isin(("", REFERENCE)), "seed"].unique()
+    if len(tried): each = each[each["seed"].isin(tried)]
+    each = each[(each["student"] == STUDENTS["3"]) & (each["train_rho"] == each["train_rho"].max())
+                & (each["remedy"] == remedy)].set_index("seed")
+    usual = each[each["condition"].isin(("", REFERENCE))][measure]
+    if remedy in CONDITIONS[condition].same: return pd.DataFrame(dict(under=usual, usual=usual)).dropna()
+    return pd.DataFrame(dict(under=each[each["condition"] == condition][measure], usual=usual)).dropna()
+
+
+def condition_contrasts(runs: pd.DataFrame) -> list[dict]:
+    "Lines of the table that have a condition: base, highest ρ; a remedy's own run in other circumstances, seed by seed"
+    if not (conditions_of(runs) != "").any(): return []
+    out, rho = [], runs["train_rho"].max()
+    for name, c in CONDITIONS.items():
+        for remedy in (*c.trains, *c.listens, *c.same):
+            for measure in ("lost", "at_0", "at_home"):
+                both = compared(runs, name, remedy, measure)
+                if not len(both): continue
+                line = dict(student=STUDENTS["3"], remedy=remedy, train_rho=rho, condition=name, measure=measure,
+                            value=both["under"].mean(), n_seeds=len(both))
+                if remedy in c.same: line |= dict(difference=0., word="the same run")
+                else: line |= dict(difference=(d := (both["under"] - both["usual"]).to_numpy()).mean())
+                if remedy not in c.same and len(d) > 1:
+                    sign = -1 if measure == "lost" else 1
+                    got = paired_gains(sign * d, *([] if measure == "lost" else [COST_MARGIN]))
+                    low, high = sorted((sign * got.low, sign * got.high))
+                    line |= dict(low=low, high=high, p=got.p, word=verdict(got))
+                out.append(line)
+    refused = runs[runs["refused"].notna()] if "refused" in runs else runs[:0]
+    return out + [dict(student=r.student, remedy=r.remedy, train_rho=rho, condition=r.condition, measure="lost",
+                       word="refused") for r in refused.itertuples()]
+
+
+def shown_with_interval(p) -> str:
+    "Value, difference, interval and word of a line of the table"
+    if pd.isna(p.value): return p.word
+    if pd.isna(p.difference): return f"{p.value:.1f}"
+    if p.word == "the same run": return f"{p.value:.1f} (the same run)"
+    within = f" [{p.low:+.1f}, {p.high:+.1f}]" if pd.notna(p.low) else ""
+    return f"{p.value:.1f} ({p.difference:+.1f}{within}{', ' + p.word if p.word else ''})"
+
+
+def needs_shown(table: pd.DataFrame) -> pd.DataFrame:
+    "A line for each condition and remedy: points lost and score at ρ = 0, and how far they moved from undisturbed"
+    out, part = [], table[conditions_of(table) != ""]
+    for (name, remedy), g in part.groupby(["condition", "remedy"], sort=False):
+        of = {p.measure: p for p in g.itertuples()}
+        out.append({"condition": CONDITIONS[name].words, "remedy": remedy,
+                    "points lost": shown_with_interval(of["lost"]),
+                    "at ρ = 0": shown_with_interval(of["at_0"]) if "at_0" in of else "",
+                    "seeds": "" if pd.isna(of["lost"].n_seeds) else int(of["lost"].n_seeds)})
+    order = {c.words: i for i, c in enumerate(CONDITIONS.values())}
+    out.sort(key=lambda r: order[r["condition"]])
+    return pd.DataFrame(out).set_index(["condition", "remedy"])
+
+
+def rooms_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "Where the room is tied, too: points lost when both ties are turned round, and when the line's alone is"
+    part, rhos = runs[conditions_of(runs) == "tied_room"], tested_at(runs)
+    lost = lambda task: part[f"{task}@{rhos[-1]:g}"] - part[f"{task}@{rhos[0]:g}"]
+    return part.assign(both=lost("agesup"), line=lost("agesup_line")).groupby("remedy", sort=False)[
+        ["both", "line"]].mean().round(1).rename(columns=dict(both="lost, both turned", line="lost, line alone"))
+
+
+def refusals_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "What is said where a condition refuses a remedy, and by which remedies"
+    part = runs[runs["refused"].notna()]
+    says = part["refused"].str.partition(": ")[2]
+    return part.groupby(says, sort=False)["remedy"].agg(", ".join).to_frame("refused").rename_axis("what is said")
+
+
+def say_needs(table: pd.DataFrame) -> str:
+    "What came out under the conditions, from the numbers alone"
+    part, lines = table[table["measure"] == "lost"], []
+    base = part[(conditions_of(part) == "") & (part["student"] == STUDENTS["3"]) & (part["remedy"] == OFF)]
+    base = base.loc[base["train_rho"].idxmax(), "value"]
+    for name, c in CONDITIONS.items():
+        mine = part[conditions_of(part) == name]
+        held = mine[mine["value"].notna() & (mine["remedy"] != OFF)]
+        if not len(mine): continue
+        moved = lambda r: r.word if r.word == "the same run" else f"{r.difference:+.0f}"
+        told = ", ".join(f"*{r.remedy}* {r.value:.0f} ({moved(r)})" for r in held.itertuples())
+        off = mine[(mine["remedy"] == OFF) & mine["value"].notna()]
+        without = off["value"].iloc[0] if len(off) else base
+        refused = ", ".join(f"*{n}*" for n in mine[mine["word"] == "refused"]["remedy"])
+        lines.append(f"- {c.words[0].upper()}{c.words[1:]}. Points lost: {told}; without a remedy {without:.0f}."
+                     + f" Refused: {refused}." * bool(refused))
+    return "\n".join(lines)
+
+
 def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
     "What a reader wants to see of one student: a line for each remedy"
+    table = undisturbed(table)
     part, rhos = table[table["student"] == student], sorted(table["train_rho"].unique())
     top, out = rhos[-1], {}
-    def cell(p): return (f"{p.value:.1f}" + (f" ({p.difference:+.1f}" + (f" [{p.low:+.1f}, {p.high:+.1f}]"
-                         if pd.notna(p.low) else "") + (f", {p.word}" if p.word else "") + ")"
-                                             if pd.notna(p.difference) else ""))
     for remedy in dict.fromkeys(part["remedy"]):
         of = {(p.measure, p.train_rho): p for p in part[part["remedy"] == remedy].itertuples()}
-        get = lambda m, r, of=of: cell(of[m, r]) if (m, r) in of else "not trained"
+        get = lambda m, r, of=of: shown_with_interval(of[m, r]) if (m, r) in of else "not trained"
         out[remedy] = {f"points lost, trained at {top:g}": get("lost", top),
                        f"at ρ = 0, trained at {top:g}": get("at_0", top),
                        f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
@@ -343,7 +597,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
 
 def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
     "Table 1's corpus with and without the remedy: mean over seeds"
-    part = runs[runs["train_rho"].isna() & (runs["student"] != "oracle")]
+    part = undisturbed(runs[runs["train_rho"].isna() & (runs["student"] != "oracle")])
     names = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
              "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
              "studio_auc_in_x": "studio told inside X (AUC, %)"}
@@ -352,6 +606,7 @@ def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def say_remedies(table: pd.DataFrame) -> str:
     "What came out, from the numbers alone"
+    table = undisturbed(table)
     top, lines = table["train_rho"].max(), []
     lost = table[(table["measure"] == "lost") & (table["train_rho"] == top)].set_index(["student", "remedy"])
     zero = table[(table["measure"] == "at_0") & (table["train_rho"] == table["train_rho"].min())].set_index(
@@ -371,6 +626,7 @@ def say_remedies(table: pd.DataFrame) -> str:
 
 def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
     "Agesup score against the ρ of the test, a row a student, a column a ρ of training; points lost beside"
+    runs = undisturbed(runs)
     rhos, tested = sorted(runs["train_rho"].dropna().unique()), tested_at(runs)
     students = [s for s in STUDENTS.values() if (runs["student"] == s).any()]
     names = [n for n in (OFF, *REMEDIES) if (runs["remedy"] == n).any()]
@@ -407,6 +663,40 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
         handles, labels = axes[0, 0].get_legend_handles_labels()
         fig.legend(handles, labels, loc="outside upper center", ncols=len(rhos) + 2, frameon=False)
         if folder: save_figure(fig, folder, "remedies")
+    return fig
+
+
+def figure_needs(runs: pd.DataFrame, folder: Path | None = None):
+    "Points lost by base with a remedy, undisturbed (open) and under each condition (filled); a panel a condition"
+    shown = {name: [n for n in dict.fromkeys((*c.trains, *c.listens, *c.same)) if len(compared(runs, name, n, "lost"))]
+             for name, c in CONDITIONS.items()}
+    shown = {name: remedies for name, remedies in shown.items() if remedies}
+    each = undisturbed(lost_by_seed(runs))
+    base = each[(each["student"] == STUDENTS["3"]) & (each["remedy"] == OFF)
+                & (each["train_rho"] == each["train_rho"].max())]["lost"].mean()
+    with mpl.rc_context(STYLE | {"font.size": 9, "axes.titlesize": 9}):
+        fig, axes = plt.subplots(len(shown), 1, figsize=(7.4, 1.1 + sum(.5 + .2 * len(v) for v in shown.values())),
+                                 sharex=True, layout="constrained", squeeze=False,
+                                 height_ratios=[1 + len(v) for v in shown.values()])
+        for ax, (name, remedies) in zip(axes[:, 0], shown.items()):
+            ax.axvline(0, color="k", lw=.8)
+            ax.axvline(base, color="0.6", lw=1, ls="--")
+            for i, n in enumerate(remedies):
+                both, same = compared(runs, name, n, "lost"), n in CONDITIONS[name].same
+                a, b = both["usual"].mean(), both["under"].mean()
+                ax.plot([a, b], [i, i], color=COLOURS[0], lw=1.5, zorder=1)
+                if not same: ax.plot(both["under"], [i] * len(both), ".", color="0.65", zorder=1)
+                ax.plot(b, i, "D" if same else "o", color=COLOURS[1] if same else COLOURS[0], zorder=3)
+                ax.plot(a, i, "o", mfc="w", mec="k", ms=5 if same else 6, zorder=2 + 2 * same)
+            ax.set(yticks=range(len(remedies)), yticklabels=remedies)
+            ax.set_title(CONDITIONS[name].words, loc="left")
+            ax.set_ylim(len(remedies) - .4, -.6)
+        axes[-1, 0].set_xlabel("points of agesup macro F1 lost, from the tie trained in to the tie turned round")
+        keys = [ax.plot([], [], *a, **k)[0] for a, k in ((("o",), dict(mfc="w", mec="k")), (("o",), dict(
+            color=COLOURS[0])), (("D",), dict(color=COLOURS[1])), (("--",), dict(color="0.6", lw=1)))]
+        fig.legend(keys, ["undisturbed", "under the condition", "the same run", "base, undisturbed"], ncols=4,
+                   loc="outside upper center", frameon=False)
+        if folder: save_figure(fig, folder, "remedies_needs")
     return fig
 
 

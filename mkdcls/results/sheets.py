@@ -218,7 +218,7 @@ SHEETS = {s.name: s for s in (
           after=" After them the networks listen, some minutes at laptop."),
     Sheet("remedies", "Remedies", "what keeps an answer on the voice where the line tells the age, and what it costs",
           plan=_remedies, pages=("16_remedies",), tables=_tables("remedies_sheet"), runs="remedies-runs.csv",
-          files=("remedies.csv",), figures=("remedies",), only_standin=True, seeds=5, redraws=True,
+          files=("remedies.csv",), figures=("remedies", "remedies_needs"), only_standin=True, seeds=5, redraws=True,
           after=" After them the networks listen to fresh speakers over both lines, about 20 seconds a run at laptop."),
     Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
           plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
