@@ -32,6 +32,15 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
     with pytest.raises(ValueError, match="has no column arithmetic"): front.other_machine(path)
 
 
+def test_the_regime_is_told_when_it_was_run(tmp_path):
+    assert front.regime_in_short(tmp_path) == ""
+    lines = [(by, who, row, f) for row, fs in (("3", (90.6, 41.2, 52.4, 50.)), ("6", (99., 99., 99., 99.)))
+             for (by, who), f in zip([("utterance", "the split's own"), ("utterance", "fresh speakers"), ("speaker", "the split's own"), ("speaker", "fresh speakers")], fs)]
+    pd.DataFrame(lines, columns=["split_by", "tested", "row", "score"]).to_csv(tmp_path / "regime.csv", index=False)
+    assert "base scores 91 in agesup on the test utterances if utterances are dealt, and 41 on speakers" in front.regime_in_short(tmp_path)
+    assert "if speakers are dealt, it is 52 and 50 ([measured]" in front.regime_in_short(tmp_path)
+
+
 def test_protocol_2_appears_when_it_was_run(tmp_path):
     assert front.decides({}) == "" and front.decides({"stand-in": tmp_path}) == ""
     line = dict(contrast="+MKD+CH − base, ResNet", n_seeds=20, gain=2.04, low=1.1, high=3., word="better", seeds_needed=None, paper=14.8, excludes_paper=True)

@@ -162,6 +162,7 @@ def cautions(found: dict[str, Path]) -> str:
         out.append("Trained from scratch on real speech of this size, our networks learn hardly anything about age: "
                    f"the fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, "
                    f"shuffled among the utterances, still score {ours.min():.0f}.")
+    if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
     return "\n".join(f"- {line}" for line in out)
 
@@ -450,6 +451,17 @@ def _over_fair_base(folder: Path) -> str:
     "Gains of +MKD+CH over re-estimated bases, in the order of the blocks"
     t = _read(folder / "ablations.csv").set_index("question")["gain"]
     return ", ".join(f"{t[f'fair_{b}']:+z.1f}" for b in ("ecapa", "resnet", "calls"))
+
+
+def regime_in_short(folder: Path) -> str:
+    "What dealing utterances instead of speakers does, in one sentence; nothing before it has been run"
+    if not (path := Path(folder) / "regime.csv").exists(): return ""
+    base = pd.read_csv(path, dtype={"row": str}).query("row == '3'").set_index(["split_by", "tested"])["score"]
+    own, fresh = "the split's own", "fresh speakers"
+    return ("Where few speakers say many utterances each, as in the paper's corpora, base scores "
+            f"{base['utterance', own]:.0f} in agesup on the test utterances if utterances are dealt, and "
+            f"{base['utterance', fresh]:.0f} on speakers that it has not heard; if speakers are dealt, it is "
+            f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured](results/regime.ipynb)).")
 
 
 def machines_in_short(path: Path = ARITHMETIC) -> str:
