@@ -1,6 +1,7 @@
 """The front page: another machine's numbers appear when they are there, floors and intervals are what they are called, reading times are counted."""
 import json
 import re
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -35,7 +36,7 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
 def test_the_regime_is_told_when_it_was_run(tmp_path):
     assert front.regime_in_short(tmp_path) == ""
     lines = [(by, who, row, f) for row, fs in (("3", (90.6, 41.2, 52.4, 50.)), ("6", (99., 99., 99., 99.)))
-             for (by, who), f in zip([("utterance", "the split's own"), ("utterance", "fresh speakers"), ("speaker", "the split's own"), ("speaker", "fresh speakers")], fs)]
+             for (by, who), f in zip(product(("utterance", "speaker"), ("the split's own", "fresh speakers")), fs)]
     pd.DataFrame(lines, columns=["split_by", "tested", "row", "score"]).to_csv(tmp_path / "regime.csv", index=False)
     assert "base scores 91 in agesup on the test utterances if utterances are dealt, and 41 on speakers" in front.regime_in_short(tmp_path)
     assert "if speakers are dealt, it is 52 and 50 ([measured]" in front.regime_in_short(tmp_path)
