@@ -30,11 +30,12 @@ def made(kind, right, wrong=None, **more) -> Key:
 
 @pytest.mark.parametrize("text,value", [
     (.36, .36), ("36 %", .36), ("0,36", .36), ("−2", -2), ("9/25", .36), (Fraction(9, 25), .36), (np.float32(.5), .5), (torch.tensor([3]), 3),
-    ("1.2 points", 1.2), ("1e-3", .001), ("∞", float("inf"))])
+    ("1.2 points", 1.2), ("1e-3", .001), ("∞", float("inf")), ("≈ 10", 10), ("~0,5", .5)])
 def test_numbers_however_written(text, value): assert number(as_plain(text)) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text,value", [("The Studio.", "studio"), (" Yes!", "yes"), (True, "yes"), ("A -> B", "a → b"), ("60+", "60+"), ("-", "-")])
+@pytest.mark.parametrize("text,value", [("The Studio.", "studio"), (" Yes!", "yes"), (True, "yes"), ("A -> B", "a → b"), ("60+", "60+"), ("-", "-"),
+    ("20–30", "20-30"), ("20 to 30", "20-30"), ("20 - 30", "20-30")])
 def test_words(text, value): assert word(as_plain(text)) == value
 
 
@@ -54,6 +55,36 @@ def test_words_sets_tables_options():
     assert made(Table(), [{"a": [1, 2]}]).judge(pd.DataFrame({"a": [1, 2]}))
     o = made(Options("a", "b"), ["b"], {"no": ["a"]})
     assert o.judge("B)") and o.judge("a").said == "no" and not o.judge("because") and not o.judge(3)
+
+
+@pytest.mark.parametrize("answer,said", [
+    ("b", True), ("(b)", True), ("b.", True), ("b, it is a gain", True), ("b because of it", True), ("B) 40-50", True), ("a", False), ("a) so", False),
+    ("a b c", "letter"), ("a, b", "letter"), ("b or a", "letter"), ("b and c", "letter"), ("b, a", "letter"), ("A seed does", "letter"), ("bed", "letter")])
+def test_one_letter_is_an_answer_and_two_are_none(answer, said):
+    found = made(Options("a", "b"), ["b"], {"no": ["a"]}).judge(answer)
+    assert found.right is (said is True) and (said != "letter" or "letter" in found.said), found
+
+
+@pytest.mark.parametrize("answer", ["cde", "c d e", "c) d) e)", "e/d/c", ["cde"], ["c, d, e"], {"c", "d", "e"}, "c, d and e", dict(c=True, d=True, e=True, a=False)])
+def test_letters_however_handed_in(answer): assert made(Several(), [["c", "d", "e"]]).judge(answer)
+
+
+def test_what_a_table_may_be_written_as():
+    "One element in a list of its own, values in one text, names for an order and an order for names; a word is no number in disguise"
+    t = made(Table(tol=.01), [{"centre": 2001, "snip": 1998}], {"exchanged": [{"centre": 1998, "snip": 2001}]})
+    for a in ((2001, 1998), {"centre": torch.tensor([2001]), "snip": [[1998]]}, "2001, 1998", {"Centre": "≈ 2001", "snip": "~1998"}): assert t.judge(a), a
+    assert t.judge((1998, 2001)).said == "exchanged" and "the names centre, snip" in t.judge((1, 2, 3)).said
+    t = made(Table(tol=.01), [(.205, "a")], {"other": [(.205, "b")]})
+    for a in (dict(x=.205, y="a"), "0.205, a", ["20.5 %", ["A"]], (np.array([.205]), "a")): assert t.judge(a), a
+    assert "factor of 100" in t.judge((20.5, "a")).said and t.judge("0.205; b").said == "other"
+    for a in ({"x": "≈ ten", "y": "~"}, ("≈ x .205", "a"), ("'0'", 82)): assert t.judge(a).right is False
+    assert "write 'none'" in t.judge({"x": None, "y": "a"}).said and made(Table(), [{"a": [1], "b": []}]).judge({"a": [], "b": []}).right is False
+    assert made(Table(), [["cf"[0], "f"]]).judge("cf") and made(Table(), [["c", "f"]]).judge("c and f")
+
+
+def test_what_can_be_gone_through_is_no_function():
+    import networkx
+    assert sorted(as_plain(networkx.DiGraph([("a", "b")]).edges)) == [["a", "b"]] and "a function" in as_plain(len)["unreadable"]
 
 
 def double(x): return 2*x
@@ -86,7 +117,7 @@ def test_empty_is_neither_right_nor_wrong(nothing):
 
 def test_half_an_answer_and_another_form():
     t = made(Table(), [{"a": 1, "b": "x"}], {"turned round": [{"a": "x", "b": 1}]}, other="look")
-    assert t.judge({"a": 1, "b": ...}).said == "Not finished: something is still `...` (b)." and not t.judge({"a": 1, "b": ...})
+    assert t.judge({"a": 1, "b": ...}).said.startswith("Not finished: something is still `...` (b). Where you mean") and not t.judge({"a": 1, "b": ...})
     assert t.judge([1, "x"]).said.endswith("a dict with the names a, b.") and t.judge({"a": 2, "b": "x"}).said == "look"
     assert made(Table(), [[0, 1]]).judge({"x": 0, "y": 1}).said.endswith("a list of 2.")
 

@@ -73,9 +73,9 @@ def as_plain(x, depth: int = 0):
     if hasattr(x, "_asdict"): return as_plain(x._asdict(), depth + 1)
     if isinstance(x, dict): return {_name(k): as_plain(v, depth + 1) for k, v in x.items()}
     if isinstance(x, set | frozenset): return sorted((as_plain(v, depth + 1) for v in x), key=str)
-    if callable(x): return {"unreadable": "a function; call it, or hand in what it gives"}
     try: return [as_plain(v, depth + 1) for v, _ in zip(x, range(MOST_LEAVES + 1))]
-    except TypeError: return {"unreadable": f"a {type(x).__name__}"}
+    except TypeError: pass
+    return {"unreadable": "a function; call it, or hand in what it gives" if callable(x) else f"a {type(x).__name__}"}
 
 
 def _name(k) -> str: return " ".join(map(str, k)) if isinstance(k, tuple) else str(k)
@@ -110,11 +110,11 @@ from fractions import Fraction as Q
 # ---- normal forms
 
 def number(x) -> float:
-    "A number, however written: 0.36, Fraction(9, 25), '36 %', '0,36', '9/25', an array of one element"
+    "A number, however written: 0.36, Fraction(9, 25), '36 %', '≈ 0,36', '9/25', an array of one element"
     if isinstance(x, list) and len(x) == 1: return number(x[0])
     if isinstance(x, bool) or isinstance(x, list | dict): raise Unclear(_kind_hint(x, "one number"))
     if isinstance(x, int | float): return float(x)
-    text = x.strip().replace("−", "-").replace(",", ".").replace(" ", "")
+    text = x.strip().lstrip("≈~=").replace("−", "-").replace(",", ".").replace(" ", "")
     if text.casefold() in ("inf", "+inf", "infinity", "∞"): return math.inf
     m = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?:/(\d+))?(%?)[a-zA-Z°]*", text, re.I)
     if not m: raise Unclear(f"One number is asked for; {x[:40]!r} is none.")
@@ -127,7 +127,9 @@ def word(x) -> str:
     if isinstance(x, list | dict): raise Unclear(_kind_hint(x, "one word"))
     if isinstance(x, bool): return "yes" if x else "no"
     if isinstance(x, int | float): return f"{x:g}"
-    text = re.sub(r"[^\w+\-→←()]+", " ", x.casefold().replace("−", "-").replace("->", "→").replace("<-", "←"))
+    text = x.casefold().replace("−", "-").replace("->", "→").replace("<-", "←")
+    text = re.sub(r"(?<=\d)\s*(?:[-–—]|to)\s*(?=\d)", "-", text)  # '20 to 30', '20–30'
+    text = re.sub(r"[^\w+\-→←()]+", " ", text)
     text = re.sub(r"^(the|a|an) (?=\w)", "", text.strip().strip("()").strip())
     return YES.get(text, text)
 
@@ -158,9 +160,7 @@ def leaves(record: dict, data) -> dict:
     if kind == "number": return {"": number(data)}
     if kind == "choice": return {"": word(data)}
     if kind == "options":
-        m = re.fullmatch(r"\W*([a-h])\b.*", str(data).strip().casefold(), re.S)
-        if not m: raise Unclear("Answer with the letter of one option, as in 'a'.")
-        return {"": m[1]}
+        return {"": one_letter(str(data).strip().casefold())}
     if kind == "several":
         parts = re.split(r"[,;]| and ", data) if isinstance(data, str) else data
         if isinstance(parts, dict): parts = [k for k, v in parts.items() if v]
@@ -189,11 +189,45 @@ def _numbers(x):
     return {k: _numbers(v) for k, v in x.items()} if isinstance(x, dict) and set(x) != {"unreadable"} else x
 
 
+def one_letter(text: str) -> str:
+    "'b', '(b)', 'b) because …'; 'a or c' is no answer, and 'a seed …' does not begin with the letter of an option"
+    m = re.fullmatch(r"\W*([a-h])(\s*[).,:;].*|\s*)", text, re.S) or re.fullmatch(r"\W*([b-h])(\s.*)", text, re.S)
+    if not m: raise Unclear("Answer with the letter of one option, as in 'a'.")
+    if re.search(r"\b(?:[b-h]|a(?=\W*$|\s*[),.;]|\s+(?:or|and)\b))\b", m[2]): raise Unclear("One letter, please.")
+    return m[1]
+
+
+def readings(record: dict, forms: list, data):
+    """What an answer may have meant, the likeliest first: as it stands; without lists around single elements; letters or
+    values in one text; names in place of an order, or the other way round"""
+    yield data
+    if record["kind"] == "several" and isinstance(data, str | list):
+        text = re.sub(r"[\s).,;/]|\band\b", "", " ".join(map(str, data)) if isinstance(data, list) else data).casefold()
+        if re.fullmatch("[a-h]{2,}", text) and len({*text}) == len(text): yield list(text)
+    if record["kind"] != "table" or not forms: return
+    names = [p[1:] for p in forms[0]]
+    if any("/" in n for n in names): return
+    if isinstance(data, str):
+        parts = re.split(r"\s*[,;/]\s+|\s*;\s*|\s+and\s+", data.strip())
+        if len(parts) != len(names) and len(data.strip()) == len(names): parts = list(data.strip())
+        if len(parts) == len(names) > 1: data = parts
+    for at in ("inner", "outer"):
+        if isinstance(data, dict): data = {k: _single(v) for k, v in data.items()}
+        if isinstance(data, list): data = [_single(v) for v in data]
+        if not isinstance(data, list | dict) or len(data) != len(names): return
+        yield data
+        values = list(data.values()) if isinstance(data, dict) else data
+        data = values if all(map(str.isdigit, names)) else dict(zip(names, values))
+
+
+def _single(x): return _single(x[0]) if isinstance(x, list) and len(x) == 1 else x
+
+
 # ---- digests and ciphers
 
 def snap(v, tol: float):
-    "The grid point of a number, as text; a word stays as it is"
-    if isinstance(v, str): return v, None
+    "The grid point of a number, as text; a word stays as it is, behind a mark that no grid point has"
+    if isinstance(v, str): return f"'{v}", None
     if not math.isfinite(v): return str(v), None
     return "", round(4 * v / tol)
 
@@ -222,8 +256,8 @@ def deciphered(text: str, secret: str) -> str: return cipher(base64.b85decode(te
 def empty(data) -> bool:
     "Nothing in it but ... and blanks"
     if isinstance(data, str): return data.strip() in ("", "...")
-    if isinstance(data, list | dict): return all(map(empty, data.values() if isinstance(data, dict) else data))
-    return data is None
+    if isinstance(data, dict): return all(v != [] and empty(v) for v in data.values())  # [] is said: 'none of them'
+    return all(map(empty, data)) if isinstance(data, list) else data is None
 
 
 def gaps(data, deep: bool = True) -> bool:
@@ -258,7 +292,9 @@ def judge(record: dict, data) -> Verdict:
     deep = record["kind"] != "rule"  # a table within an open answer may hold None
     if record["kind"] not in ("function", "text") and gaps(data, deep):
         left = [k for k, v in data.items() if gaps([v], deep)] if isinstance(data, dict) else []
-        return verdict(False, "Not finished: something is still `...`" + f" ({', '.join(left)})" * bool(left) + ".")
+        named = f" ({', '.join(left)})" * bool(left)
+        if named and record["kind"] == "table": named += ". Where you mean that there is nothing, write 'none'"
+        return verdict(False, f"Not finished: something is still `...`{named}.")
     try:
         if record["kind"] == "text": return verdict(*text_verdict(packed, data))
         if packed.get("rule"):
@@ -269,19 +305,41 @@ def judge(record: dict, data) -> Verdict:
             except Exception: said = None  # an answer of a form that the rule did not expect
             return verdict(said is True, packed["then"] if said is True else said or packed["other"])
         found = leaves(record, data)
-    except Unclear as e: return verdict(False, str(e))
+    except Unclear as e:
+        if record["kind"] == "text" or packed.get("rule"): return verdict(False, str(e))
+        found, why = None, str(e)
+    forms = packed.get("forms", [])  # of the right answers to a table
+    if said := first_hit(record, readings(record, forms, data)): return verdict(said[0] == "+", said[1:])
+    if found is None: return verdict(False, why)
+    if forms and sorted(found) not in map(sorted, forms): return verdict(False, form_hint(forms[0]))
+    for factor in (.01, 100):
+        scaled = {path: v * factor if isinstance(v, float) else v for path, v in found.items()}
+        if scaled != found and (said := hit(record, scaled)) and said[0] == "+": return verdict(False, PER_CENT)
+    return verdict(False, packed["other"])
+
+
+PER_CENT = "Right but for a factor of 100: a share is 0.25 or '25 %'; where per cent are asked for it is 25."
+
+
+def first_hit(record: dict, meant) -> str:
+    "What is said to the first reading that the record knows; nothing if it knows none"
+    for data in meant:
+        try: found = leaves(record, data)
+        except Unclear: continue
+        if said := hit(record, found): return said
+    return ""
+
+
+def hit(record: dict, found: dict) -> str:
+    "What the record says to these numbers and words, behind '+' if they are right; nothing if it does not know them"
     hits = {}
     for path, v in found.items():
         text, at = snap(v, record["tol"])
         for option, offset in record["digests"].get(leaf_digest(record["salt"], path, text if at is None else at), []):
             hits.setdefault(option, []).append((path, text if at is None else at - offset))
-    whole = [o for o, hit in hits.items() if len(hit) == len(found) == record["options"][o][0]]
+    whole = [o for o, points in hits.items() if len(points) == len(found) == record["options"][o][0]]
     said = [deciphered(record["options"][o][1], record["salt"] + repr(sorted(hits[o]))) for o in whole]
-    for text in sorted(said): # '+' before '-': right comes first
-        return verdict(text[0] == "+", text[1:])
-    forms = packed.get("forms")  # of the right answers to a table
-    if forms and sorted(found) not in map(sorted, forms): return verdict(False, form_hint(forms[0]))
-    return verdict(False, packed["other"])
+    return min(said, default="")  # '+' before '-': right comes first
 
 
 def rule_of(packed: dict):
