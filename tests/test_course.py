@@ -118,8 +118,8 @@ def test_empty_is_neither_right_nor_wrong(nothing):
 def test_half_an_answer_and_another_form():
     t = made(Table(), [{"a": 1, "b": "x"}], {"turned round": [{"a": "x", "b": 1}]}, other="look")
     assert t.judge({"a": 1, "b": ...}).said.startswith("Not finished: something is still `...` (b). Where you mean") and not t.judge({"a": 1, "b": ...})
-    assert t.judge([1, "x"]).said.endswith("a dict with the names a, b.") and t.judge({"a": 2, "b": "x"}).said == "look"
-    assert made(Table(), [[0, 1]]).judge({"x": 0, "y": 1}).said.endswith("a list of 2.")
+    assert t.judge([1, "x", 2]).said.endswith("a dict with the names a, b.") and t.judge({"a": 2, "b": "x"}).said == "look"
+    assert made(Table(), [[0, 1]]).judge({"x": 0, "y": 1, "z": 2}).said.endswith("a list of 2.")
 
 
 def least(answer): return max(answer) <= 3 or "too much"

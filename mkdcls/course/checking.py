@@ -198,8 +198,8 @@ def one_letter(text: str) -> str:
 
 
 def readings(record: dict, forms: list, data):
-    """What an answer may have meant, the likeliest first: as it stands; without lists around single elements; letters or
-    values in one text; names in place of an order, or the other way round"""
+    """What an answer may have meant, the likeliest first: as it stands; without lists around single elements; letters
+    or values in one text; names in place of an order, or the other way round"""
     yield data
     if record["kind"] == "several" and isinstance(data, str | list):
         text = re.sub(r"[\s).,;/]|\band\b", "", " ".join(map(str, data)) if isinstance(data, list) else data).casefold()
@@ -211,7 +211,7 @@ def readings(record: dict, forms: list, data):
         parts = re.split(r"\s*[,;/]\s+|\s*;\s*|\s+and\s+", data.strip())
         if len(parts) != len(names) and len(data.strip()) == len(names): parts = list(data.strip())
         if len(parts) == len(names) > 1: data = parts
-    for at in ("inner", "outer"):
+    for _ in range(2):
         if isinstance(data, dict): data = {k: _single(v) for k, v in data.items()}
         if isinstance(data, list): data = [_single(v) for v in data]
         if not isinstance(data, list | dict) or len(data) != len(names): return
