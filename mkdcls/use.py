@@ -253,6 +253,7 @@ class Loaded(NamedTuple):
 
 def _advice(reason):
     if reason.startswith('longer than'): return 'give the part in which one person speaks'
+    if reason == 'audio missing': return 'no file of that name; a .txt or .csv is read as a list of recordings'
     if reason == 'several channels': return 'name one, as --channel 1; do not average different speakers'
     return advice(reason) if not reason.startswith('shorter than') else 'give a longer part'
 
@@ -303,11 +304,12 @@ if ModelHubMixin is None:
         def __init_subclass__(cls, **_): super().__init_subclass__()
         def save_pretrained(self, save_directory, **_): self._save_pretrained(Path(save_directory))
         def push_to_hub(self, *_, **__):
-            raise ImportError("push_to_hub needs huggingface_hub: pip install 'mkdcls[use]'")
+            raise ImportError("push_to_hub needs huggingface_hub: pip install -c constraints.txt -e '.[use]'")
         @classmethod
         def from_pretrained(cls, where, **_):
             if not Path(where).is_dir():
-                raise ImportError(f"no folder {where}; to load a model from a hub: pip install 'mkdcls[use]'")
+                raise ImportError(f"no folder {where}; to load a model from a hub: pip install -c constraints.txt "
+                                  "-e '.[use]'")
             return cls._from_pretrained(model_id=str(where))
 
 # %% ../nbs/method/17_use.ipynb #0ba943f2
@@ -528,7 +530,8 @@ def to_onnx(
 )->Path: # the same
     "ONNX: input `wave`, outputs named after the tasks; classes and thresholds lie in its metadata"
     try: import onnx, onnxscript # noqa: F401
-    except ImportError as e: raise ValueError("ONNX needs two more packages: pip install 'mkdcls[export]'") from e
+    except ImportError as e:
+        raise ValueError("ONNX needs two more packages: pip install -c constraints.txt -e '.[export]'") from e
     program = torch.onnx.export(to_program(model, without_k), (), dynamo=True, verbose=False, input_names=['wave'],
                                 output_names=list(model.classes))
     told = dict(name=model.about['name'], rate=model.rate, seconds=model.seconds, classes=model.classes,

@@ -327,7 +327,7 @@ def test_without_hub(tmp_path, model):
             "    try: f()\n    except ImportError as e: print(e)\n")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | dict(PYTHONPATH=str(ROOT)))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("mkdcls[use]") == 2 and verify(tmp_path / "n", FILES)
+    assert done.stdout.count("-e '.[use]'") == 2 and verify(tmp_path / "n", FILES)
 
 
 # ---- recordings
@@ -598,7 +598,7 @@ def test_program(model, voices, without_k, tmp_path):
 
 def test_onnx_says_what_it_needs(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match="mkdcls\\[export\\]"): to_onnx(model, tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="-e '.\\[export\\]'"): to_onnx(model, tmp_path / "m.onnx")
 
 
 def test_nothing_to_leave_out():

@@ -85,6 +85,7 @@ def test_every_row_of_ones_own_is_in_the_table(done):
     for _, g in mine[mine["task"] == "agesup"].iterrows(): assert g["gain"] == pytest.approx(f1[g["row"]] - f1[g["base_row"]], abs=.011)
     text = (folder / "table1.md").read_text()
     assert all(f"| {r} |" in text for r in ROWS) and "(yours, against bands)" in text and "has no gain" not in text
+    assert "against nan" not in text and not [l for l in text.splitlines() if l.startswith("| 3 |") and "yours" in l], "the paper's rows are not marked"
     assert report.check_folder(folder) == []
 
 

@@ -43,12 +43,13 @@ A network that hears {shortest:g} to {longest:g} seconds of speech at {rate:,} s
 
 ```python
 from mkdcls.use import load_model
-model = load_model("{name}")        # this folder
+model = load_model("path/to/{name}")   # this folder
 model.predict(["a.wav", "calls/"])  # a DataFrame, one line for each recording
 ```
 
-or `mkdcls predict a.wav calls/ --model {name}`. Nothing but this folder and the package `mkdcls` is needed: no corpus
-and no record of runs. `sha256sum --check SHA256SUMS` compares the files with what was exported; loading does the same.
+or `mkdcls predict a.wav calls/ --model path/to/{name}`. Nothing but this folder and the package `mkdcls` is needed: no
+corpus and no record of runs. `sha256sum --check SHA256SUMS` compares the files with what was exported; loading does
+the same.
 
 ## What it is
 

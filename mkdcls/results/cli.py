@@ -233,7 +233,8 @@ def command_train(a) -> int:
         return 2  # every process meets it, one tells it
     finally: bars.close()
     if first_process(): print(f"row {a.row}, seed {a.seed}, key {record['key']}: " + ", ".join(
-        f"{n} {v:.1f}" for n, v in record["metrics"].items() if n.endswith("_f1")) + f"\nIt is kept in {home()}.")
+        f"{n} {v:.1f}" for n, v in record["metrics"].items() if n.endswith("_f1")) + f"\nIt is kept in {home()}; "
+        "the same command again makes nothing anew.")
     return 0
 
 
@@ -314,8 +315,9 @@ def command_predict(a) -> int:
     from mkdcls.engine.store import write_text
     from mkdcls.use import STANDIN, load_model
     model, bars = load_model(a.model or STANDIN), Bars()
+    a.format = a.format or {".csv": "csv", ".json": "json"}.get(Path(a.out).suffix.lower(), "table")
     def say(text): print(f"mkdcls predict: {text}", file=sys.stderr, flush=True)
-    if model.about["trained"].get("corpus") == "standin":
+    if synthetic := model.about["trained"].get("corpus") == "standin":
         say(f"{model.about['name']} has heard synthetic speech only: what it says about a real "
             "voice has never been measured")
     if not model.about["calibration"]:
@@ -324,6 +326,7 @@ def command_predict(a) -> int:
     try: found = model.predict(a.recordings, a.channel, every=a.format != "table", progress=show, say=say)
     finally: bars.close()
     wrong = found[found["reason"] != ""]
+    found["model"] = model.about["name"] + ", synthetic speech only" * synthetic
     if a.format == "csv":
         text = [c for c in found if not found[c].dtype.kind == "f"]
         safe = found.assign(**{c: found[c].map(lambda v: cell(v) if isinstance(v, str) else v) for c in text})
@@ -471,12 +474,12 @@ def parser() -> argparse.ArgumentParser:
                               "2 none could or nothing could be done.")
     u.add_argument("recordings", nargs="+", metavar="FILE",
                    help="WAV, FLAC, MP3, OGG, …; a folder or an archive of them; a list (.csv with a column path, "
-                        ".txt); - for "
+                        ".txt); - for one recording or archive on "
                    "the standard input")
     u.add_argument("--model", default="", help="a folder that `mkdcls export` wrote (default: "
                                                "the stand-in model of this package, trained on synthetic speech)")
-    u.add_argument("--format", default="table", choices=("table", "csv", "json"),
-                   help="table (default); csv and json have the probability of every class")
+    u.add_argument("--format", default="", choices=("table", "csv", "json"),
+                   help="default: what --out ends in, else table; csv and json have the probability of every class")
     u.add_argument("--out", default="", help="a file for the answers (default: they are printed)")
     u.add_argument("--channel", type=int, help="which channel of recordings with several, counted from 1")
     u.set_defaults(call=command_predict)

@@ -345,9 +345,10 @@ def footnotes(marked: dict) -> str:
 
 def shown(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
     "Table 1 as a reader wants it: F1 with its interval beside the paper's, with the marks of `marks`"
-    name = lambda r: (r["method"] + (f" ({r['kd_loss']})" if r["kd_loss"] else "")
-                      + (f" (yours, against {r['against']})" if r.get("against")
-                         else " (yours)" * bool(r.get("yours"))))
+    said = lambda v: pd.notna(v) and bool(v)  # a table read back has NaN where nothing was said
+    name = lambda r: (r["method"] + (f" ({r['kd_loss']})" if said(r["kd_loss"]) else "")
+                      + (f" (yours, against {r['against']})" if said(r.get("against"))
+                         else " (yours)" * said(r.get("yours"))))
     more = [t for c in table if c.endswith("_f1_ci95") and (t := c.removesuffix("_f1_ci95")) not in TASKS]
     cell = lambda r, task: f1_cell(r, task) + marked.get((r["row"], task), "")
     return pd.DataFrame([{"row": r["row"], "encoder": r["encoder"], "data": r["dataset"], "method": name(r),
