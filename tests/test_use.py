@@ -628,3 +628,25 @@ def test_hundred_times_real_time(model, voices):
             spent.append(time.process_time() - began)
     finally: torch.set_num_threads(threads)
     assert min(spent) < .1, f"{min(spent):.3f} s for ten seconds of speech"
+
+
+# ---- the model of the project and real voices
+
+def test_what_real_voices_get_is_counted_by_hand():
+    from mkdcls.results.shipped import summed
+    lines = [("A", "s1", "male", "male", .95, True, "20-30", "60+", .95, True), ("A", "s1", "male", "female", .6, True, "20-30", "60+", .8, True),
+             ("A", "s2", "female", "female", .92, True, "60+", "60+", .5, False), ("A", "s3", "male", "male", .7, True, "nan", "60+", .9, True)]
+    names = ["corpus", "speaker"] + [f"{t}{e}" for t in ("gender", "agesup") for e in ("", "_best", "_p", "_given")]
+    t = summed(pd.DataFrame(lines, columns=names)).set_index(["corpus", "task"])
+    g, a = t.loc["all", "gender"], t.loc["A", "agesup"]
+    assert (g["recordings"], g["speakers"], g["right"], g["commonest"], g["sure"], g["sure_right"]) == (4, 3, 75., 75., 50., 100.)
+    assert (a["recordings"], a["right"], a["commonest"], a["mostly"], a["mostly_share"]) == (3, 33.3, 66.7, "60+", 100.), "no label, no count"
+    assert (a["given"], a["given_right"], a["sure"], a["sure_right"]) == (66.7, 0., 33.3, 0.)
+
+
+def test_the_card_says_what_was_measured_on_real_voices():
+    t = pd.read_csv(ROOT / "paper/results/real-laptop/shipped.csv").query("corpus == 'all'").set_index("task")
+    said = " ".join((STANDIN / "README.md").read_text("utf-8").split())
+    for text in (f"{t['recordings']['agesup']:,} recordings of {t['speakers']['agesup']:,} people", f"the gender in {t['right']['gender']:.0f} %",
+                 f"the commonest: {t['commonest']['gender']:.0f} %", f"the age group in {t['right']['agesup']:.0f} % ({t['commonest']['agesup']:.0f} %)",
+                 f"for an age group, {t['sure_right']['agesup']:.0f} % were right"): assert text in said, text

@@ -318,8 +318,9 @@ def command_predict(a) -> int:
     a.format = a.format or {".csv": "csv", ".json": "json"}.get(Path(a.out).suffix.lower(), "table")
     def say(text): print(f"mkdcls predict: {text}", file=sys.stderr, flush=True)
     if synthetic := model.about["trained"].get("corpus") == "standin":
-        say(f"{model.about['name']} has heard synthetic speech only: what it says about a real "
-            "voice has never been measured")
+        say(f"{model.about['name']} has heard synthetic speech only: "
+            + ("what it says about a real voice has never been measured" if a.model else
+               "of real voices it takes nearly all for over 60, however sure it says it is"))
     if not model.about["calibration"]:
         say(f"{model.about['name']} is not calibrated: take its probabilities with a grain of salt")
     show = (lambda done, of: bars("recordings", done, of)) if sys.stderr.isatty() else (lambda done, of: None)

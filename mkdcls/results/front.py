@@ -384,7 +384,8 @@ def where_to_go() -> str:
              ("a class", "[the course](course/README.md): eight lessons with checks"),
              ("no notebook at hand", "`make site` builds all pages as a site in `_docs`; the article is "
               "[mkdcls.pdf](../paper/mkdcls.pdf)"),
-             ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech; "
+             ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech, which takes nearly "
+              "every real voice for over 60; "
               f"{link(page_path('17_use'))}: how sure is it?"),
              ("an idea of your own", f"{link(page_path('13a_yours'))}: row, loss, task, encoder in one file"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
