@@ -1,8 +1,11 @@
 """The course: keys keep their promises, twins are what their sources say, marks cannot be had by tricks, slides need no network."""
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -313,6 +316,54 @@ def test_command(tmp_path, capsys):
     from mkdcls.results.cli import main
     assert main(["grade", str(tmp_path / "none")]) == 2 and "there is no folder" in capsys.readouterr().err
     assert main(["grade", str(tmp_path)]) == 2 and "no notebook" in capsys.readouterr().err
+
+
+TURN = """
+import hashlib, json, sys, time
+import matplotlib
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import mkdcls.course as course
+from mkdcls.course.show import extremes
+from mkdcls.course.twins import read_lesson, tags_of, text_of
+dials = []
+course.dial = lambda draw, size=(2.6, 2.4), **values: dials.append((draw, size, values))
+course.play = lambda *a: None
+course.check = lambda *a: True
+names = {'__name__': 'lesson', 'display': lambda *a: None}
+cells = [text_of(c) for c in read_lesson(sys.argv[1])['cells'] if c['cell_type'] == 'code' and not tags_of(c) & {'blank', 'key', 'instructor'}]
+for code in cells[:1 + max(i for i, code in enumerate(cells) if 'dial(' in code)]:
+    exec(compile(code, '<lesson>', 'exec'), names)
+    plt.close('all')
+    for draw, size, values in dials:
+        pictures = []
+        for now in extremes(values):
+            fig, ax = plt.subplots(figsize=(2*size[0], 1.6*size[1]), dpi=40, layout='constrained')
+            draw(ax, **now)
+            fig.canvas.draw()
+            inside = [t for t in ax.texts if t.get_text()]
+            pictures.append([now, bool(ax.has_data() or inside), hashlib.sha256(fig.canvas.buffer_rgba()).hexdigest()])
+            plt.close(fig)
+        print('DIAL', json.dumps([list(values), pictures]), flush=True)
+    dials.clear()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.stem)
+def test_dials_turn(path):
+    "What a reader can turn a dial to is drawn: both ends and the middle of each value; and every slider changes the picture"
+    done = subprocess.run([sys.executable, "-c", TURN, path], cwd=path.parent, env=os.environ | {"IN_TEST": "1"}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    dials = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("DIAL ")]
+    code = "\n".join(twins.text_of(c) for c in twins.read_lesson(path)["cells"] if c["cell_type"] == "code")
+    assert len(dials) == len(re.findall(r"\bdial\(", code)) > 0
+    for names, pictures in dials:
+        assert all(drawn for _, drawn, _ in pictures), f"nothing is drawn at {[now for now, drawn, _ in pictures if not drawn]}"
+        for n in names:
+            others = {}
+            for now, _, seen in pictures: others.setdefault(str({**now, n: None}), set()).add(seen)
+            assert max(map(len, others.values())) > 1, f"{n} changes nothing"
 
 
 # ---- slides
