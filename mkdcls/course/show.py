@@ -87,9 +87,9 @@ def _sliders(draw, size: tuple, values: dict) -> None:
     import matplotlib.pyplot as plt
     from IPython.display import display
     room = f"{.6*max(len(_shown(n)) for n in values) + 1.5:.1f}em"
-    sliders = {n: w.SelectionSlider(options=[(str(x), x) for x in _in_order(list(v))], value=list(v)[0], description=_shown(n),
-                                    continuous_update=False, style={"description_width": room},
-                                    layout={"width": "min(100%, 30em)"}) for n, v in values.items()}
+    sliders = {n: w.SelectionSlider(options=[(str(x), x) for x in _in_order(list(v))], value=list(v)[0],
+                                    description=_shown(n), continuous_update=False, layout={"width": "min(100%, 30em)"},
+                                    style={"description_width": room}) for n, v in values.items()}
 
     def show(**now):
         fig, ax = plt.subplots(figsize=(2*size[0], 1.6*size[1]), layout="constrained")
