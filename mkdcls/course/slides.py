@@ -32,8 +32,8 @@ h1 { font-size: 2em; } h2 { font-size: 1.5em; } h3 { font-size: 1.2em; }
 h1, h2, h3 { line-height: 1.15; color: #014f7c; }
 section h1:first-child { margin-bottom: .1em; }
 blockquote { margin-left: 0; padding-left: .8em; border-left: .25em solid #0173b2; color: #333; }
-img.out { display: block; width: 100%; max-height: calc(68vh*var(--fit, 1)); object-fit: contain; margin: .2em auto; }
-section.list { height: auto; overflow: visible; }
+img.out { display: block; width: 100%; max-height: calc(68vh*var(--fit, 1)); object-fit: contain; margin: 0 auto; }
+section.list { height: auto; overflow: visible; font-size: .8em; }
 img.math { height: auto; } p.math { text-align: center; }
 em { color: #444; } a { color: inherit; }
 table { border-collapse: collapse; font-size: .85em; }
@@ -47,7 +47,8 @@ footer { position: absolute; right: 2vw; bottom: 1.5vh; left: 6vw; font-size: 14
   html { scroll-snap-type: none; }
   section { height: auto; min-height: 0; padding: 1.2em 1em 3em; border-bottom: 4px solid #e4e4e4; }
   section > *, table { max-width: 100%; } table { display: block; overflow-x: auto; }
-  .wide { overflow-x: auto; } img.out { width: max(100%, calc(.8px*var(--w))); max-width: none; max-height: none; }
+  section.list { font-size: 1em; }
+  .wide { overflow-x: auto; } img.out { width: max(100%, calc(.7px*var(--w))); max-width: none; max-height: none; }
   footer { left: 1em; } p.math { overflow-x: auto; }
 }
 @media print { section { break-after: page; height: 100vh; } }
