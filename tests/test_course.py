@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chrome import BROWSER, Chrome
 
 from mkdcls.course import checking, grading, slides, twins
 from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
@@ -383,6 +384,25 @@ def test_slides_need_no_network(tmp_path):
         assert "FORMULA" not in text and not re.search(r"\$[^$]+\$", re.sub(r"<(pre|code|script|style).*?</\1>|base64,[^\"]+", "", text, flags=re.S)), f.name
     again = slides.write_slides(tmp_path / "t")
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in again]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_slides_in_a_browser(tmp_path):
+    "Projected, every slide shows all it has, and keys lead from one to the next; on a phone nothing is wider than the screen"
+    pytest.importorskip("websocket")
+    with Chrome() as tab:
+        for f in [*slides.write_slides(tmp_path), tmp_path / "index.html"]:
+            tab.open(f.as_uri(), 1280, 720)
+            cut = tab.run("[...document.querySelectorAll('section:not(.list)')].filter(s => s.scrollHeight > s.clientHeight + 1 || s.scrollWidth > s.clientWidth + 1).map(s => s.id)")
+            small = tab.run("[...document.querySelectorAll('img.out')].filter(i => i.getBoundingClientRect().height < .75*i.naturalHeight).map(i => i.closest('section').id)")
+            assert not cut and not small, (f.name, cut, small)
+            if f.stem != "index":
+                for key, at in (("ArrowRight", "#s2"), ("PageDown", "#s3"), ("ArrowLeft", "#s2"), ("Home", "#s1")):
+                    for t in ("keyDown", "keyUp"): tab.call("Input.dispatchKeyEvent", type=t, key=key, code=key)
+                    assert tab.run("location.hash") == at, (f.name, key)
+            tab.open(f.as_uri(), 390, 844)
+            assert tab.run("document.documentElement.scrollWidth") <= 390, f.name
 
 
 def test_slides_show_no_answer():
