@@ -394,8 +394,10 @@ def test_slides_in_a_browser(tmp_path):
     with Chrome() as tab:
         for f in [*slides.write_slides(tmp_path), tmp_path / "index.html"]:
             tab.open(f.as_uri(), 1280, 720)
-            cut = tab.run("[...document.querySelectorAll('section:not(.list)')].filter(s => s.scrollHeight > s.clientHeight + 1 || s.scrollWidth > s.clientWidth + 1).map(s => s.id)")
-            small = tab.run("[...document.querySelectorAll('img.out')].filter(i => i.getBoundingClientRect().height < .75*i.naturalHeight).map(i => i.closest('section').id)")
+            cut = tab.run("[...document.querySelectorAll('section:not(.list)')]"
+                          ".filter(s => s.scrollHeight > s.clientHeight + 1 || s.scrollWidth > s.clientWidth + 1).map(s => s.id)")
+            small = tab.run("[...document.querySelectorAll('img.out')]"
+                            ".filter(i => i.getBoundingClientRect().height < .75*i.naturalHeight).map(i => i.closest('section').id)")
             assert not cut and not small, (f.name, cut, small)
             if f.stem != "index":
                 for key, at in (("ArrowRight", "#s2"), ("PageDown", "#s3"), ("ArrowLeft", "#s2"), ("Home", "#s1")):
