@@ -1,8 +1,11 @@
 """The course: keys keep their promises, twins are what their sources say, marks cannot be had by tricks, slides need no network."""
 import csv
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chrome import BROWSER, Chrome
 
 from mkdcls.course import checking, grading, slides, twins
 from mkdcls.course.checking import as_plain, check, judge, number, plain_answer, word
@@ -346,6 +350,58 @@ def test_command(tmp_path, capsys):
     assert main(["grade", str(tmp_path)]) == 2 and "no notebook" in capsys.readouterr().err
 
 
+TURN = """
+import hashlib, json, sys, time
+from pathlib import Path
+import matplotlib
+import matplotlib.pyplot as plt
+import mkdcls.course as course
+from mkdcls.course.show import extremes
+from mkdcls.course.twins import read_lesson, tags_of, text_of
+dials = []
+course.dial = lambda draw, size=(2.6, 2.4), **values: dials.append((draw, size, values))
+course.play = lambda *a: None
+course.check = lambda *a: True
+for path in map(Path, sys.argv[1:]):
+    start, names = time.perf_counter(), {'__name__': 'lesson', 'display': lambda *a: None}
+    matplotlib.rcdefaults()
+    matplotlib.use('Agg')
+    cells = [text_of(c) for c in read_lesson(path)['cells'] if c['cell_type'] == 'code' and not tags_of(c) & {'blank', 'key', 'instructor'}]
+    for code in cells[:1 + max(i for i, code in enumerate(cells) if 'dial(' in code)]:
+        exec(compile(code, path.stem, 'exec'), names)
+        plt.close('all')
+        for draw, size, values in dials:
+            pictures = []
+            for now in extremes(values):
+                fig, ax = plt.subplots(figsize=(2*size[0], 1.6*size[1]), dpi=40, layout='constrained')
+                draw(ax, **now)
+                fig.canvas.draw()
+                pictures.append([now, ax.has_data() or any(t.get_text() for t in ax.texts), hashlib.sha256(fig.canvas.buffer_rgba()).hexdigest()])
+                plt.close(fig)
+            print('DIAL', json.dumps([path.stem, list(values), pictures]))
+        dials.clear()
+    print(path.stem, f'{time.perf_counter() - start:.1f} s', file=sys.stderr)
+"""
+
+
+@pytest.mark.slow
+def test_dials_turn():
+    "What a reader can turn a dial to is drawn: both ends and the middle of each value; and every slider changes the picture"
+    done = subprocess.run([sys.executable, "-c", TURN, *SOURCES], cwd=SOURCES[0].parent, env=os.environ | {"IN_TEST": "1"}, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    dials = [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("DIAL ")]
+    code = {p.stem: "\n".join(twins.text_of(c) for c in twins.read_lesson(p)["cells"] if c["cell_type"] == "code") for p in SOURCES}
+    assert {p: sum(d[0] == p for d in dials) for p in code} == {p: len(re.findall(r"\bdial\(", c)) for p, c in code.items()}
+    dead = []
+    for lesson, names, pictures in dials:
+        assert all(drawn for _, drawn, _ in pictures), f"{lesson}: nothing is drawn at {[now for now, drawn, _ in pictures if not drawn]}"
+        for n in names:
+            seen = {}
+            for now, _, picture in pictures: seen.setdefault(str(now | {n: None}), set()).add(picture)
+            if max(map(len, seen.values())) == 1: dead.append(f"{lesson}: {n}")
+    assert not dead, f"sliders that change nothing: {dead}"
+
+
 # ---- slides
 
 def test_slides_need_no_network(tmp_path):
@@ -359,6 +415,27 @@ def test_slides_need_no_network(tmp_path):
         assert "FORMULA" not in text and not re.search(r"\$[^$]+\$", re.sub(r"<(pre|code|script|style).*?</\1>|base64,[^\"]+", "", text, flags=re.S)), f.name
     again = slides.write_slides(tmp_path / "t")
     assert [f.read_bytes() for f in files] == [f.read_bytes() for f in again]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no Chromium")
+def test_slides_in_a_browser(tmp_path):
+    "Projected, every slide shows all it has, and keys lead from one to the next; on a phone nothing is wider than the screen"
+    pytest.importorskip("websocket")
+    with Chrome() as tab:
+        for f in [*slides.write_slides(tmp_path), tmp_path / "index.html"]:
+            tab.open(f.as_uri(), 1280, 720)
+            cut = tab.run("[...document.querySelectorAll('section:not(.list)')]"
+                          ".filter(s => s.scrollHeight > s.clientHeight + 1 || s.scrollWidth > s.clientWidth + 1).map(s => s.id)")
+            small = tab.run("[...document.querySelectorAll('img.out')]"
+                            ".filter(i => i.getBoundingClientRect().height < .75*i.naturalHeight).map(i => i.closest('section').id)")
+            assert not cut and not small, (f.name, cut, small)
+            if f.stem != "index":
+                for key, at in (("ArrowRight", "#s2"), ("PageDown", "#s3"), ("ArrowLeft", "#s2"), ("Home", "#s1")):
+                    for t in ("keyDown", "keyUp"): tab.call("Input.dispatchKeyEvent", type=t, key=key, code=key)
+                    assert tab.run("location.hash") == at, (f.name, key)
+            tab.open(f.as_uri(), 390, 844)
+            assert tab.run("document.documentElement.scrollWidth") <= 390, f.name
 
 
 def test_slides_show_no_answer():

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import html
 import os
+from fractions import Fraction
 from itertools import product
 
 from mkdcls.engine.store import PROJECT
@@ -47,7 +48,7 @@ def dial(
     for (i, d), (j, a) in product(enumerate(down), enumerate(across)):
         ax = axes[i, j]
         draw(ax, **{names[0]: a}, **({names[1]: d} if len(some) > 1 else {}), **rest)
-        told = [f"{n} = {v}" for n, v in zip(names[:len(some)], (a, d))]
+        told = [f"{_shown(n)} = {v}" for n, v in zip(names[:len(some)], (a, d))]
         ax.set_title("\n".join([*([ax.get_title()] if ax.get_title() else []), ", ".join(told)]), fontsize=10)
         if j: ax.set_ylabel("")
         if i < len(down) - 1: ax.set_xlabel("")
@@ -61,12 +62,34 @@ def _spread(values: list, most: int) -> list:
     return [values[round(i*(len(values) - 1)/(most - 1))] for i in range(most)]
 
 
+def extremes(values: dict) -> list[dict]:
+    "Both ends and the middle of each value of a dial, while the others stay at their first, and at their last"
+    found = []
+    for end, (n, v) in product((0, -1), values.items()):
+        rest = {other: list(w)[end] for other, w in values.items()}
+        found += [rest | {n: x} for x in _spread(list(v), 3)]
+    return [now for i, now in enumerate(found) if now not in found[:i]]
+
+
+def _shown(name: str) -> str:
+    "The name of a value as a reader sees it"
+    return {"rho": "ρ", "gamma": "γ", "lam": "λ"}.get(name, name.replace("_", " "))
+
+
+def _in_order(values: list) -> list:
+    "Numbers, fractions in words too, from the lowest to the highest; anything else as it was given"
+    try: return sorted(values, key=lambda x: Fraction(str(x)))
+    except ValueError: return values
+
+
 def _sliders(draw, size: tuple, values: dict) -> None:
     import ipywidgets as w
     import matplotlib.pyplot as plt
     from IPython.display import display
-    sliders = {n: w.SelectionSlider(options=[(str(x), x) for x in v], value=list(v)[0], description=n,
-                                    continuous_update=False) for n, v in values.items()}
+    room = f"{.6*max(len(_shown(n)) for n in values) + 1.5:.1f}em"
+    sliders = {n: w.SelectionSlider(options=[(str(x), x) for x in _in_order(list(v))], value=list(v)[0],
+                                    description=_shown(n), continuous_update=False, layout={"width": "min(100%, 30em)"},
+                                    style={"description_width": room}) for n, v in values.items()}
 
     def show(**now):
         fig, ax = plt.subplots(figsize=(2*size[0], 1.6*size[1]), layout="constrained")

@@ -32,7 +32,8 @@ h1 { font-size: 2em; } h2 { font-size: 1.5em; } h3 { font-size: 1.2em; }
 h1, h2, h3 { line-height: 1.15; color: #014f7c; }
 section h1:first-child { margin-bottom: .1em; }
 blockquote { margin-left: 0; padding-left: .8em; border-left: .25em solid #0173b2; color: #333; }
-img.out { display: block; width: 100%; max-height: calc(68vh*var(--fit, 1)); object-fit: contain; margin: .2em auto; }
+img.out { display: block; width: 100%; max-height: calc(68vh*var(--fit, 1)); object-fit: contain; margin: 0 auto; }
+section.list { height: auto; overflow: visible; font-size: .8em; }
 img.math { height: auto; } p.math { text-align: center; }
 em { color: #444; } a { color: inherit; }
 table { border-collapse: collapse; font-size: .85em; }
@@ -45,7 +46,9 @@ footer { position: absolute; right: 2vw; bottom: 1.5vh; left: 6vw; font-size: 14
 @media (max-width: 760px) {
   html { scroll-snap-type: none; }
   section { height: auto; min-height: 0; padding: 1.2em 1em 3em; border-bottom: 4px solid #e4e4e4; }
-  section > *, table { max-width: 100%; } table { display: block; overflow-x: auto; } img.out { max-height: none; }
+  section > *, table { max-width: 100%; } table { display: block; overflow-x: auto; }
+  section.list { font-size: 1em; }
+  .wide { overflow-x: auto; } img.out { width: max(100%, calc(.7px*var(--w))); max-width: none; max-height: none; }
   footer { left: 1em; } p.math { overflow-x: auto; }
 }
 @media print { section { break-after: page; height: 100vh; } }
@@ -120,7 +123,9 @@ def outputs_of(cell: dict, title: str) -> str:
         data = {k: "".join(v) if isinstance(v, list) else v for k, v in out.get("data", {}).items()}
         if "image/png" in data:
             png = data["image/png"].replace("\n", "")
-            parts.append(f'<img class="out" alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{png}">')
+            width = int.from_bytes(base64.b64decode(png)[16:20], "big")  # on a phone, wide pictures are scrolled
+            parts.append(f'<div class="wide"><img class="out" style="--w:{width}" '
+                         f'alt="{html.escape(title, quote=True)}" src="data:image/png;base64,{png}"></div>')
         elif "text/markdown" in data: parts.append(f"<div>{prose(data['text/markdown'])}</div>")
         elif "text/html" in data:
             parts.append(f"<div>{re.sub(r'<style.*?</style>', '', data['text/html'], flags=re.S)}</div>")
@@ -172,7 +177,7 @@ def write_slides(folder: Path = SLIDES) -> list[Path]:
         head, line = text_of(nb["cells"][0]).split("\n", 1)
         said = html.escape(line.strip("\n> "))
         lines.append(f'<li><a href="{path.stem}.html">{html.escape(head.strip("# "))}</a>: {said}</li>')
-    body = f"<section><h1>The course</h1><ul>{''.join(lines)}</ul></section>"
+    body = f"<section class=\"list\"><h1>The course</h1><ul>{''.join(lines)}</ul></section>"
     write_text(folder / "index.html", document("The course", body))
     return files
 
