@@ -19,8 +19,8 @@ from mkdcls.results.real_sheet import RealRunner
 from mkdcls.use import STANDIN, UNSURE, SpeechClassifier, load_model
 
 SHIPPED = PROJECT / "paper" / "results" / "real-laptop" / "shipped.csv"
-ASKED = ("gender", "agesup")
-SURE = .9  # stated probability from which on an answer calls itself sure
+SHIPPED_TASKS = ("gender", "agesup")
+SURE_FROM = .9  # stated probability from which on an answer calls itself sure
 
 
 def answers_to(
@@ -35,7 +35,7 @@ def answers_to(
         waves, n = waves_of_rows(manifest.iloc[[i]])
         line = model._line(model.probabilities(waves[0, :n[0]].numpy()))
         out.append(dict(corpus=r["corpus"], speaker=r["speaker"])
-                   | {k: v for t in ASKED for k, v in ((t, str(r[t])), (f"{t}_best", line[f"{t}_best"]),
+                   | {k: v for t in SHIPPED_TASKS for k, v in ((t, str(r[t])), (f"{t}_best", line[f"{t}_best"]),
                                                        (f"{t}_p", line[f"{t}_p"]), (f"{t}_given", line[t] != UNSURE))})
         progress(i + 1, len(manifest))
     return pd.DataFrame(out)
@@ -50,9 +50,9 @@ def summed(answers: pd.DataFrame) -> pd.DataFrame:
     """
     out = []
     for corpus, part in [*answers.groupby("corpus", sort=True), ("all", answers)]:
-        for t in ASKED:
+        for t in SHIPPED_TASKS:
             a = part[~part[t].isin(["", "nan", "None"])]
-            right, given, sure = a[t] == a[f"{t}_best"], a[f"{t}_given"], a[f"{t}_p"] >= SURE
+            right, given, sure = a[t] == a[f"{t}_best"], a[f"{t}_given"], a[f"{t}_p"] >= SURE_FROM
             share = lambda v: round(100 * float(np.mean(v)), 1) if len(v) else np.nan
             out.append(dict(corpus=corpus, task=t, recordings=len(a), speakers=a["speaker"].nunique(),
                             right=share(right), commonest=share(a[t] == a[t].mode().iat[0]),
