@@ -39,7 +39,7 @@ def test_numbers_however_written(text, value): assert number(as_plain(text)) == 
 
 
 @pytest.mark.parametrize("text,value", [("The Studio.", "studio"), (" Yes!", "yes"), (True, "yes"), ("A -> B", "a → b"), ("60+", "60+"), ("-", "-"),
-    ("20–30", "20-30"), ("20 to 30", "20-30"), ("20 - 30", "20-30")])
+    ("no_difference", "no difference"), ("No-difference", "no difference"), ("20–30", "20-30"), ("20 to 30", "20-30"), ("20 - 30", "20-30")])
 def test_words(text, value): assert word(as_plain(text)) == value
 
 
@@ -127,6 +127,11 @@ def test_half_an_answer_and_another_form():
 
 
 def least(answer): return max(answer) <= 3 or "too much"
+
+
+def test_the_form_of_an_entry_is_told():
+    t = made(Table(), [{"constant": ["+", "-"], "one": ["-", "-"]}])
+    assert t.judge({"constant": "x", "one": "y"}).said.endswith("a dict with the names constant, one, each of them a list of 2.")
 
 
 def test_no_rule_takes_a_number_that_is_none():

@@ -129,6 +129,7 @@ def word(x) -> str:
     if isinstance(x, int | float): return f"{x:g}"
     text = x.casefold().replace("−", "-").replace("->", "→").replace("<-", "←")
     text = re.sub(r"(?<=\d)\s*(?:[-–—]|to)\s*(?=\d)", "-", text)  # '20 to 30', '20–30'
+    text = re.sub(r"_|(?<=[^\W\d_])-(?=[^\W\d_])", " ", text)  # 'no_difference', 'no-difference'
     text = re.sub(r"[^\w+\-→←()]+", " ", text)
     text = re.sub(r"^(the|a|an) (?=\w)", "", text.strip().strip("()").strip())
     return YES.get(text, text)
@@ -274,11 +275,12 @@ def infinite(data) -> bool:
     return isinstance(data, float) and not math.isfinite(data)
 
 
-def form_hint(paths: list[str]) -> str:
+def form_hint(paths: list[str], found: list[str]) -> str:
     "What a table that is judged entry by entry should look like"
-    names = list(dict.fromkeys(p.split("/")[1] for p in paths))
+    names, own = (list(dict.fromkeys(p.split("/")[1] for p in part if "/" in p)) for part in (paths, found))
     listed = all(n.isdigit() for n in names)
     wanted = f"a list of {len(names)}" if listed else f"a dict with the names {', '.join(names)}"
+    if sorted(names) == sorted(own): wanted += f", each of them a list of {len(paths) / len(names):g}"
     return f"Your answer has another form than the one that is asked for: {wanted}."
 
 
@@ -311,7 +313,7 @@ def judge(record: dict, data) -> Verdict:
     forms = packed.get("forms", [])  # of the right answers to a table
     if said := first_hit(record, readings(record, forms, data)): return verdict(said[0] == "+", said[1:])
     if found is None: return verdict(False, why)
-    if forms and sorted(found) not in map(sorted, forms): return verdict(False, form_hint(forms[0]))
+    if forms and sorted(found) not in map(sorted, forms): return verdict(False, form_hint(forms[0], list(found)))
     for factor in (.01, 100):
         scaled = {path: v * factor if isinstance(v, float) else v for path, v in found.items()}
         if scaled != found and (said := hit(record, scaled)) and said[0] == "+": return verdict(False, PER_CENT)
