@@ -208,3 +208,14 @@ def test_from_runs_to_tables(tmp_path, monkeypatch):
     assert isinstance(runner.trained("6-causes", 100).teacher.encoder, CausesTeacher)
     sheet.write(tmp_path, "decisive")
     assert (tmp_path / "decisive-scores.csv").exists()
+
+
+def test_the_regime_in_sentences():
+    own, fresh = "the split's own", "fresh speakers"
+    t = pd.DataFrame([("utterance", own, "3", 71.3, None, None), ("utterance", fresh, "3", 64.4, None, None), ("speaker", own, "3", 64.3, None, None),
+                      ("speaker", fresh, "3", 64.2, None, None), ("utterance", own, "6", 68., -2.6, True)],
+                     columns=["split_by", "tested", "row", "score", "gain", "excludes_paper"])
+    told = sheet.regime_text(t)
+    assert "to have heard its speakers in training is worth +6.9 points" in told and "a difference of +0.1 points" in told
+    assert "1 of 1 intervals" in told and told.endswith("nor gains like the paper's.")
+    assert "neither scores" not in sheet.regime_text(t.assign(score=t["score"] + 25)) and "intervals" not in sheet.regime_text(t[:4])

@@ -230,6 +230,23 @@ def regime_table(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def regime_text(table: pd.DataFrame) -> str:
+    "What the table of the regime says, in sentences"
+    base = table[table["row"] == "3"].set_index(["split_by", "tested"])["score"]
+    own, fresh = "the split's own", "fresh speakers"
+    told = []
+    for by, worth in (("utterance", "to have heard its speakers in training is worth"), ("speaker", "a difference of")):
+        if (by, own) in base: told.append(
+            f"Dealt by {by}, base scores {base[by, own]:.1f} on the split's own test set and {base[by, fresh]:.1f} on "
+            f"fresh speakers: {worth} {base[by, own] - base[by, fresh]:+z.1f} points.")
+    if "gain" in table and len(gains := table[table["gain"].notna()]):
+        out = int(gains["excludes_paper"].sum())
+        told.append(f"{out} of {len(gains)} intervals of gains leave out the paper's.")
+        if out == len(gains) and table["score"].max() < 90:
+            told.append("So here dealing utterances makes neither scores like the paper's nor gains like the paper's.")
+    return " ".join(told)
+
+
 # ---- pictures
 
 def _forest(ax, names, values, low, high, paper=None):
@@ -295,11 +312,13 @@ def figure_regime(table: pd.DataFrame, folder: Path):
         fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.6), layout="constrained", sharey=True)
         for ax, (by, part) in zip(axes, table.groupby("split_by", sort=False)):
             for i, (tested, t) in enumerate(part.groupby("tested", sort=False)):
-                ax.bar(np.arange(len(t)) + .4*(i - .5), t["score"], .38, color=COLOURS[i], label=tested)
+                x = np.arange(len(t)) + .4*(i - .5)
+                ax.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {tested}")
+                for at, v in zip(x, t["score"]): ax.text(at, v + 1, f"{v:.0f}", ha="center", fontsize=7)
             ax.set_xticks(range(3), ["base", "+CH", "+MKD+CH"])
-            ax.set_title(f"split by {by}", loc="left")
-        axes[0].set_ylabel("agesup macro F1 (%)")
-        axes[1].legend(frameon=False, fontsize=7)
+            ax.set_title(f"dealt by {by}", loc="left")
+        axes[0].set(ylabel="agesup macro F1 (%)", ylim=(0, 100))
+        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=7)
         save_figure(fig, folder, "regime")
     return fig
 
