@@ -352,10 +352,10 @@ def test_redrawn_from_records(tmp_path):
     for file in (out / "sensitivity.csv", out / "sensitivity.ipynb"): file.write_text("")
     done = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", "sensitivity", "--redraw", "--out", out], cwd=ROOT,
                           env=environment(tmp_path / "runs"), capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "6 runs recorded" in done.stdout and "3 seed(s); nothing is trained" in done.stdout, done.stderr[-2000:]
+    assert done.returncode == 0 and "18 runs recorded" in done.stdout and "3 seed(s); nothing is trained" in done.stdout, done.stderr[-2000:]
     assert (out / "sensitivity.csv").read_bytes() == (kept / "sensitivity.csv").read_bytes()
     page = (out / "sensitivity.ipynb").read_text("utf-8")
-    assert "Drawn from the 6 recorded runs" in page and '"image/png"' in page and str(tmp_path) not in page
+    assert "Drawn from the 18 recorded runs" in page and '"image/png"' in page and str(tmp_path) not in page
     assert not list((tmp_path / "runs").glob("*/*")), "nothing was made"
 
 

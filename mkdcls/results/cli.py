@@ -206,8 +206,8 @@ def redraw(a, runner, folder: Path, own: dict):
     from mkdcls.results.sheets import SHEETS
     jobs = SHEETS[a.sheet].recorded(folder)
     seeds = len({seed for _, seed in jobs})
-    print(f"{SHEETS[a.sheet].title}: drawn from the {len(jobs)} runs recorded in {folder}, {seeds} seed(s); "
-          "nothing is trained.\n", flush=True)
+    print(f"{SHEETS[a.sheet].title}: drawn from the {SHEETS[a.sheet].count(folder)} runs recorded in {folder}, "
+          f"{seeds} seed(s); nothing is trained.\n", flush=True)
     run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=seeds, corpus=a.corpus, real=runner.real, device=a.device, out=str(folder),
                       redraw=True, **own))

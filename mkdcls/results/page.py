@@ -74,8 +74,8 @@ class Opened:
 
     def _repr_markdown_(self) -> str:
         if self.recorded is not None:
-            return (f"**{self.sheet.title}**: {self.sheet.asks}. Drawn from the {len(self.recorded)} recorded runs; "
-                    "nothing is trained.")
+            return (f"**{self.sheet.title}**: {self.sheet.asks}. Drawn from the "
+                    f"{self.sheet.count(self.folder)} recorded runs; nothing is trained.")
         todo, every = (sum(len(r.missing(j)) for r, j in self.parts),
                        sum(len({*j, *r.missing(j)}) for r, j in self.parts))
         told = (f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every
