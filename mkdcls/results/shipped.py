@@ -16,7 +16,7 @@ from mkdcls.engine.store import PROJECT, write_text
 from mkdcls.intake.features import waves_of_rows
 from mkdcls.results.cli import Bars
 from mkdcls.results.real_sheet import RealRunner
-from mkdcls.use import STANDIN, UNSURE, SpeechClassifier, load_model
+from mkdcls.use import STANDIN, SpeechClassifier, decided, given, load_model
 
 SHIPPED = PROJECT / "paper" / "results" / "real-laptop" / "shipped.csv"
 SHIPPED_TASKS = ("gender", "agesup")
@@ -33,10 +33,15 @@ def answers_to(
     for i in range(len(manifest)):
         r = manifest.iloc[i]
         waves, n = waves_of_rows(manifest.iloc[[i]])
-        line = model._line(model.probabilities(waves[0, :n[0]].numpy()))
-        out.append(dict(corpus=r["corpus"], speaker=r["speaker"])
-                   | {k: v for t in SHIPPED_TASKS for k, v in ((t, str(r[t])), (f"{t}_best", line[f"{t}_best"]),
-                                                       (f"{t}_p", line[f"{t}_p"]), (f"{t}_given", line[t] != UNSURE))})
+        p = {t: v[None] for t, v in model.probabilities(waves[0, :n[0]].numpy()).items()}
+        best = decided(p, model.hierarchy)
+        said = given(p, best, model.about["unsure"], model.hierarchy)
+        line = dict(corpus=r["corpus"], speaker=r["speaker"])
+        for t in SHIPPED_TASKS:
+            k = int(best[t])
+            line |= {t: str(r[t]), f"{t}_best": model.classes[t][k], f"{t}_p": float(p[t][0, k]),
+                     f"{t}_given": bool(said[t])}
+        out.append(line)
         progress(i + 1, len(manifest))
     return pd.DataFrame(out)
 
@@ -45,8 +50,8 @@ def summed(answers: pd.DataFrame) -> pd.DataFrame:
     """Per cent of the answers that are right, a line for each corpus and task
 
     `commonest` is what is right if the commonest class is answered always; `mostly` the class that the model answers
-    most, `mostly_share` how often; `given` what is not *unsure*; `sure` the
-    answers with a stated probability of at least 90 %, and `sure_right` how many of these are right.
+    most, `mostly_share` how often; `given` what is not *unsure*; `sure` the answers with a stated probability of at
+    least 90 %, and `sure_right` how many of these are right.
     """
     out = []
     for corpus, part in [*answers.groupby("corpus", sort=True), ("all", answers)]:
