@@ -22,6 +22,7 @@ from mkdcls.engine.codehash import code_hashes
 from mkdcls.results.sheets import plans
 from mkdcls.engine.store import differences
 from mkdcls.runs import PRESETS, Knobs, table1_rows
+from mkdcls.decisive import decisive_rows
 from mkdcls.verification.bridge import identity, sheet_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -386,7 +387,8 @@ def test_committed_results_are_of_the_settled_preset(results):
     "What the README says a command gives is what it gives: the recipes of the committed rows are those of their preset today"
     runs = pd.read_csv(results / "runs.csv", dtype={"row": str})
     for _, r in runs.iterrows():
-        rows = sheet_rows(PRESETS[r["preset"]], r["corpus"]) | PRESETS[r["preset"]].rows(r["corpus"])
+        preset, second = PRESETS[r["preset"]], str(r.get("protocol")) == "2"
+        rows = decisive_rows(preset.protocol2(), r["corpus"]) if second else sheet_rows(preset, r["corpus"]) | preset.rows(r["corpus"])
         now = identity(rows[r["row"]], 0, "", {})["recipe"]
         assert json.loads(r["recipe"]) == now, f"{results.name} row {r['row']}: {differences(json.loads(r['recipe']), now)}; run it again"
 
