@@ -346,6 +346,24 @@ def test_copies():
     assert code == "def answer_2_4(t):\n    return t" and grading.copies({"a": (code, set()), "b": (code, set())}, ("", set())) == {}
 
 
+@pytest.mark.slow
+def test_a_lesson_of_short_answers_is_copied(tmp_path):
+    "Lesson 4 asks for no text and no long function: files that agree in every answer are found all the same"
+    if "4" not in LESSONS: pytest.skip("no lesson 4")
+    own = {"answer_4_5": "answer_4_5 = [.02, .08, .24, .28, .38]", "answer_4_1": "answer_4_1 = {1: 0, 2: 1, 3: 1, 4: 0}"}
+    edits = lambda **new: lambda t: next((code for name, code in new.items() if t.startswith(name)), t)
+    for who in ("a", "b"): submission(LESSONS["4"], f"good {who}", tmp_path, edits(**own))
+    submission(LESSONS["4"], "good alone", tmp_path, edits(answer_4_5="answer_4_5 = [0, 0, .3, .3, .4]"))
+    submission(LESSONS["4"], "good from the lesson", tmp_path)
+    for who in ("empty", "empty too"): submission(LESSONS["4"], who, tmp_path)
+    of = {m["file"].removesuffix(".ipynb"): m for m in grading.grade(tmp_path, seconds=100, say=lambda text: None)}
+    struck = {who: {n for n, v in m["verdicts"].items() if v.said.startswith("same as")} for who, m in of.items()}
+    assert struck == {"good a": {"4.5", "4.6"}, "good b": {"4.5", "4.6"}, "good alone": set(),
+                      "good from the lesson": {"4.5", "4.6"}, "empty": set(), "empty too": set()}
+    assert of["good a"]["remarks"] == ["every answer is the same as good b.ipynb's, letter for letter"]
+    assert sum(v.points for n, v in of["good alone"]["verdicts"].items()) == sum(ALL[n].points for n in EXERCISES if n[0] == "4")
+
+
 def test_tables_start_no_formula(): assert grading.table_of([["=1+1", 2, "a"]]) == "'=1+1,2,a\n"
 
 

@@ -27,6 +27,7 @@ HEAVY = 20_000_000  # bytes: a notebook that weighs more is not opened
 SAME_WORDS = .6  # share of five-word sequences from which a text counts as copied
 ANSWER_LENGTH = 200  # characters of an answer in the table of answers
 SAME_CODE = 160  # characters from which equal code counts as copied
+OWN_MAKING = ("function", "text", "rule")  # kinds of exercise that many different answers are right for
 SECRET = [COURSE / "source", COURSE / "instructor", PROJECT / "nbs" / "answers", PROJECT / ".git", KEYS_FILE]
 
 
@@ -148,6 +149,7 @@ def grade(
     for number, of in keys.items():
         same = [m for m in marked if m["lesson"] == number and m["verdicts"]]
         for name, k in of.items(): strike_copies(same, name, k, *lessons[number])
+        strike_twins(same, of, lessons[number][0])
     return marked
 
 
@@ -188,15 +190,33 @@ def packed_cases(k: Key) -> str:
 
 def strike_copies(same: list[dict], name: str, k: Key, worked: list, prose: set) -> None:
     "An answer in one's own words or code that somebody else has too earns nothing until the instructor has looked"
-    if k.kind.kind not in ("function", "text", "rule"): return
+    if k.kind.kind not in OWN_MAKING: return
     own = {m["file"]: (own_code(m["cells"], name), fives(texts_in(m["data"].get(name))))
            for m in same if m["verdicts"][name]}
     found = copies(own, (own_code(worked, name), prose))
     for m in same:
         if m["file"] not in found: continue
-        v = m["verdicts"][name]
-        m["verdicts"][name] = Verdict(name, False, f"same as {found[m['file']]}", 0, v.of)
+        strike(m, name, found[m["file"]])
         m["remarks"].append(f"{name} is the same as {found[m['file']]}")
+
+
+def strike(one: dict, name: str, other: str) -> None:
+    one["verdicts"][name] = Verdict(name, False, f"same as {other}", 0, one["verdicts"][name].of)
+
+
+def strike_twins(same: list[dict], keys: dict[str, Key], worked: list) -> None:
+    """Short answers may agree by chance, all answers of a lesson do not: where two files share every one of them, letter
+    for letter, what asks for something of one's own earns nothing"""
+    names = [n for n in keys if ".q" not in n]
+    whole = {m["file"]: [own_code(m["cells"], n) for n in names] for m in same if any(m["verdicts"][n] for n in names)}
+    answers = whole | {"the lesson": [own_code(worked, n) for n in names]}
+    for m in same:
+        mine = whole.get(m["file"], [])
+        other = next((o for o, theirs in answers.items() if o != m["file"] and theirs == mine), None)
+        if other is None or sum(map(len, mine)) <= SAME_CODE: continue
+        own = [n for n in names if keys[n].kind.kind in OWN_MAKING and m["verdicts"][n]]
+        for n in own: strike(m, n, other)
+        if own: m["remarks"].append(f"every answer is the same as {other}'s, letter for letter")
 
 
 def safe(text: str) -> str:
