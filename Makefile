@@ -29,11 +29,12 @@ LR :=
 BATCH :=
 TEACHER :=
 REMEDY :=
+FULL :=
 
 # A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
 options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED YOURS EPOCHS LR BATCH REMEDY
 options.table := SHEET $(options.table1) TEACHER
-options.benchmark := SHEET OUT
+options.benchmark := SHEET OUT FULL
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
 careful := $(filter setup setup-dev table1 table check benchmark test portable lab equivalent readme course slides paper poster site,$(MAKECMDGOALS))
@@ -131,9 +132,13 @@ lab: $(run-ready) ## open JupyterLab on the tour; imports and cells on errors co
 	"$(PY)" -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. --ServerApp.contents_manager_class=mkdcls.engine.lab.FoldedContents nbs/00_tour.ipynb
 
 benchmark: sheet := benchmark$(if $(SHEET),_$(SHEET))
-benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio; SHEET=corpora: millions of rows, audio (OUT= keeps the executed notebook elsewhere)
+benchmark: $(dev-ready) ## measure speed and memory beside SpeechBrain and torchaudio; SHEET=corpora: millions of rows, audio; verification: trials (OUT= keeps the executed notebook elsewhere; FULL=1: at full size, into paper/benchmarks)
+ifeq ($(FULL),)
 	@mkdir -p runs
 	"$(PY)" -m papermill "nbs/results/$(sheet).ipynb" "$(or $(OUT),runs/$(sheet).ipynb)" --cwd nbs/results
+else
+	"$(PY)" -m mkdcls.results.benchmarks "$(sheet)"$(if $(OUT), --out "$(OUT)")
+endif
 
 export: $(dev-ready) ## after editing notebooks: write the modules, README.md, and clean the notebooks
 	@env -u IN_TEST "$(PY)" -c "from nbdev.doclinks import nbdev_export as f; f.__wrapped__()"

@@ -620,6 +620,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.results.accelerated_runner': {},
             'mkdcls.results.arithmetic': {},
             'mkdcls.results.attribution_sheet': {},
+            'mkdcls.results.benchmarks': {},
             'mkdcls.results.claims': {},
             'mkdcls.results.cli': {},
             'mkdcls.results.decisive_sheet': {},

@@ -376,7 +376,7 @@ def test_runs_start_soon(modules, never, most):
 # A public name stands for one thing. These stand in several modules on purpose: name → modules, reason.
 DOUBLES = {
     "main": ("course.slides course.twins course.worker engine.equivalence engine.needs engine.portable publish.article publish.site "
-             "results.arithmetic results.cli results.readme results.shipped", "what `python -m` calls"),
+             "results.arithmetic results.benchmarks results.cli results.readme results.shipped", "what `python -m` calls"),
     "publish": ("results.report results.verification_sheets results.decisive_sheet results.real_sheet", "a sheet's contract: finished runs → records in a folder"),
     "read": ("results.report results.verification_sheets results.intervention_sheet results.remedies_sheet results.decisive_sheet",
              "a sheet's contract: records from a folder"),

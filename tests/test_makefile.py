@@ -55,7 +55,7 @@ def test_table_sheet():
 @pytest.mark.parametrize("args,wrong,known", [
     (("table1", "seeds=2"), "seeds", "PYTHON TORCH_INDEX PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS"), (("table1", "SEED=5", "OUT=a folder x=y"), "SEED", "SEEDS"),
     (("table1", "SHEET=ablations"), "SHEET", "PRESET"), (("table", "SHEET=ablations", "WORKER=1"), "WORKER", "SHEET PRESET"),
-    (("benchmark", "SHEETS=corpora"), "SHEETS", "SHEET OUT"), (("test", "ARITHMETICS=native"), "ARITHMETICS", "ARITHMETIC"),
+    (("benchmark", "SHEETS=corpora"), "SHEETS", "SHEET OUT FULL"), (("test", "ARITHMETICS=native"), "ARITHMETICS", "ARITHMETIC"),
     (("portable", "only=native"), "only", "SHEET ONLY")])
 def test_a_misspelt_option_is_refused(args, wrong, known):
     "In one line, before anything runs; otherwise the defaults would write over paper/results"
@@ -82,6 +82,7 @@ def test_benchmark_sheets():
     for options, env, name in (((), {"SHEET": "elsewhere"}, "benchmark"), (("SHEET=corpora",), {}, "benchmark_corpora")):
         want = f'".venv/bin/python" -m papermill "nbs/results/{name}.ipynb" "runs/{name}.ipynb" --cwd nbs/results'
         assert command(make("-n", "benchmark", *options, **env)) == want and (ROOT / f"nbs/results/{name}.ipynb").exists()
+        assert command(make("-n", "benchmark", "FULL=1", *options, **env)) == f'".venv/bin/python" -m mkdcls.results.benchmarks "{name}"'
 
 
 def test_setup_installs_torch_first():

@@ -205,8 +205,8 @@ def strike(one: dict, name: str, other: str) -> None:
 
 
 def strike_twins(same: list[dict], keys: dict[str, Key], worked: list) -> None:
-    """Short answers may agree by chance, all answers of a lesson do not: where two files share every one of them, letter
-    for letter, what asks for something of one's own earns nothing"""
+    """Short answers may agree by chance, all answers of a lesson do not: where two files share every one of them,
+    letter for letter, what asks for something of one's own earns nothing"""
     names = [n for n in keys if ".q" not in n]
     whole = {m["file"]: [own_code(m["cells"], n) for n in names] for m in same if any(m["verdicts"][n] for n in names)}
     answers = whole | {"the lesson": [own_code(worked, n) for n in names]}

@@ -94,7 +94,7 @@ def site_pages(root: Path = ROOT) -> list[Page]:
         for sheet in SHEET_NAMES:
             at = Path("paper/results", folder, f"{sheet}.ipynb")
             add(at, "Results", f"{title_of(root / at).split(':')[0]} ({corpus})" if (root / at).exists() else "")
-    for name in BENCHMARKS: add(f"nbs/results/{name}.ipynb", "Results")
+    for name in BENCHMARKS: add(f"paper/benchmarks/{name}.ipynb", "Results")
     found.append(Page(Path("paper/published"), "paper/published/index", "The papers' printed tables", "Results"))
     for name in ("protocol", "protocol2", "reproducibility", "data_card"): add(f"paper/{name}.md", "Results")
     add("mkdcls/models/standin-ecapa/README.md", "Results", "Model card")
@@ -134,6 +134,7 @@ class Links:
             for folder in CORPORA:  # the stand-in's first
                 for at in (f"nbs/results/{sheet}.ipynb", f"paper/results/{folder}/{sheet}.md"):
                     also.setdefault(at, f"paper/results/{folder}/{sheet}")
+        also |= {f"nbs/results/{name}.ipynb": f"paper/benchmarks/{name}" for name in BENCHMARKS}
         for folder in {p.source.parent.as_posix() for p in pages if p.source.suffix == ".py"} - {"mkdcls"}:
             also[folder] = "mkdcls/index"
         for at, doc in also.items():
