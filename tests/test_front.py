@@ -43,15 +43,30 @@ def test_the_regime_is_told_when_it_was_run(tmp_path):
 
 
 def test_protocol_2_appears_when_it_was_run(tmp_path):
-    assert front.decides({}) == "" and front.decides({"stand-in": tmp_path}) == ""
-    line = dict(contrast="+MKD+CH − base, ResNet", n_seeds=20, gain=2.04, low=1.1, high=3., word="better", seeds_needed=None, paper=14.8, excludes_paper=True)
-    pd.DataFrame([line, line | dict(contrast="+CH − base, ResNet")]).to_csv(tmp_path / "decisive.csv", index=False)
-    told = front.decides({"stand-in": tmp_path})
-    assert "| +MKD+CH − base, ResNet | +2.0 [+1.1, +3.0] | better | +14.8, excluded |" in told and "with 20 new seeds" in told
-    assert "+CH − base, ResNet" not in told.replace("+MKD+CH − base", "") and "![" not in told
+    "Nothing, then how far it is, then, from half of the seeds on, its table in place of the first protocol's"
+    from mkdcls.decisive import PRIMARY
+    there = front.RESULTS / "standin-laptop"
+    found = {"stand-in": tmp_path}
+    for name in ("gains.csv", "runs.csv", "regime.csv", "ablations.csv", "predictions.parquet"): (tmp_path / name).symlink_to(there / name)
+    assert front.decides({}) == front.decides(found) == "" and front.second_protocol(found) is None
+    line = dict(contrast="+MKD+CH − base, ResNet", row="10", n_seeds=9, gain=2.04, low=1.1, high=3., word="better", seeds_needed=None, paper=14.83, excludes_paper=True)
+    def write(n): pd.DataFrame([line | dict(n_seeds=n), line | dict(contrast="+CH − base, ResNet", n_seeds=n)]).to_csv(tmp_path / "decisive.csv", index=False)
+    write(9)
+    (tmp_path / "decisive").mkdir()
+    runs = pd.DataFrame([dict(row=r, seed=s, protocol="2", knobs="{}", true_agesup_f1=60., method="", dataset="LTV+FCVE") for r in PRIMARY for s in range(100, 109)])
+    runs.to_csv(tmp_path / "decisive" / "runs.csv", index=False)
+    pd.DataFrame([dict(role="LTV+FCVE", agesup_f1=70., true_agesup_f1=75.)]).to_csv(tmp_path / "decisive" / "ceilings.csv", index=False)
+    told = front.decides(found)
+    assert "so far 9 of 20 seeds of the rows of Table 1, 0 of 10 seeds of the controls and 0 of 8 doses have been run" in told and "![" not in told
+    assert front.second_protocol(found) is None, "fewer than half of the seeds"
+    write(13)
+    table = front.report.as_markdown(front.first_table(found | {"real speech": front.RESULTS / "real-laptop"}))
+    assert "| ResNet, LTV+FCVE | +14.8 | +2.0 [+1.1, +3.0] | -0.6 [-6.0, +3.6] | better; excludes the paper's gain |" in table and "stand-in, 13 seeds" in table
+    assert "+CH − base" not in table.replace("+MKD+CH − base", "") and "over 13 of the 20 seeds of [protocol 2]" in front.how_to_read(found)
+    assert "had +0.7, +3.2, +3.9." in front.how_to_read(found) and "As trained" not in front.cautions(found)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "doses.svg").write_text("<svg/>")
-    assert "When does the method help?" in front.decides({"stand-in": tmp_path})
+    assert "When does the method help?" in front.decides(found)
 
 
 def test_each_equation_has_its_page_and_code():

@@ -324,10 +324,10 @@ def with_uses(cells: list[dict], links: Links, most: int = 6) -> None:
 def home_table(root: Path) -> str:
     "The protocol's primary contrasts, as the front page shows them; ‡ marks a block that compares nothing"
     for c in notebook(root / "nbs/index.ipynb")["cells"]:
-        if "front.primary(" in words_in(c):
+        if "front.first_table(" in words_in(c):
             shown = "".join(c["outputs"][0]["data"]["text/markdown"])
             return re.sub(r"(?m)^(\|[^|]*call centre.*same direction)(?!\s*‡)", r"\1 ‡", shown)
-    raise ValueError("nbs/index.ipynb: no cell shows front.primary(...)")
+    raise ValueError("nbs/index.ipynb: no cell shows front.first_table(...)")
 
 
 def minutes_told(root: Path) -> str:

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.decisive import (ASKED_BLOCKS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS, declared, k_row, oracle_answers)
+from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS, PRIMARY,
+                             PRIMARY_SEEDS, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
@@ -99,6 +100,24 @@ def recomputed(folder: Path) -> pd.DataFrame:
     both = both[both["split"] == "fresh"]
     found = both.groupby(["row", "seed", "knobs"]).apply(lambda t: scorecard(t, ("agesup",))[SCORE])
     return runs.join(found.rename("again"), on=["row", "seed", "knobs"])[["row", "seed", "knobs", SCORE, "again"]]
+
+
+def seeds_run(runs: pd.DataFrame, rows, knobs: str = "{}") -> int:
+    "Seeds of which every one of these rows has been run"
+    mine = runs[(runs["knobs"] == knobs) & runs["row"].isin(rows)]
+    return int((mine.groupby("seed")["row"].nunique() == len(set(rows))).sum())
+
+
+def still_to_run(runs: pd.DataFrame) -> str:
+    "How much of the plan of protocol 2 these records are, in sentences; empty once all of it has been run"
+    parts = {"rows of Table 1": (seeds_run(runs, PRIMARY), PRIMARY_SEEDS),
+             "controls": (seeds_run(runs, CONTROLS), CONTROL_SEEDS)}
+    turned = [d for d in DOSES if d.knobs != Knobs()]
+    done = sum(seeds_run(runs, d.rows, json.dumps(d.knobs.turned())) >= DOSE_SEEDS for d in turned)
+    if done == len(turned) and all(n >= of for n, of in parts.values()): return ""
+    told = ", ".join(f"{n} of {of} seeds of the {what}" for what, (n, of) in parts.items())
+    return (f"So far {told} and {done} of {len(turned)} doses have been run. The plan was fixed before and does not "
+            "change with what comes out.")
 
 
 # ---- contrasts
