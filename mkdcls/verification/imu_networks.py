@@ -51,10 +51,7 @@ class SEBasic(nn.Module):
 
 # %% ../../nbs/verification/23_imu_networks.ipynb #50b35470
 class Ladder(nn.Module):
-    """Res2Net's 3x3 layer (Gao et al
-
-    2019): small convolutions over channel groups, each of which also gets the output of the one before.
-    """
+    "Res2Net's 3x3 layer: small convolutions over channel groups, each of which also gets the output of the one before"
     def __init__(self,
         width:int, # w, channels of one group
         scale:int=4, # s, number of groups; 1 is an ordinary 3x3 convolution

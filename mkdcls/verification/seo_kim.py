@@ -99,7 +99,7 @@ class LDE(nn.Module):
         self.scale = nn.Parameter(torch.ones(components))
 
     def weights(self, y:Tensor)->Tensor:
-        "w, `[B, C, N]`: sums to 1 over the centres of each frame"
+        "w, `[B, K, N]`: sums to 1 over the centres of each frame"
         dist = y.square().sum(1, keepdim=True) - 2 * self.centres @ y + self.centres.square().sum(1)[:, None]
         return (-self.scale[:, None] * dist).softmax(1)
 
