@@ -6,6 +6,7 @@ by the columns that matter; any other is printed by what its columns are called,
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -240,10 +241,21 @@ def of_regime(v: Values, path: Path):
     "Base and gains by split"
     t = record_table(path).set_index(["split_by", "tested", "row"])
     for by in ("speaker", "utterance"):
-        v.put(path, **{f"two__regime__{by}__base": fixed(t.loc[(by, "the split's own", "3"), "score"]),
-                       f"two__regime__{by}__fresh": fixed(t.loc[(by, "fresh speakers", "3"), "score"]),
-                       f"two__regime__{by}__ch": interval_cell(t.loc[(by, "the split's own", "5")]),
-                       f"two__regime__{by}__full": interval_cell(t.loc[(by, "the split's own", "6")])})
+        own, fresh = (t.loc[(by, tested, "3"), "score"] for tested in ("the split's own", "fresh speakers"))
+        v.put(path, **{f"two__regime__{by}__base": fixed(own), f"two__regime__{by}__fresh": fixed(fresh),
+                       f"two__regime__{by}__leak": fixed(own - fresh)})
+        for name, row in (("ch", "5"), ("full", "6")):
+            v.put(path, **{f"two__regime__{by}__{name}": interval_cell(t.loc[(by, "the split's own", row)]),
+                           f"two__regime__{by}__fresh__{name}": interval_cell(t.loc[(by, "fresh speakers", row)])})
+    v.put(path, two__regime__seeds=count_word(int(t["n_seeds"].min())))
+    at = path.parent / "regime" / "runs.csv"
+    if not at.exists(): raise KeyError("how many speakers there were is not known")
+    runs = record_table(at)
+    runs = runs[runs["row"].eq("3") & ~runs["knobs"].str.contains("utterance")]
+    said = json.loads(runs["knobs"].iloc[0])["per_speaker"]
+    people = runs[["train_utterances", "val_utterances", "test_utterances"]].iloc[0] // said
+    v.put(at, two__regime__speakers=count_cell(people.sum()),
+          two__regime__each=str(said), two__regime__tested=count_cell(people["test_utterances"]))
 
 
 def of_real_sheet(v: Values, path: Path):
