@@ -19,7 +19,8 @@ from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
 
-PRINT_WIDTH = 158  # mm, the article's column
+PRINT_WIDTH = 160  # mm, the article's column
+ON_POSTER = 124, 55  # mm, scaled to 346 mm there: letters of 20 points
 BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre ‡"}
 DARK, WARM, MUTED = "#0173b2", "#c05a00", "0.45"
 
@@ -68,8 +69,9 @@ def _whisker(ax, y, value, low, high, marker, colour, label=None, filled=True):
     ax.plot(value, y, marker, color=colour, mfc=colour if filled else "white", ms=5, mew=1.1, label=label)
 
 
-def gains_in_print(top: Path = PAPER) -> Figure:
-    "The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints"
+def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 60) -> Figure:
+    """The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints; in
+    millimetres, the narrower the larger the letters where it is scaled"""
     kinds = (("stand-in, base re-estimated too", "o", DARK, False),
              ("stand-in, headline of protocol 1", "o", DARK, True),
              ("stand-in, as trained", "v", WARM, False),
@@ -78,7 +80,7 @@ def gains_in_print(top: Path = PAPER) -> Figure:
          for c, f in RESULT_FOLDERS.items()}
     fair = record_table(top / "results" / RESULT_FOLDERS["standin"] / "ablations.csv").set_index(["question", "row"])
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 60, layout="constrained")
+        fig = blank_page(width, height, layout="constrained")
         axes = fig.subplots(1, 3, sharey=True)
         for ax, (name, (row, _, _)) in zip(axes, PRIMARY_ROWS.items()):
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
@@ -103,12 +105,12 @@ RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM),
        "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"), "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", MUTED)}
 
 
-def rho_in_print(top: Path = PAPER) -> Figure:
+def rho_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 62) -> Figure:
     "Scores where the recording line was tied to age in training, over how it is tied at test; and without the tie"
     t = record_table(top / "results" / RESULT_FOLDERS["standin"] / "interventions.csv")
     t = t[(t["sheet"] == "rho") & (t["task"] == "agesup") & (t["measure"] == "f1") & t["against"].isna()]
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
+        fig = blank_page(width, height, layout="constrained")
         axes = fig.subplots(1, 2, sharey=True)
         for ax, rho, words in ((axes[0], 0., "not tied in training (ρ = 0)"),
                                (axes[1], t["train_rho"].max(), f"tied in training (ρ = {t['train_rho'].max():g})")):
@@ -236,7 +238,8 @@ SECOND_FIGURES = {"decisive": ("decisive", family_in_print), "doses": ("decisive
 def figures(top: Path = PAPER) -> dict[str, Figure]:
     "Every figure of the article and the poster that the records allow, by the name that the sources use"
     found = {"method": method_in_print(), "gains": gains_in_print(top), "rho": rho_in_print(top),
-             "parts": parts_in_print(top)}
+             "parts": parts_in_print(top), "gains-poster": gains_in_print(top, *ON_POSTER),
+             "rho-poster": rho_in_print(top, *ON_POSTER)}
     for name, (table, draw) in SECOND_FIGURES.items():
         path = next((p for p in second_files(top, table.split("-")[0]) if p.stem == table), None)
         with contextlib.suppress(KeyError):  # a table of another shape is printed, not drawn

@@ -119,7 +119,7 @@ def regime_lines(t: pd.DataFrame):
             for by, tested in dict.fromkeys(zip(t["split_by"], t["tested"]))]
     printed = t.dropna(subset="paper").groupby("row")["paper"].first()
     return (["split by", "tested on", "base, F1", "+CH, gain", "+MKD+CH, gain"],
-            [*rows, ["the paper: not said", "", "", *(signed(printed[row]) for row in ("5", "6"))]])
+            [*rows, ["not said (the paper)", "", "", *(signed(printed[row]) for row in ("5", "6"))]])
 
 
 def real_lines(t: pd.DataFrame):
@@ -169,8 +169,8 @@ CAPTIONS = {
     "regime": "Few speakers with many utterances on the stand-in, ECAPA-TDNN: base, and gains over it with 95 % "
               "t-intervals over seeds.",
     "real": "Real speech, out of fold. A speaker counts once; intervals resample speakers within age group.",
-    "real-contrasts": "The declared questions on real speech. A gain in MAE is a number of years less; p is the least "
-                      "that the resamples allow.",
+    "real-contrasts": "The declared questions on real speech. A gain in MAE is a number of years less; "
+                      "the number of resamples bounds p from below.",
     "remedies": "Points of agesup F1 lost where the tie of line and age is turned round, by remedy, and what it costs; "
                 "in brackets the difference to no remedy."}
 
