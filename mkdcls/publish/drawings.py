@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import PAPER, PRIMARY_ROWS, RESULT_FOLDERS, record_table
-from mkdcls.publish.second import second_files
+from mkdcls.publish.second import marked_family, second_files, undisturbed_lines
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
@@ -160,7 +160,7 @@ def parts_in_print(top: Path = PAPER) -> Figure:
 
 def family_in_print(path: Path) -> Figure:
     "The declared contrasts with their intervals and words, and the paper's gains"
-    t = record_table(path)
+    t = marked_family(path)
     with mpl.rc_context(PRINTED):
         fig = blank_page(PRINT_WIDTH, 18 + 4.8 * len(t), layout="constrained")
         ax = fig.subplots()
@@ -169,7 +169,7 @@ def family_in_print(path: Path) -> Figure:
         for y, (_, r) in enumerate(t.iterrows()):
             _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
             ax.plot(r["paper"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
-            ax.annotate(r["word"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
+            ax.annotate(r["word"] + r["mark"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
                         color="0.3", annotation_clip=False)
         ax.set(yticks=range(len(t)), yticklabels=t["contrast"], ylim=(len(t) - .4, -.6),
                xlabel="difference in agesup macro F1, points, 95 % interval")
@@ -212,7 +212,7 @@ def doses_in_print(path: Path) -> Figure:
 
 def remedies_in_print(path: Path) -> Figure:
     "Points lost where the tie is turned round, a line a remedy, for both students"
-    t = record_table(path)
+    t = undisturbed_lines(record_table(path))
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
     names = list(dict.fromkeys(lost["remedy"]))
     with mpl.rc_context(PRINTED):

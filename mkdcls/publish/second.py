@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import RESULT_FOLDERS, Values, count_word, difference_cell, fixed, minus, record_table, signed
 
@@ -78,11 +79,27 @@ def printed_contrasts(t: pd.DataFrame) -> tuple[list[str], list[list]]:
     return head, rows
 
 
+MARK = " ‡"  # of a block that compares nothing, as in the other tables
+
+
+def marked_family(path: Path) -> pd.DataFrame:
+    """The declared family; `mark` where base closes less than half of the gap between an even draw and the ceiling
+    (protocol 2, section 2), as the scores beside it say"""
+    t, beside = record_table(path), path.with_name(f"{path.stem}-scores.csv")
+    if "block" not in t: return t
+    weak = set()
+    if beside.exists():
+        closed = record_table(beside).set_index("row")["closed"]
+        weak = {b for b, r in ASKED_BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50}
+    return t.assign(mark=[MARK if b in weak else "" for b in t["block"]])
+
+
 def family_lines(t: pd.DataFrame):
     head = ["contrast", "paper", "ours, 95 % interval", "spread of seeds", "seeds", "p, Holm", "word",
             "paper's excluded", "seeds needed"]
     return head, [[r["contrast"], signed(r["paper"]), interval_cell(r), fixed(r["sd"], 2), count_cell(r["n_seeds"]),
-                   holm_cell(r["p_holm"]), r["word"], plain_cell(r["excludes_paper"]), count_cell(r["seeds_needed"])]
+                   holm_cell(r["p_holm"]), r["word"] + r["mark"], plain_cell(r["excludes_paper"]),
+                   count_cell(r["seeds_needed"])]
                   for _, r in t.iterrows()]
 
 
@@ -136,7 +153,13 @@ def real_contrast_lines(t: pd.DataFrame):
               holm_cell(r["p_holm"]), r["status"]] for _, r in part.iterrows()])
 
 
+def undisturbed_lines(t: pd.DataFrame) -> pd.DataFrame:
+    "The remedies as they are; lines with a condition compare a remedy with itself in other circumstances"
+    return t[t["condition"].fillna("") == ""] if "condition" in t else t
+
+
 def remedy_lines(t: pd.DataFrame):
+    t = undisturbed_lines(t)
     top, low = t["train_rho"].max(), t["train_rho"].min()
     at = t.set_index(["student", "remedy", "train_rho", "measure"])
     def of(*key): return at.loc[key] if key in at.index else None
@@ -159,7 +182,7 @@ LINES_OF = {"decisive": family_lines, "decisive-scores": score_lines, "decisive-
          "real-contrasts": real_contrast_lines, "remedies": remedy_lines}
 CAPTIONS = {
     "decisive": "The declared family of protocol 2. A word is tested against the margin and corrected by Holm's "
-                "procedure.",
+                "procedure. ‡ By the protocol this block compares nothing.",
     "decisive-scores": "Scores under protocol 2, statistics re-estimated in every row, fresh test speakers. The "
                        "ceiling is the oracle's, which hears the acoustic causes, against the same labels; closed is "
                        "the share "
@@ -177,7 +200,7 @@ CAPTIONS = {
 
 def printed_second(path: Path) -> tuple[list[str], list[list]]:
     "A csv of protocol 2 as the article prints it"
-    t = record_table(path)
+    t = marked_family(path) if path.stem == "decisive" else record_table(path)
     with contextlib.suppress(KeyError):  # another shape than we know: by what its columns are called
         if path.stem in LINES_OF: return LINES_OF[path.stem](t)
     return printed_contrasts(t)
@@ -208,14 +231,16 @@ BLOCK_NAMES = {"ECAPA-TDNN": "ecapa", "ResNet": "resnet", "call centre": "calls"
 
 def of_family(v: Values, path: Path):
     "The declared family by name, and how many of its intervals exclude the paper's gain"
-    t = record_table(path)
+    t = marked_family(path)
     for _, r in t.iterrows():
         what, block = r["contrast"].split(", ", 1)
         name = f"two__{FAMILY[what]}__{BLOCK_NAMES[block]}"
-        v.put(path, **{f"{name}__span": interval_cell(r), f"{name}__word": r["word"]})
+        v.put(path, **{f"{name}__span": interval_cell(r), f"{name}__word": r["word"] + r["mark"]})
     if len(t) != 3 + 2 * 3 + 1: raise KeyError("the family has ten contrasts")
     v.put(path, two__excluded=count_word(int(t["excludes_paper"].sum())), two__family=count_word(len(t)),
-          two__seeds=count_cell(t["n_seeds"].min()))
+          two__seeds=count_word(int(t["n_seeds"].min())), two__planned=count_word(PRIMARY_SEEDS))
+    v.states["two.decisive.partial"] = bool(t["n_seeds"].min() < PRIMARY_SEEDS)
+    v.states["two.decisive.weak"] = bool((t["mark"] != "").any())
     primary = t[t["contrast"].str.startswith("+MKD+CH − base, ") & t["block"].ne("all")]
     told = ", ".join(f"{r['word']} ({r['block']})" for _, r in primary.iterrows())
     v.put(path, two__primary=told)
@@ -297,21 +322,21 @@ def of_real_gains(v: Values, path: Path):
 
 
 def of_remedies(v: Values, path: Path):
-    "Points lost without a remedy, and with the remedy that loses least"
-    t = record_table(path)
+    "Points lost without a remedy, and with the remedy that loses least, of those with all seeds"
+    t = undisturbed_lines(record_table(path))
     top, low = t["train_rho"].max(), t["train_rho"].min()
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == top)].set_index(["student", "remedy"])
     zero = t[(t["measure"] == "at_0") & (t["train_rho"] == low)].set_index(["student", "remedy"])
     for name, student in (("base", "base"), ("full", "+MKD+CH")):
         mine = lost.loc[student]
-        best = mine.drop("none")["value"].abs().idxmin()
+        best = mine[mine["n_seeds"] == mine.loc["none", "n_seeds"]].drop("none")["value"].abs().idxmin()
         cost = zero.loc[(student, best)] if (student, best) in zero.index else None
         v.put(path, **{f"two__remedy__{name}__none": fixed(mine.loc["none", "value"]),
                        f"two__remedy__{name}__best": best,
                        f"two__remedy__{name}__lost": fixed(mine.loc[best, "value"]),
                        f"two__remedy__{name}__cost": "not measured" if cost is None else
                        interval_cell(cost, "difference")})
-    v.put(path, two__remedy__rho=f"{top:g}")
+    v.put(path, two__remedy__rho=f"{top:g}", two__remedy__seeds=count_word(int(lost.loc[("base", "none"), "n_seeds"])))
 
 
 TOLD_BY = {"decisive": of_family, "decisive-controls": of_controls, "decisive-doses": of_doses, "regime": of_regime,
@@ -341,6 +366,7 @@ def of_second(v: Values):
                     part = Values(v.top)
                     TOLD_BY[path.stem](part, path)
                     v.texts |= part.texts
+                    v.states |= part.states
                     v.states[key] = True
             with contextlib.suppress(KeyError):
                 if path.stem in FLOORS_BY:
