@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import PAPER, PRIMARY_ROWS, RESULT_FOLDERS, record_table
-from mkdcls.publish.second import marked_family, second_files, undisturbed_lines
+from mkdcls.publish.second import REMEDY_NAMES, marked_family, second_files, undisturbed_lines
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
@@ -223,7 +223,9 @@ def remedies_in_print(path: Path) -> Figure:
             part = lost[lost["student"] == student]
             ax.plot(part["value"], [names.index(n) + up for n in part["remedy"]], marker, color=colour, ms=5,
                     mfc=colour if student == "base" else "white", mew=1.1, label=student)
-        ax.set(yticks=range(len(names)), yticklabels=["no remedy" if n == "none" else n for n in names],
+        seeds = lost.groupby("remedy")["n_seeds"].min()
+        few = {n: "" if k == seeds.max() else f" ({k:.0f} seed{'s' if k > 1 else ''})" for n, k in seeds.items()}
+        ax.set(yticks=range(len(names)), yticklabels=[REMEDY_NAMES.get(n, n) + few[n] for n in names],
                ylim=(len(names) - .4, -.6), xlabel="points of agesup F1 lost, mean over seeds")
         ax.grid(axis="y", color="0.92", lw=.6)
         ax.tick_params(axis="y", length=0)

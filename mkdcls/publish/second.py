@@ -153,6 +153,13 @@ def real_contrast_lines(t: pd.DataFrame):
               holm_cell(r["p_holm"]), r["status"]] for _, r in part.iterrows()])
 
 
+REMEDY_NAMES = {"none": "no remedy", "balance": "balanced weights", "standardise": "standardisation over lines",
+                "replay": "counterfactual replay", "codec": "replay over a made-up telephone",
+                "line": "everybody over the telephone", "match": "counterfactual matching", "dro": "group DRO",
+                "vrex": "V-REx", "irm": "IRM", "reverse": "gradient reversal", "hsic": "HSIC penalty",
+                "retrain": "last layers retrained"}  # as the sheet calls a remedy → as the article does
+
+
 def undisturbed_lines(t: pd.DataFrame) -> pd.DataFrame:
     "The remedies as they are; lines with a condition compare a remedy with itself in other circumstances"
     return t[t["condition"].fillna("") == ""] if "condition" in t else t
@@ -170,7 +177,7 @@ def remedy_lines(t: pd.DataFrame):
     rows = []
     for student, remedy in dict.fromkeys(zip(t["student"], t["remedy"])):
         lost = of(student, remedy, top, "lost")
-        rows.append([student, remedy, told(lost), "" if lost is None else plain_cell(lost["word"]),
+        rows.append([student, REMEDY_NAMES.get(remedy, remedy), told(lost), "" if lost is None else plain_cell(lost["word"]),
                      told(of(student, remedy, low, "at_0")), told(of(student, remedy, top, "at_home")),
                      "" if lost is None else count_cell(lost["n_seeds"])])
     return ["student", "remedy", "points lost", "word", f"at ρ = 0, trained at {low:g}",
@@ -255,10 +262,10 @@ def of_controls(v: Values, path: Path):
 
 
 def of_doses(v: Values, path: Path):
-    "The gain of +MKD+CH over base at the ends of each curve"
+    "The gain of +MKD+CH over base at the ends of each curve; over +CH where the teacher's data vary"
     t = record_table(path)
-    for curve in ("speakers", "labels"):
-        part = t[(t["curve"] == curve) & (t["row"] == "6") & (t["against"] == "3")].sort_values("level")
+    for curve, against in (("speakers", "3"), ("labels", "3"), ("teacher", "5")):
+        part = t[(t["curve"] == curve) & (t["row"] == "6") & (t["against"] == against)].sort_values("level")
         for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
             v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
                            f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
@@ -332,7 +339,7 @@ def of_remedies(v: Values, path: Path):
         best = mine[mine["n_seeds"] == mine.loc["none", "n_seeds"]].drop("none")["value"].abs().idxmin()
         cost = zero.loc[(student, best)] if (student, best) in zero.index else None
         v.put(path, **{f"two__remedy__{name}__none": fixed(mine.loc["none", "value"]),
-                       f"two__remedy__{name}__best": best,
+                       f"two__remedy__{name}__best": REMEDY_NAMES.get(best, best),
                        f"two__remedy__{name}__lost": fixed(mine.loc[best, "value"]),
                        f"two__remedy__{name}__cost": "not measured" if cost is None else
                        interval_cell(cost, "difference")})
