@@ -164,6 +164,45 @@ def test_less_than_the_whole_family_makes_no_sentence(paper):
     assert not v.states["two.decisive.decisive"] and len(v.tables["two.decisive.decisive"]["rows"]) == 2
 
 
+def test_seeds_still_missing_and_weak_blocks_are_told(paper):
+    "Before all seeds are there the contrasts are called preliminary; a base that closes too little marks its block"
+    path = with_second(paper) / "results" / "standin-laptop" / "decisive.csv"
+    path.write_text(FAMILY.replace(",20,", ",11,"), "utf-8")
+    path.with_name("decisive-scores.csv").write_text("row,closed\n3,69\n7,58\n11,49.2\n", "utf-8")
+    v = collect_values(paper)
+    assert v.states["two.decisive.partial"] and v.texts["two.seeds"]["text"] == "eleven" and v.states["two.decisive.weak"]
+    assert v.texts["two.full.calls.word"]["text"] == "better ‡" and v.texts["two.full.ecapa.word"]["text"] == "undecided"
+    path.write_text(FAMILY, "utf-8")
+    assert not collect_values(paper).states["two.decisive.partial"]
+
+
+def test_remedies_under_conditions_are_left_out(paper):
+    "A line with a condition compares a remedy with itself; one seed is not the best of five"
+    lines = ["student,remedy,train_rho,condition,measure,value,difference,low,high,word,n_seeds"]
+    for student in ("base", "+MKD+CH"):
+        for remedy, lost, n in (("none", 45, 5), ("replay", 20, 5), ("irm", 3, 1)):
+            more = ",,," if remedy == "none" else ("-25,-30,-20,better" if n > 1 else "-42,,,")
+            lines += [f"{student},{remedy},{rho},,{m},{lost if m == 'lost' else 66},{more},{n}"
+                      for rho in (0, .8) for m in ("lost", "at_0", "at_home")]
+    lines.append("base,replay,0.8,noisy,lost,30,10,5,15,worse,3")
+    (without_second(paper) / "results" / "standin-laptop" / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    v = collect_values(paper)
+    assert v.states["two.remedies.remedies"] and v.texts["two.remedy.base.best"]["text"] == "counterfactual replay"
+    assert v.texts["two.remedy.base.lost"]["text"] == "20.0" and v.texts["two.remedy.seeds"]["text"] == "five"
+    shown = [r[:3] for r in v.tables["two.remedies.remedies"]["rows"] if r[0] == "base"]
+    assert shown == [["base", "no remedy", "45.0"], ["base", "counterfactual replay", "20.0 (−25.0 [−30.0, −20.0])"],
+                     ["base", "IRM", "3.0 (−42.0)"]]
+
+
+def test_f1_of_one_class_is_told_as_the_share_recognised(paper):
+    "All of FCVE is over sixty: 52 of 53 recognised is an F1 of 99.05, and a share of 98 per cent"
+    path = paper / "results" / "standin-laptop" / "runs.csv"
+    t = record_table(path)
+    t.loc[t["FCVE_agesup_f1"].notna(), "FCVE_agesup_f1"] = 100 * 2 * 52 / (52 + 53)
+    t.to_csv(path, index=False)
+    assert collect_values(paper).texts["fcve.least"]["text"] == "98 %"
+
+
 def test_numbers_name_a_contrast_too(tmp_path):
     (tmp_path / "dose.csv").write_text("speakers,share,gain,low,high,n_seeds\n2880,0.1,1,-1,3,3\n11520,0.4,0,-1,1,3\n", "utf-8")
     head, rows = printed_second(tmp_path / "dose.csv")

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import PAPER, PRIMARY_ROWS, RESULT_FOLDERS, record_table
-from mkdcls.publish.second import second_files
+from mkdcls.publish.second import REMEDY_NAMES, marked_family, second_files, undisturbed_lines
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
 
-PRINT_WIDTH = 158  # mm, the article's column
+PRINT_WIDTH = 160  # mm, the article's column
+ON_POSTER = 124, 55  # mm, scaled to 346 mm there: letters of 20 points
 BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre ‡"}
 DARK, WARM, MUTED = "#0173b2", "#c05a00", "0.45"
 
@@ -68,8 +69,9 @@ def _whisker(ax, y, value, low, high, marker, colour, label=None, filled=True):
     ax.plot(value, y, marker, color=colour, mfc=colour if filled else "white", ms=5, mew=1.1, label=label)
 
 
-def gains_in_print(top: Path = PAPER) -> Figure:
-    "The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints"
+def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 60) -> Figure:
+    """The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints; in
+    millimetres, the narrower the larger the letters where it is scaled"""
     kinds = (("stand-in, base re-estimated too", "o", DARK, False),
              ("stand-in, headline of protocol 1", "o", DARK, True),
              ("stand-in, as trained", "v", WARM, False),
@@ -78,7 +80,7 @@ def gains_in_print(top: Path = PAPER) -> Figure:
          for c, f in RESULT_FOLDERS.items()}
     fair = record_table(top / "results" / RESULT_FOLDERS["standin"] / "ablations.csv").set_index(["question", "row"])
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 60, layout="constrained")
+        fig = blank_page(width, height, layout="constrained")
         axes = fig.subplots(1, 3, sharey=True)
         for ax, (name, (row, _, _)) in zip(axes, PRIMARY_ROWS.items()):
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
@@ -103,12 +105,12 @@ RHO = {"3": ("base", "-", "o", DARK), "4a": ("+MKD", (0, (5, 1.5)), "s", WARM),
        "6": ("+MKD+CH", (0, (1, 1)), "^", "0.15"), "bd": ("+MKD+CH, back-door over K", (0, (5, 1, 1, 1)), "x", MUTED)}
 
 
-def rho_in_print(top: Path = PAPER) -> Figure:
+def rho_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 62) -> Figure:
     "Scores where the recording line was tied to age in training, over how it is tied at test; and without the tie"
     t = record_table(top / "results" / RESULT_FOLDERS["standin"] / "interventions.csv")
     t = t[(t["sheet"] == "rho") & (t["task"] == "agesup") & (t["measure"] == "f1") & t["against"].isna()]
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
+        fig = blank_page(width, height, layout="constrained")
         axes = fig.subplots(1, 2, sharey=True)
         for ax, rho, words in ((axes[0], 0., "not tied in training (ρ = 0)"),
                                (axes[1], t["train_rho"].max(), f"tied in training (ρ = {t['train_rho'].max():g})")):
@@ -158,7 +160,7 @@ def parts_in_print(top: Path = PAPER) -> Figure:
 
 def family_in_print(path: Path) -> Figure:
     "The declared contrasts with their intervals and words, and the paper's gains"
-    t = record_table(path)
+    t = marked_family(path)
     with mpl.rc_context(PRINTED):
         fig = blank_page(PRINT_WIDTH, 18 + 4.8 * len(t), layout="constrained")
         ax = fig.subplots()
@@ -167,7 +169,7 @@ def family_in_print(path: Path) -> Figure:
         for y, (_, r) in enumerate(t.iterrows()):
             _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
             ax.plot(r["paper"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
-            ax.annotate(r["word"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
+            ax.annotate(r["word"] + r["mark"], (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=SMALLEST,
                         color="0.3", annotation_clip=False)
         ax.set(yticks=range(len(t)), yticklabels=t["contrast"], ylim=(len(t) - .4, -.6),
                xlabel="difference in agesup macro F1, points, 95 % interval")
@@ -210,7 +212,7 @@ def doses_in_print(path: Path) -> Figure:
 
 def remedies_in_print(path: Path) -> Figure:
     "Points lost where the tie is turned round, a line a remedy, for both students"
-    t = record_table(path)
+    t = undisturbed_lines(record_table(path))
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
     names = list(dict.fromkeys(lost["remedy"]))
     with mpl.rc_context(PRINTED):
@@ -221,7 +223,9 @@ def remedies_in_print(path: Path) -> Figure:
             part = lost[lost["student"] == student]
             ax.plot(part["value"], [names.index(n) + up for n in part["remedy"]], marker, color=colour, ms=5,
                     mfc=colour if student == "base" else "white", mew=1.1, label=student)
-        ax.set(yticks=range(len(names)), yticklabels=["no remedy" if n == "none" else n for n in names],
+        seeds = lost.groupby("remedy")["n_seeds"].min()
+        few = {n: "" if k == seeds.max() else f" ({k:.0f} seed{'s' if k > 1 else ''})" for n, k in seeds.items()}
+        ax.set(yticks=range(len(names)), yticklabels=[REMEDY_NAMES.get(n, n) + few[n] for n in names],
                ylim=(len(names) - .4, -.6), xlabel="points of agesup F1 lost, mean over seeds")
         ax.grid(axis="y", color="0.92", lw=.6)
         ax.tick_params(axis="y", length=0)
@@ -236,7 +240,8 @@ SECOND_FIGURES = {"decisive": ("decisive", family_in_print), "doses": ("decisive
 def figures(top: Path = PAPER) -> dict[str, Figure]:
     "Every figure of the article and the poster that the records allow, by the name that the sources use"
     found = {"method": method_in_print(), "gains": gains_in_print(top), "rho": rho_in_print(top),
-             "parts": parts_in_print(top)}
+             "parts": parts_in_print(top), "gains-poster": gains_in_print(top, *ON_POSTER),
+             "rho-poster": rho_in_print(top, *ON_POSTER)}
     for name, (table, draw) in SECOND_FIGURES.items():
         path = next((p for p in second_files(top, table.split("-")[0]) if p.stem == table), None)
         with contextlib.suppress(KeyError):  # a table of another shape is printed, not drawn

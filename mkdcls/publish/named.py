@@ -17,7 +17,7 @@ RESULT_FOLDERS = {"standin": "standin-laptop", "real": "real-laptop"}
 # block → row of +MKD+CH, its base, that base with BatchNorm statistics re-estimated
 PRIMARY_ROWS = {"ecapa": ("6", "3", "3r"), "resnet": ("10", "7", "7r"), "calls": ("13", "11", "11r")}
 NUMBER_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-                "twelve")
+                "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")
 
 
 def count_word(n: int) -> str:

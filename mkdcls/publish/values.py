@@ -159,8 +159,10 @@ def of_standin(v: Values):
           mkd__lost__least=fixed(-mkd["as_trained"].max()))
     f1 = runs.groupby("row").mean(numeric_only=True)
     alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
+    # all of FCVE is over sixty, so that its F1 is 2r/(1 + r) for the share r that is recognised
+    found = (100 * runs["FCVE_agesup_f1"] / (200 - runs["FCVE_agesup_f1"])).min()
     v.put(folder / "runs.csv", ltv__less=fixed(alone.min()), ltv__most=fixed(alone.max()),
-          fcve__least=f"{np.floor(runs['FCVE_agesup_f1'].min()):.0f} %")
+          fcve__least=f"{np.floor(found):.0f} %")
     z = f1[f1["no_k_agesup_f1"].notna()].drop("13")
     v.asked(folder / "runs.csv", bool((z["no_x_agesup_f1"] > z["agesup_f1"] / 2).all()),
             "zeros in X's place leave more than half of the score")
@@ -206,7 +208,8 @@ def of_ablations(v: Values):
     for name, (row, base, _) in PRIMARY_ROWS.items():
         question = {"ecapa": "fair_ecapa", "resnet": "fair_resnet", "calls": "fair_calls"}[name]
         c = at.loc[(question, row)]
-        v.put(path, **{f"fair__{name}__span": span(question, row), f"fair__{name}__word": c["status"]})
+        v.put(path, **{f"fair__{name}__span": span(question, row), f"fair__{name}__word": c["status"],
+                       f"fair__{name}__gain": signed(c["gain"])})
         printed = record_table(v.path("published", "table1.csv")).set_index("row")["agesup_f1"]
         v.asked(path, c["high"] < printed[row] - printed[base], "the control's interval lies below the paper's gain")
     for name, question, row in (
@@ -333,6 +336,10 @@ def of_verification(v: Values):
     v.put(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), verify__contrasts=str(len(own)),
           verify__ours=count_word(int(own["claim"].str.contains("(ours)", regex=False).sum())),
           verify__also=str(len(also)))
+    printed = own[own["paper_eer_gain"] > 0]
+    v.put(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), verify__printed=str(len(printed)),
+          verify__against=count_word(int((printed["high"] < 0).sum())),
+          verify__with=count_word(int((printed["low"] > 0).sum())))
     page = v.path("results", "README.md")
     _, told = markdown_table(page.read_text("utf-8"), "Every table of the three papers")
     sizes = " ".join(r[5] for r in told)
@@ -345,12 +352,18 @@ def of_verification(v: Values):
 def of_cost(v: Values):
     "Minutes of every sheet, as recorded"
     rows = []
-    for name, title in (("table1", "Table 1"), ("ablations", "Ablations"), ("interventions", "Interventions"),
-                        ("sensitivity", "Sensitivity"), ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc")):
-        folder = v.path("results", RESULT_FOLDERS["standin"])
-        inside = {"table1": "runs.csv", "ablations": "ablations/runs.csv", "sensitivity": "sensitivity/runs.csv"}
-        path = folder / inside.get(name, f"{name}-runs.csv")
+    folder = v.path("results", RESULT_FOLDERS["standin"])
+    inside = {"table1": "runs.csv", "remedies": "remedies-runs.csv", "interventions": "interventions-runs.csv",
+              "seo_kim": "seo_kim-runs.csv", "imu_elevoc": "imu_elevoc-runs.csv"}
+    for name, title in (("table1", "the paper's Table 1"), ("ablations", "Ablations"),
+                        ("interventions", "Interventions"), ("sensitivity", "Sensitivity"),
+                        ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc"),
+                        ("decisive", "Protocol 2: primary contrasts, controls, doses"),
+                        ("regime", "Protocol 2: the paper's regime"), ("remedies", "Protocol 2: remedies")):
+        path = folder / inside.get(name, f"{name}/runs.csv")
+        if "Protocol 2" in title and not (path.exists() and (folder / f"{name}.csv").exists()): continue
         runs = record_table(path)
+        if not {"device", "total_s", "seed"} <= set(runs): continue
         v.asked(path, bool(runs["device"].str.endswith("threads").all()), "no GPU was used")
         rows.append([title, len(runs), runs["seed"].nunique(), front.minutes(name, folder),
                      f"{runs['total_s'].sum() / 3600:.1f}"])
