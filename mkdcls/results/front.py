@@ -517,7 +517,7 @@ def machines_in_short(path: Path = ARITHMETIC) -> str:
         widths = [part[c].max() - part[c].min() for c in ("agesup_f1", "agesup_f1_as_trained")]
         moved[encoder] = max(moved.get(encoder, 0.), *(w for w in widths if pd.notna(w)))
     told = " and ".join(f"{v:.1f} points ({report.ENCODER.get(e, e)})" for e, v in moved.items())
-    return (f"The same seed may differ by up to {told} in agesup F1, as headline or as trained, on another "
+    return (f"The same seed may differ by up to {told} in agesup F1 on another "
             "machine, because processors round differently: only means over several seeds may be compared "
             "([measured](../paper/results/README.md#the-same-seed-on-another-machine)).")
 
