@@ -176,6 +176,27 @@ def test_one_seed_gives_tables_without_words(tmp_path):
     assert sheet.family_table(folder).empty and sheet.control_table(folder).empty and len(sheet.score_table(folder)) == 23
 
 
+def test_pictures_show_the_intervals_of_the_tables(tmp_path):
+    "A bar runs from low to high along the axis of the gain, at the height of its contrast; one level of a dose is no curve"
+    folder = records(tmp_path, {"6": 4.}, seeds=range(100, 106))
+    for table, draw in ((sheet.family_table(folder), sheet.figure_family), (sheet.control_table(folder), sheet.figure_controls)):
+        ax = draw(table, tmp_path).axes[0]
+        bars = np.concatenate([np.stack(c.get_segments()) for c in ax.collections])
+        mine = table[table["contrast"].str.startswith(("K ", "+MKD", "+CH −"))] if draw is sheet.figure_family else table[table["contrast"].str.startswith("K ")]
+        np.testing.assert_allclose(np.sort(bars[:, :, 0], 1), mine[["low", "high"]])
+        np.testing.assert_allclose(bars[:, 0, 1], bars[:, 1, 1])
+    assert sheet.dose_table(folder).empty
+
+
+def test_the_control_in_sentences(tmp_path):
+    folder = records(tmp_path, {r: 9. for r in CONTROLS if r.endswith("causes")}, seeds=range(100, 110))
+    told = sheet.controls_text(table := sheet.control_table(folder))
+    causes = table[table["contrast"].str.startswith("K causes")]["gain"]
+    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and told.endswith("that knows something.")
+    assert "cannot test distillation" in sheet.controls_text(table.assign(word="undecided"))
+    assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
+
+
 def test_a_block_that_hears_nothing_compares_nothing(tmp_path):
     folder = records(tmp_path, {"11": -30, "12": -30, "13": -30})
     assert sheet.compares_nothing(folder) == ["call centre"]

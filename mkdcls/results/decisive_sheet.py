@@ -109,15 +109,14 @@ def seeds_run(runs: pd.DataFrame, rows, knobs: str = "{}") -> int:
 
 
 def still_to_run(runs: pd.DataFrame) -> str:
-    "How much of the plan of protocol 2 these records are, in sentences; empty once all of it has been run"
+    "How much of the plan of protocol 2 these records are, in a sentence; empty once all of it has been run"
     parts = {"rows of Table 1": (seeds_run(runs, PRIMARY), PRIMARY_SEEDS),
              "controls": (seeds_run(runs, CONTROLS), CONTROL_SEEDS)}
     turned = [d for d in DOSES if d.knobs != Knobs()]
     done = sum(seeds_run(runs, d.rows, json.dumps(d.knobs.turned())) >= DOSE_SEEDS for d in turned)
     if done == len(turned) and all(n >= of for n, of in parts.values()): return ""
     told = ", ".join(f"{n} of {of} seeds of the {what}" for what, (n, of) in parts.items())
-    return (f"So far {told} and {done} of {len(turned)} doses have been run. The plan was fixed before and does not "
-            "change with what comes out.")
+    return f"So far {told} and {done} of {len(turned)} doses have been run."
 
 
 # ---- contrasts
@@ -220,7 +219,8 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
                                 score=round(float(_scores(runs, row, knobs).mean()), 2), gain=round(c.value, 2),
                                 low=round(c.low, 2), high=round(c.high, 2), sd=round(c.sd, 2)))
-    return pd.DataFrame(out)
+    levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
+    return pd.DataFrame([o for o in out if levels[o["curve"]] > 1])  # one level is no curve
 
 
 def _scores(runs, row, knobs):
@@ -272,7 +272,7 @@ def _forest(ax, names, values, low, high, paper=None):
     y = np.arange(len(names))[::-1]
     ax.axvspan(-MARGIN, MARGIN, color="0.92", lw=0)
     ax.axvline(0, color="0.5", lw=.8)
-    ax.errorbar(values, y, [values - low, high - values], fmt="o", color=COLOURS[0], ms=4, lw=1.4)
+    ax.errorbar(values, y, xerr=[values - low, high - values], fmt="o", color=COLOURS[0], ms=4, lw=1.4)
     if paper is not None: ax.plot(paper, y, "x", color=COLOURS[3], ms=5, label="the paper's")
     ax.set_yticks(y, names)
     ax.set_xlabel("gain in agesup macro F1 (points), 95 %")
@@ -287,17 +287,46 @@ def figure_family(table: pd.DataFrame, folder: Path):
         for y, word in zip(np.arange(len(table))[::-1], table["word"]):
             ax.text(right + 1, y, word, va="center", fontsize=7)
         ax.set_xlim(min(table["low"].min(), table["paper"].min()) - 1, right + 6)
-        ax.legend(frameon=False, fontsize=7, loc="lower right")
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=7)
         save_figure(fig, folder, "decisive")
     return fig
 
 
+K_TOLD = {"untrained": "never trained", "FCVG": "trained on FCVG", "causes": "the true causes"}
+CONTROL_ROWS = {"4a": "+MKD", "6": "+MKD+CH", "13": "+MKD+CH, call centre"}
+
+
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    "The lines of the table of controls that ask for a kind of K, with the kind and the row of Table 1 in columns"
+    names = table["contrast"].str.extract(r"^K (\w+) − none, row (\w+)$")
+    return table.assign(kind=names[0], of=names[1]).dropna(subset="kind")
+
+
+def worth_of_k(table: pd.DataFrame) -> str:
+    "What each kind of K is worth, in a sentence; empty where one has not been run"
+    if not len(table): return ""
+    worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
+    if set(worth) != set(K_TOLD): return ""
+    return (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
+            f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}.")
+
+
+def controls_text(table: pd.DataFrame) -> str:
+    "The same, and what it says about this pipeline"
+    if not (told := worth_of_k(table)): return ""
+    k = by_kind(table)
+    able = (k.loc[k["kind"] == "causes", "word"] == "better").all()
+    return told + (" So this pipeline can show what a teacher is worth that knows something." if able else
+                   " The true causes do not help in every row, so this pipeline cannot test distillation everywhere.")
+
+
 def figure_controls(table: pd.DataFrame, folder: Path):
     "What the teacher is worth"
-    k = table[table["contrast"].str.startswith("K ")]
+    k = by_kind(table)
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
-        _forest(ax, k["contrast"].str.replace(" − none", ""), k["gain"], k["low"], k["high"])
+        _forest(ax, [f"{CONTROL_ROWS[r['of']]}: K {K_TOLD[r['kind']]}" for _, r in k.iterrows()], k["gain"], k["low"],
+                k["high"])
         ax.set_xlabel("gain over the same row without K, in agesup macro F1 (points), 95 %")
         save_figure(fig, folder, "teacher_worth")
     return fig
@@ -309,18 +338,25 @@ def figure_doses(table: pd.DataFrame, folder: Path):
              ("4a", "3"): "+MKD − base"}
     words = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 3, figsize=(8.4, 2.7), layout="constrained", sharey=True)
-        for ax, curve in zip(axes, words):
+        shown = [c for c in words if (table["curve"] == c).any()]
+        fig, axes = plt.subplots(1, len(shown), figsize=(2.8 * max(len(shown), 2), 2.7), layout="constrained",
+                                 sharey=True, squeeze=False)
+        for ax, curve in zip(axes[0], shown):
+            mine = table[table["curve"] == curve]
             ax.axhspan(-MARGIN, MARGIN, color="0.92", lw=0)
             ax.axhline(0, color="0.5", lw=.8)
-            for i, ((row, base), part) in enumerate(table[table["curve"] == curve].groupby(["row", "against"])):
+            for i, ((row, base), part) in enumerate(mine.groupby(["row", "against"])):
                 x = part["level"] if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
-                ax.errorbar(x, part["gain"], [part["gain"] - part["low"], part["high"] - part["gain"]],
+                ax.errorbar(x, part["gain"], yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
                             fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=names[row, base])
-            if curve != "labels": ax.set_xscale("log")
+            if curve != "labels":
+                ax.set_xscale("log")
+                at = sorted(set(mine["train_utterances"]))
+                ax.set_xticks(at, [f"{n:,.0f}" for n in at])
+                ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
             ax.set_xlabel(words[curve])
             ax.legend(frameon=False, fontsize=6.5)
-        axes[0].set_ylabel("gain in agesup F1 (points), 95 %")
+        axes[0, 0].set_ylabel("gain in agesup F1 (points), 95 %")
         save_figure(fig, folder, "doses")
     return fig
 

@@ -13,7 +13,7 @@ from mkdcls.decisive import PRIMARY_SEEDS
 from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
-from mkdcls.results.decisive_sheet import compares_nothing, read, still_to_run
+from mkdcls.results.decisive_sheet import compares_nothing, read, still_to_run, worth_of_k
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
@@ -187,16 +187,14 @@ def cautions(found: dict[str, Path]) -> str:
         g = read_gains(found["stand-in"])
         low, high = sorted(100 * coverage(b, w) for b, w in ((1, 0), (0, 1)))
         plain = ", ".join(f"{v:+z.1f}" for v in g.loc[g["primary"], "as_trained"])
-        out += [f"A 95 % interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated "
-                "cases, depending on how much trainings differ from "
-                "each other ([how far to trust five "
-                "seeds](../paper/results/README.md#how-far-to-trust-five-seeds)).",
+        out += [f"An interval bootstrapped from five seeds is right in {low:.0f} to {high:.0f} % of simulated cases, "
+                "not in 95 ([why](../paper/results/README.md#how-far-to-trust-five-seeds)).",
                 "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed "
                 "speech ([11_training](method/11_training.ipynb)). "
                 f"*As trained*, without that step, the three gains on the stand-in are {plain}; over a base that is "
                 f"re-estimated too they are {_over_fair_base(found['stand-in'])}. We made the "
-                "re-estimated score the headline after a first look at scores; [the protocol](../paper/protocol.md) "
-                "discloses that. The base of this table is scored as trained."]
+                "re-estimated score the headline after a first look at scores, as [the protocol](../paper/protocol.md) "
+                "discloses. The base of this table is scored as trained."]
         closed = report.gap_closed(found["stand-in"])[report.CLOSED]
         for row in (r for r in closed.index if closed[r] < 50):
             out.append(f"‡ In this block base closes {closed[row]:.1f} % of the gap between chance and an oracle "
@@ -209,8 +207,8 @@ def cautions(found: dict[str, Path]) -> str:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
         out.append("Trained from scratch on real speech of this size, our networks learn hardly anything about age: "
-                   f"the fourteen rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, "
-                   f"shuffled among the utterances, still score {ours.min():.0f}.")
+                   f"the rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, shuffled, still "
+                   f"{ours.min():.0f}.")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
     return "\n".join(f"- {line}" for line in out)
@@ -478,14 +476,20 @@ def _pairs(table: pd.DataFrame, each: str) -> dict[tuple[str, str], pd.Series]:
 def decides(found: dict) -> str:
     "What protocol 2 adds on the first page: how much of it has been run, and its pictures; nothing before that"
     folder = found.get("stand-in")
-    if folder is None or not (folder / "decisive.csv").exists(): return ""
+    if folder is None or not (at := folder / "decisive.csv").exists() or not at.read_text("utf-8").strip(): return ""
     told = still_to_run(read(folder / "decisive"))
+    controls = folder / "decisive-controls.csv"
+    worth = worth_of_k(pd.read_csv(controls, dtype={"row": str})) if (
+        controls.exists() and controls.read_text("utf-8").strip()) else ""
     pictures = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
                 (("doses",
                   "When does the method help? Gains against training speakers, wrong labels and the teacher's data"),
                  ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
                 if (folder / "figures" / f"{name}.svg").exists()]
-    told = told and f"[Protocol 2](results/decisive.ipynb): {told[0].lower()}{told[1:]}"
+    family = pd.read_csv(at)
+    out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's."
+    told = " ".join(t for t in (told, out, worth) if t)
+    told = f"[Protocol 2](results/decisive.ipynb): {told[0].lower()}{told[1:]}"
     return "\n\n".join(p for p in (told, *pictures) if p)
 
 
