@@ -216,12 +216,12 @@ def printed_second(path: Path) -> tuple[list[str], list[list]]:
 # ---- which there are, and what they say
 
 def second_files(top: Path, name: str) -> list[Path]:
-    "The tables of a sheet of protocol 2: <name>.csv, <name>-*.csv and <name>/*.csv, without records of runs"
+    "The tables of a sheet of protocol 2 that hold something, without records of runs"
     found = []
     for folder in sorted((Path(top) / "results").glob("*-*")):
         if folder.name.endswith("-smoke") or not folder.is_dir(): continue
         for pattern in (f"{name}.csv", f"{name}-*.csv", f"{name}/*.csv"): found += sorted(folder.glob(pattern))
-    return [p for p in found if p.stem not in RECORDS_ONLY and not p.stem.endswith("-runs")]
+    return [p for p in found if p.stem not in RECORDS_ONLY and not p.stem.endswith("-runs") and p.read_text("utf-8").strip()]
 
 
 def told_words(t: pd.DataFrame) -> str:
