@@ -196,11 +196,11 @@ def _opened(path)->tuple: # what soundfile opens, the same as a binary file, byt
     size = raw.seek(0, 2); raw.seek(0)
     return source,raw,size
 
-def _check_length(s, told, seconds):
+def _check_length(s, told, seconds, rounded=0.):
     _need(not abs(s - told) > max(.1, .05 * told), 'duration disagrees with the label',
         f'{s:.2f} s, the label says {told:.2f} s')
-    _need(s >= seconds[0], f'shorter than {seconds[0]:g} s', f'{s:.6g} s')
-    _need(s <= seconds[1], f'longer than {seconds[1]:g} s', f'{s:.6g} s')
+    _need(s >= seconds[0] - rounded, f'shorter than {seconds[0]:g} s', f'{s:.6g} s')
+    _need(s <= seconds[1] + rounded, f'longer than {seconds[1]:g} s', f'{s:.6g} s')
 
 # %% ../nbs/method/02b_validation.ipynb #d8970e27
 def to_int16(
@@ -260,7 +260,8 @@ def _decoded(path, start_s, end_s, told_s, seconds, rate, facts)->tuple: # wave 
         with f:
             a,b = _check_header(f, size, cut, held, start_s, end_s, rate, facts)
             hz,mp3 = f.samplerate,f.format == 'MP3'; guess = mp3 and math.isnan(end_s)
-            if not guess: facts['duration'] = (b - a) / hz; _check_length((b - a) / hz, told_s, seconds)
+            rounded = 0. if math.isnan(start_s) and math.isnan(end_s) else 1.01 / hz # both ends, half a sample each
+            if not guess: facts['duration'] = (b - a) / hz; _check_length((b - a) / hz, told_s, seconds, rounded)
             wave = _read_span(f, a, b, seconds)
     _need(len(wave) and (guess or b - a - len(wave) <= 2304 * mp3), 'audio is truncated',
         f'{len(wave)} of {b - a} samples can be decoded')

@@ -79,7 +79,7 @@ def printed_contrasts(t: pd.DataFrame) -> tuple[list[str], list[list]]:
     return head, rows
 
 
-MARK = " ‡"  # of a block that compares nothing, as in the other tables
+WEAK_MARK = " ‡"  # of a block that compares nothing, as in the other tables
 
 
 def marked_family(path: Path) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def marked_family(path: Path) -> pd.DataFrame:
     if beside.exists():
         closed = record_table(beside).set_index("row")["closed"]
         weak = {b for b, r in ASKED_BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50}
-    return t.assign(mark=[MARK if b in weak else "" for b in t["block"]])
+    return t.assign(mark=[WEAK_MARK if b in weak else "" for b in t["block"]])
 
 
 def family_lines(t: pd.DataFrame):
@@ -177,7 +177,8 @@ def remedy_lines(t: pd.DataFrame):
     rows = []
     for student, remedy in dict.fromkeys(zip(t["student"], t["remedy"])):
         lost = of(student, remedy, top, "lost")
-        rows.append([student, REMEDY_NAMES.get(remedy, remedy), told(lost), "" if lost is None else plain_cell(lost["word"]),
+        rows.append([student, REMEDY_NAMES.get(remedy, remedy), told(lost),
+                     "" if lost is None else plain_cell(lost["word"]),
                      told(of(student, remedy, low, "at_0")), told(of(student, remedy, top, "at_home")),
                      "" if lost is None else count_cell(lost["n_seeds"])])
     return ["student", "remedy", "points lost", "word", f"at ρ = 0, trained at {low:g}",
@@ -221,7 +222,8 @@ def second_files(top: Path, name: str) -> list[Path]:
     for folder in sorted((Path(top) / "results").glob("*-*")):
         if folder.name.endswith("-smoke") or not folder.is_dir(): continue
         for pattern in (f"{name}.csv", f"{name}-*.csv", f"{name}/*.csv"): found += sorted(folder.glob(pattern))
-    return [p for p in found if p.stem not in RECORDS_ONLY and not p.stem.endswith("-runs") and p.read_text("utf-8").strip()]
+    return [p for p in found if p.stem not in RECORDS_ONLY and not p.stem.endswith("-runs")
+            and p.read_text("utf-8").strip()]
 
 
 def told_words(t: pd.DataFrame) -> str:
