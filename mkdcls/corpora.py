@@ -346,8 +346,8 @@ def _lengths(df, length, drop, seconds)->pd.Series: # s; writes start_s and end_
     if 'told_s' in df:
         told = pd.to_numeric(df.told_s, errors='coerce')
         drop((length - told).abs() > np.maximum(.1, .05 * told) + 1e-6, 'duration disagrees with the label')
-    drop(length < seconds[0] - 1e-6, f'shorter than {seconds[0]:g} s') # 4.1 - 3.1 is a little less than 1
-    drop(length > seconds[1] + 1e-6, f'longer than {seconds[1]:g} s')
+    drop(length < seconds[0], f'shorter than {seconds[0]:g} s')
+    drop(length > seconds[1], f'longer than {seconds[1]:g} s')
     return length
 
 # %% ../nbs/method/02_corpora.ipynb #4c89c61c
