@@ -170,8 +170,7 @@ def family_in_print(path: Path) -> Figure:
             _whisker(ax, y, r["gain"], r["low"], r["high"], "o", DARK)
             ax.plot(r["paper"], y, "|", color="k", ms=9, mew=1.8, label="the paper's gain" if y == 0 else None)
             ax.annotate(r["word"] + r["mark"], (1.01, y), xycoords=("axes fraction", "data"), va="center",
-                        fontsize=SMALLEST,
-                        color="0.3", annotation_clip=False)
+                        fontsize=SMALLEST, color="0.3", annotation_clip=False)
         ax.set(yticks=range(len(t)), yticklabels=t["contrast"], ylim=(len(t) - .4, -.6),
                xlabel="difference in agesup macro F1, points, 95 % interval")
         ax.tick_params(axis="y", length=0)

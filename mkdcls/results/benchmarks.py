@@ -16,8 +16,8 @@ from mkdcls.results.readme import relink
 
 # name → what its page calls full size; corpora: the paper's number of utterances
 FULL_SIZE = {"benchmark": dict(repeats=5, seconds=1, full=True),
-        "benchmark_corpora": dict(rows=3_200_000, files=64, megabytes=2000, repeats=2),
-        "benchmark_verification": dict(repeats=5)}
+             "benchmark_corpora": dict(rows=3_200_000, files=64, megabytes=2000, repeats=2),
+             "benchmark_verification": dict(repeats=5)}
 COPIES = PROJECT / "paper" / "benchmarks"
 
 

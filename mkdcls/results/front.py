@@ -77,10 +77,10 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
     first, t = primary(found), second_protocol(found)
     if t is None: return first
     t, lines = t[t.index.str.startswith("+MKD+CH − base")], []
-    blocks = dict(zip(first["paper"].astype(float), first["+MKD+CH against base"]))
+    blocks = read_gains(found["stand-in"])["block"]
     real = first.set_index("+MKD+CH against base").get("real speech", pd.Series(dtype=object))
     for name, c in t.iterrows():
-        block = blocks.get(round(c["paper"], 1), name.partition(", ")[2])
+        block = blocks.get(c["row"], name.partition(", ")[2])
         word = c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds would decide)"
         excluded = "; excludes the paper's gain" if c["excludes_paper"] else ""
         lines.append({"+MKD+CH against base": block, "paper": f"{c['paper']:+.1f}",
