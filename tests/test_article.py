@@ -194,6 +194,25 @@ def test_remedies_under_conditions_are_left_out(paper):
                      ["base", "IRM", "3.0 (−42.0)"]]
 
 
+def test_one_student_and_one_curve_make_their_sentences(paper):
+    "What has been run of remedies and doses is told, and what has not is not asked for"
+    folder = with_second(paper) / "results" / "standin-laptop"
+    lines = ["student,remedy,train_rho,condition,measure,value,difference,low,high,word,n_seeds"]
+    for remedy in ("none", "replay"):
+        more = ",,," if remedy == "none" else "-25,-30,-20,better"
+        lines += [f"base,{remedy},{rho},,{m},20,{more},5" for rho in (0, .8) for m in ("lost", "at_0", "at_home")]
+    (folder / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    (folder / "remedies-runs.csv").write_text("student,remedy,train_rho,condition,seed\nbase,none,0.8,,100\n", "utf-8")
+    dose = "speakers,{},6,3,{},3,66,{},-1,2,.5\n"
+    (folder / "decisive-doses.csv").write_text("curve,level,row,against,train_utterances,n_seeds,score,gain,low,high,sd\n"
+                                               + dose.format(1, 2880, .4) + dose.format(4, 11520, 1.1), "utf-8")
+    v = collect_values(paper)
+    assert v.states["two.remedy.base"] and not v.states.get("two.remedy.full") and v.states["two.remedies.partial"]
+    assert v.texts["two.remedy.sofar"]["text"].startswith("So far 1 of 180 runs of named remedies")
+    assert v.states["two.dose.speakers"] and not v.states.get("two.dose.labels") and "two.dose.teacher.least" not in v.texts
+    assert v.texts["two.dose.speakers.most"]["text"].startswith("+1.1") and v.texts["two.dose.speakers.most.level"]["text"] == "11,520"
+
+
 def test_f1_of_one_class_is_told_as_the_share_recognised(paper):
     "All of FCVE is over sixty: 52 of 53 recognised is an F1 of 99.05, and a share of 98 per cent"
     path = paper / "results" / "standin-laptop" / "runs.csv"

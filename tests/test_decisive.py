@@ -197,6 +197,22 @@ def test_the_control_in_sentences(tmp_path):
     assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
 
 
+def test_doses_in_sentences(tmp_path):
+    "The ends of each curve that was run, +MKD+CH against what is asked of that curve; no curve, no sentence"
+    folder = records(tmp_path, {"6": 2., "5": 1.}, sd=.01)
+    runs = pd.read_csv(folder / "runs.csv", dtype={"row": str})
+    wide = runs[runs["row"].isin(["1", "3", "5", "6"]) & (runs["seed"] < 103)].assign(knobs='{"students": 4.0, "teachers": 4.0}', train_utterances=11520)
+    wide.loc[wide["row"] == "6", "agesup_f1"] += 3
+    pd.concat([runs, wide]).to_csv(folder / "runs.csv", index=False)
+    table = sheet.dose_table(folder)
+    assert set(table["curve"]) == {"speakers"} and sheet.doses_shown(table) == ["speakers"]
+    told = sheet.doses_text(table)
+    assert told.startswith("+MKD+CH − base is +2.0 [") and "] points at 2,880 and +5.0 [" in told
+    assert told.endswith("at 11,520 (training speakers): 3 seeds or more a point.")
+    assert len(sheet.figure_doses(table, tmp_path).axes) == 1
+    assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
+
+
 def test_a_block_that_hears_nothing_compares_nothing(tmp_path):
     folder = records(tmp_path, {"11": -30, "12": -30, "13": -30})
     assert sheet.compares_nothing(folder) == ["call centre"]

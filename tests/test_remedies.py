@@ -342,6 +342,27 @@ def test_contrasts_by_hand():
     assert sheet.remedy_contrasts(made_up_runs())["declared"].sum() == 2
 
 
+def test_a_part_of_the_records_makes_a_page(tmp_path):
+    "Before conditions, screened remedies and Table 1's corpus are run, their tables are empty and the count says what is missing"
+    table = sheet.write(tmp_path, made_up_runs())
+    runs = sheet.read(tmp_path)
+    for shown in (sheet.needs_shown(table), sheet.rooms_table(runs), sheet.refusals_table(runs), sheet.shortcut_table(runs)): assert not len(shown)
+    assert sheet.figure_needs(runs) is None and sheet.say_needs(table) == ""
+    told = sheet.remedies_to_run(runs)
+    assert told == ("So far 28 of 180 runs of named remedies and of no remedy, 0 of 42 runs of screened remedies, 0 of 33 runs of conditions "
+                    "and 0 of 30 runs of Table 1's own corpus have been made.")
+    none, best, zero = sheet.least_lost(table, "base")
+    assert none["value"] == 40 and best.name == "replay" and best["value"] == 5 and zero["difference"] == -.5, "matching has one seed only"
+
+
+def test_nothing_is_left_when_all_of_the_plan_has_run():
+    s = sheet.RemedyRunners("laptop", device="cpu")
+    lines = [dict(student=sheet.STUDENTS[r[0]], remedy=r[1:], train_rho=k.rho, condition="", seed=x) for k, r, x in s.wanted(5)]
+    under = [dict(student="base", remedy=r[1:].removesuffix(f"-{c}"), train_rho=.8, condition=c, seed=x) for c, jobs in s.wanted_disturbed(5).items() for r, x in jobs]
+    assert sheet.remedies_to_run(pd.DataFrame(lines + under)) == ""
+    assert "32 of 33 runs of conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
+
+
 def test_choice_takes_the_best_mean_and_the_weakest_of_equals(tmp_path):
     scores = pd.DataFrame([("match", .3, 90, 60.), ("match", .3, 91, 62.), ("match", 1., 90, 61.), ("match", 1., 91, 61.), ("match", 3., 90, 50.),
                            ("dro", .01, 90, 60.), ("dro", .1, 90, 63.)], columns=["remedy", "strength", "seed", "score"])

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import PAPER, PRIMARY_ROWS, RESULT_FOLDERS, record_table
-from mkdcls.publish.second import REMEDY_NAMES, marked_family, second_files, undisturbed_lines
+from mkdcls.publish.second import REMEDY_NAMES, marked_family, second_files
 from mkdcls.results.diagrams import SMALLEST, blank_page
 from mkdcls.results.diagrams import STYLE as PRINTED
 from mkdcls.results.picture import HEAD, LOSS, PLAIN, STUDENT, TEACHER, box, flow_arrow
+from mkdcls.results.remedies_sheet import undisturbed
 
 PRINT_WIDTH = 160  # mm, the article's column
 ON_POSTER = 124, 55  # mm, scaled to 346 mm there: letters of 20 points
@@ -187,9 +188,10 @@ def doses_in_print(path: Path) -> Figure:
     t = record_table(path)
     panels = (("speakers", "utterances trained on"), ("labels", "share of labels moved"),
               ("teacher", "utterances the teacher learnt from"))
+    panels = [p for p in panels if (t["curve"] == p[0]).any()]
     with mpl.rc_context(PRINTED):
         fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
-        axes = fig.subplots(1, 3, sharey=True)
+        axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (curve, words) in zip(axes, panels):
             ax.axhspan(-MARGIN, MARGIN, color="0.9", lw=0)
             ax.axhline(0, color="0.5", lw=.7)
@@ -212,7 +214,7 @@ def doses_in_print(path: Path) -> Figure:
 
 def remedies_in_print(path: Path) -> Figure:
     "Points lost where the tie is turned round, a line a remedy, for both students"
-    t = undisturbed_lines(record_table(path))
+    t = undisturbed(record_table(path))
     lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
     names = list(dict.fromkeys(lost["remedy"]))
     with mpl.rc_context(PRINTED):

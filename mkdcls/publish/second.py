@@ -14,6 +14,7 @@ import pandas as pd
 from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
 from mkdcls.evaluation import MARGIN
 from mkdcls.publish.named import RESULT_FOLDERS, Values, count_word, difference_cell, fixed, minus, record_table, signed
+from mkdcls.results.remedies_sheet import REMEDY_RUNS, least_lost, remedies_to_run, undisturbed
 
 # sheet of protocol 2 → what the article calls it
 SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
@@ -160,13 +161,8 @@ REMEDY_NAMES = {"none": "no remedy", "balance": "balanced weights", "standardise
                 "retrain": "last layers retrained"}  # as the sheet calls a remedy → as the article does
 
 
-def undisturbed_lines(t: pd.DataFrame) -> pd.DataFrame:
-    "The remedies as they are; lines with a condition compare a remedy with itself in other circumstances"
-    return t[t["condition"].fillna("") == ""] if "condition" in t else t
-
-
 def remedy_lines(t: pd.DataFrame):
-    t = undisturbed_lines(t)
+    t = undisturbed(t)
     top, low = t["train_rho"].max(), t["train_rho"].min()
     at = t.set_index(["student", "remedy", "train_rho", "measure"])
     def of(*key): return at.loc[key] if key in at.index else None
@@ -268,6 +264,8 @@ def of_doses(v: Values, path: Path):
     t = record_table(path)
     for curve, against in (("speakers", "3"), ("labels", "3"), ("teacher", "5")):
         part = t[(t["curve"] == curve) & (t["row"] == "6") & (t["against"] == against)].sort_values("level")
+        if part.empty: continue
+        v.states[f"two.dose.{curve}"] = True
         for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
             v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
                            f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
@@ -332,20 +330,22 @@ def of_real_gains(v: Values, path: Path):
 
 def of_remedies(v: Values, path: Path):
     "Points lost without a remedy, and with the remedy that loses least, of those with all seeds"
-    t = undisturbed_lines(record_table(path))
-    top, low = t["train_rho"].max(), t["train_rho"].min()
-    lost = t[(t["measure"] == "lost") & (t["train_rho"] == top)].set_index(["student", "remedy"])
-    zero = t[(t["measure"] == "at_0") & (t["train_rho"] == low)].set_index(["student", "remedy"])
+    t = record_table(path)
     for name, student in (("base", "base"), ("full", "+MKD+CH")):
-        mine = lost.loc[student]
-        best = mine[mine["n_seeds"] == mine.loc["none", "n_seeds"]].drop("none")["value"].abs().idxmin()
-        cost = zero.loc[(student, best)] if (student, best) in zero.index else None
-        v.put(path, **{f"two__remedy__{name}__none": fixed(mine.loc["none", "value"]),
-                       f"two__remedy__{name}__best": REMEDY_NAMES.get(best, best),
-                       f"two__remedy__{name}__lost": fixed(mine.loc[best, "value"]),
-                       f"two__remedy__{name}__cost": "not measured" if cost is None else
-                       interval_cell(cost, "difference")})
-    v.put(path, two__remedy__rho=f"{top:g}", two__remedy__seeds=count_word(int(lost.loc[("base", "none"), "n_seeds"])))
+        if not (t["student"] == student).any(): continue
+        v.states[f"two.remedy.{name}"] = True
+        none, best, zero = least_lost(t, student)
+        v.put(path, **{f"two__remedy__{name}__none": fixed(none["value"]),
+                       f"two__remedy__{name}__best": REMEDY_NAMES.get(best.name, best.name),
+                       f"two__remedy__{name}__lost": fixed(best["value"]),
+                       f"two__remedy__{name}__cost": "not measured" if zero is None else
+                       interval_cell(zero, "difference")})
+        if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho']:g}",
+                                 two__remedy__seeds=count_word(int(none["n_seeds"])))
+    runs = path.with_name(REMEDY_RUNS)
+    if runs.exists() and (told := remedies_to_run(record_table(runs))):
+        v.states["two.remedies.partial"] = True
+        v.put(runs, two__remedy__sofar=told)
 
 
 TOLD_BY = {"decisive": of_family, "decisive-controls": of_controls, "decisive-doses": of_doses, "regime": of_regime,

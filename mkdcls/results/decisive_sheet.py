@@ -332,13 +332,34 @@ def figure_controls(table: pd.DataFrame, folder: Path):
     return fig
 
 
+DOSE_WORDS = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
+DOSE_PAIRS = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
+              ("4a", "3"): "+MKD − base"}
+DOSE_ASKED = {"speakers": "3", "labels": "3", "teacher": "5"}  # what +MKD+CH is held against, where a sentence tells it
+
+
+def doses_shown(table: pd.DataFrame) -> list[str]:
+    "Curves that have been run"
+    return [c for c in DOSE_WORDS if len(table) and (table["curve"] == c).any()]
+
+
+def doses_text(table: pd.DataFrame) -> str:
+    "The ends of each curve in a sentence; empty before one has been run"
+    told = []
+    for curve in doses_shown(table):
+        mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
+        ends = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
+        at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
+        span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
+        told.append(f"{DOSE_PAIRS['6', DOSE_ASKED[curve]]} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} "
+                    f"({DOSE_WORDS[curve]})")
+    return f"{'; '.join(told)}: {int(table['n_seeds'].min())} seeds or more a point." if told else ""
+
+
 def figure_doses(table: pd.DataFrame, folder: Path):
     "Gain against training speakers, against wrong labels, against what the teacher learnt from"
-    names = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
-             ("4a", "3"): "+MKD − base"}
-    words = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
     with mpl.rc_context(STYLE):
-        shown = [c for c in words if (table["curve"] == c).any()]
+        shown = doses_shown(table)
         fig, axes = plt.subplots(1, len(shown), figsize=(2.8 * max(len(shown), 2), 2.7), layout="constrained",
                                  sharey=True, squeeze=False)
         for ax, curve in zip(axes[0], shown):
@@ -348,13 +369,13 @@ def figure_doses(table: pd.DataFrame, folder: Path):
             for i, ((row, base), part) in enumerate(mine.groupby(["row", "against"])):
                 x = part["level"] if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
                 ax.errorbar(x, part["gain"], yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
-                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=names[row, base])
+                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=DOSE_PAIRS[row, base])
             if curve != "labels":
                 ax.set_xscale("log")
                 at = sorted(set(mine["train_utterances"]))
                 ax.set_xticks(at, [f"{n:,.0f}" for n in at])
                 ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-            ax.set_xlabel(words[curve])
+            ax.set_xlabel(DOSE_WORDS[curve])
             ax.legend(frameon=False, fontsize=6.5)
         axes[0, 0].set_ylabel("gain in agesup F1 (points), 95 %")
         save_figure(fig, folder, "doses")

@@ -13,7 +13,9 @@ from mkdcls.decisive import PRIMARY_SEEDS
 from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
-from mkdcls.results.decisive_sheet import compares_nothing, read, still_to_run, worth_of_k
+from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_text, read, still_to_run,
+                                           worth_of_k)
+from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
@@ -478,19 +480,30 @@ def decides(found: dict) -> str:
     folder = found.get("stand-in")
     if folder is None or not (at := folder / "decisive.csv").exists() or not at.read_text("utf-8").strip(): return ""
     told = still_to_run(read(folder / "decisive"))
-    controls = folder / "decisive-controls.csv"
-    worth = worth_of_k(pd.read_csv(controls, dtype={"row": str})) if (
-        controls.exists() and controls.read_text("utf-8").strip()) else ""
+    records = lambda name: (pd.read_csv(p, dtype={"row": str, "against": str}) if (p := folder / name).exists()
+                            and p.read_text("utf-8").strip() else pd.DataFrame())
+    worth, doses = worth_of_k(records("decisive-controls.csv")), records("decisive-doses.csv")
+    varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(doses))
     pictures = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
-                (("doses",
-                  "When does the method help? Gains against training speakers, wrong labels and the teacher's data"),
+                (("doses", f"When does the method help? Gains against {varied}"),
                  ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
                 if (folder / "figures" / f"{name}.svg").exists()]
     family = pd.read_csv(at)
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's."
-    told = " ".join(t for t in (told, out, worth) if t)
+    told = " ".join(t for t in (told, out, worth, doses_text(doses)) if t)
     told = f"[Protocol 2](results/decisive.ipynb): {told[0].lower()}{told[1:]}"
-    return "\n\n".join(p for p in (told, *pictures) if p)
+    return "\n\n".join(p for p in (told, remedies_in_short(found), *pictures) if p)
+
+
+def remedies_in_short(found: dict) -> str:
+    "What would have helped where the line is tied to age, in one sentence; nothing before it has been run"
+    if "stand-in" not in found or not (path := found["stand-in"] / REMEDIES_TABLE).exists(): return ""
+    none, best, zero = least_lost(pd.read_csv(path, dtype={"student": str}), "base")
+    cost = "" if zero is None else f" and changes the score by {zero['difference']:+z.1f} where nothing is tied"
+    return (f"What would have helped against a shortcut: trained where the line tells the age (ρ = "
+            f"{none['train_rho']:g}) and tested where the tie is turned round, base loses {none['value']:.0f} points; "
+            f"with *{best.name}* it loses {best['value']:.1f}{cost} ({none['n_seeds']:.0f} seeds, "
+            "[remedies](results/remedies.ipynb)).")
 
 
 def _over_fair_base(folder: Path) -> str:

@@ -41,6 +41,7 @@ STUDENTS = {"3": "base", "6": "+MKD+CH"}
 NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
 SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
 DECLARED_REMEDIES = ("replay", "match")  # the declared family
+SEEDS = 5
 STRANGERS = 10_000  # added to the seed of test people
 COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
 ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
@@ -397,6 +398,22 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
 
 # ---- records → tables
 
+def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seeds: int = SEEDS) -> str:
+    "How much of the plan these records are, in a sentence; empty once all of it has been run"
+    r, grid = runs[runs["student"].isin(STUDENTS.values())], len(STUDENTS) * len(extent.rhos)
+    if "refused" in r: r = r[r["refused"].isna()]
+    of, tied = conditions_of(r), r["train_rho"].notna()
+    named = r["remedy"].isin((OFF, *NAMED))
+    parts = {"named remedies and of no remedy": (((of == "") & tied & named).sum(), grid * seeds * (1 + len(NAMED))),
+             "screened remedies": (((of == "") & tied & ~named).sum(), grid * len(SCREENED)),
+             "conditions": ((~of.isin(("", REFERENCE)) & ~of.isin([n for n, c in CONDITIONS.items() if not c.trains])
+                             ).sum(), extent.disturbed * sum(len(c.trains) for c in CONDITIONS.values())),
+             "Table 1's own corpus": (((of == "") & ~tied).sum(), len(STUDENTS) * seeds * (1 + len(SHORTCUT)))}
+    if all(n >= want for n, want in parts.values()): return ""
+    told = [f"{n} of {want} runs of {what}" for what, (n, want) in parts.items()]
+    return f"So far {', '.join(told[:-1])} and {told[-1]} have been made."
+
+
 def write(folder: Path, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     "remedies.csv from remedies-runs.csv; with `runs`, these are written first"
     if runs is not None: write_text(writable(Path(folder)) / REMEDY_RUNS, runs.to_csv(index=False))
@@ -541,12 +558,14 @@ def needs_shown(table: pd.DataFrame) -> pd.DataFrame:
                     "seeds": "" if pd.isna(of["lost"].n_seeds) else int(of["lost"].n_seeds)})
     order = {c.words: i for i, c in enumerate(CONDITIONS.values())}
     out.sort(key=lambda r: order[r["condition"]])
-    return pd.DataFrame(out).set_index(["condition", "remedy"])
+    columns = ["condition", "remedy", "points lost", "at ρ = 0", "seeds"]
+    return pd.DataFrame(out, columns=columns).set_index(["condition", "remedy"])
 
 
 def rooms_table(runs: pd.DataFrame) -> pd.DataFrame:
     "Where the room is tied, too: points lost when both ties are turned round, and when the line's alone is"
     part, rhos = runs[conditions_of(runs) == "tied_room"], tested_at(runs)
+    if not len(part): return pd.DataFrame()
     lost = lambda task: part[f"{task}@{rhos[-1]:g}"] - part[f"{task}@{rhos[0]:g}"]
     return part.assign(both=lost("agesup"), line=lost("agesup_line")).groupby("remedy", sort=False)[
         ["both", "line"]].mean().round(1).rename(columns=dict(both="lost, both turned", line="lost, line alone"))
@@ -554,6 +573,7 @@ def rooms_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def refusals_table(runs: pd.DataFrame) -> pd.DataFrame:
     "What is said where a condition refuses a remedy, and by which remedies"
+    if "refused" not in runs: return pd.DataFrame()
     part = runs[runs["refused"].notna()]
     says = part["refused"].str.partition(": ")[2]
     return part.groupby(says, sort=False)["remedy"].agg(", ".join).to_frame("refused").rename_axis("what is said")
@@ -596,12 +616,25 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
 
 
 def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
-    "Table 1's corpus with and without the remedy: mean over seeds"
+    "Table 1's corpus with and without the remedy: mean over seeds; empty before it has been run"
+    if "ltv_agesup" not in runs: return pd.DataFrame()
     part = undisturbed(runs[runs["train_rho"].isna() & (runs["student"] != "oracle")])
     names = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
              "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
              "studio_auc_in_x": "studio told inside X (AUC, %)"}
     return part.groupby(["student", "remedy"], sort=False)[list(names)].mean().round(1).rename(columns=names)
+
+
+def least_lost(table: pd.DataFrame, student: str) -> tuple[pd.Series, pd.Series, pd.Series | None]:
+    """Lines of one student, trained at the highest ρ: points lost without a remedy, with the remedy that loses least of
+    those with as many seeds, and what that remedy changes at ρ = 0 where nothing was tied (None: not run)"""
+    t = undisturbed(table)
+    t = t[t["student"] == student].set_index("remedy")
+    lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
+    none = lost.loc[OFF]
+    best = lost[lost["n_seeds"] == none["n_seeds"]].drop(OFF)["value"].abs().idxmin()
+    zero = t[(t["measure"] == "at_0") & (t["train_rho"] == 0)]
+    return none, lost.loc[best], zero.loc[best] if best in zero.index else None
 
 
 def say_remedies(table: pd.DataFrame) -> str:
@@ -667,7 +700,11 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
 
 
 def figure_needs(runs: pd.DataFrame, folder: Path | None = None):
-    "Points lost by base with a remedy, undisturbed (open) and under each condition (filled); a panel a condition"
+    """Points lost by base with a remedy, undisturbed (open) and under each condition (filled); a panel a condition.
+
+    None before a condition has been run.
+    """
+    if not set(conditions_of(runs)) - {"", REFERENCE, "line_unknown"}: return None
     shown = {name: [n for n in dict.fromkeys((*c.trains, *c.listens, *c.same)) if len(compared(runs, name, n, "lost"))]
              for name, c in CONDITIONS.items()}
     shown = {name: remedies for name, remedies in shown.items() if remedies}
