@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pandas as pd
+
 from mkdcls.engine.needs import ROOT
 from mkdcls.publish import api, home
+from mkdcls.publish.second import REMEDY_NAMES
+from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost
 
 FOLDER = Path(__file__).parent
 # the list of sheets, in its order, without loading what they need
@@ -325,8 +329,7 @@ def home_table(root: Path) -> str:
     "The protocol's primary contrasts, as the front page shows them; ‡ marks a block that compares nothing"
     for c in notebook(root / "nbs/index.ipynb")["cells"]:
         if "front.first_table(" in words_in(c):
-            shown = "".join(c["outputs"][0]["data"]["text/markdown"])
-            return re.sub(r"(?m)^(\|[^|]*call centre.*same direction)(?!\s*‡)", r"\1 ‡", shown)
+            return "".join(c["outputs"][0]["data"]["text/markdown"])
     raise ValueError("nbs/index.ipynb: no cell shows front.first_table(...)")
 
 
@@ -375,9 +378,12 @@ def offered(root: Path) -> str:
 
 
 def remedies(root: Path) -> str:
-    "The sheet of remedies, or that it has not been run"
-    at = Path("paper/results/standin-laptop/remedies.ipynb")
-    return f"[their sheet]({at.as_posix()})" if (root / at).exists() else "their sheet has not been run yet"
+    "What the sheet of remedies found on base, or that it has not been run"
+    at, table = (Path("paper/results/standin-laptop") / name for name in ("remedies.ipynb", REMEDIES_TABLE))
+    if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
+    none, best, _ = least_lost(pd.read_csv(root / table), "base")
+    return (f"where the tie is turned round base loses {none['value']:.0f} points, and {best['value']:.1f} with "
+            f"{REMEDY_NAMES.get(best.name, best.name)} ([their sheet]({at.as_posix()}))")
 
 
 def told_value(root: Path, name: str) -> str:
@@ -408,9 +414,10 @@ def filled(text: str, root: Path, pages: list[Page]) -> str:
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root),
              "remedies": lambda: remedies(root)}
     holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
-                                                      home.which_part, home.told_part)}
-    text = re.sub(r"\{\{of ([\w.]+)\}\}", lambda m: told_value(root, m[1]), text)
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
+                                                      home.which_part, home.told_part, home.counted,
+                                                      home.counted_seeds)}
+    text = re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
+    return re.sub(r"\{\{of ([\w.]+)\}\}", lambda m: told_value(root, m[1]), text)
 
 
 def package_page(modules: list[api.Module], pages: list[Page], root: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mkdcls.decisive import PRIMARY_SEEDS
+from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
 from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
@@ -79,15 +79,17 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
     first, t = primary(found), second_protocol(found)
     if t is None: return first
     t, lines = t[t.index.str.startswith("+MKD+CH − base")], []
-    blocks = read_gains(found["stand-in"])["block"]
+    blocks, weak = read_gains(found["stand-in"])["block"], compares_nothing(found["stand-in"] / "decisive")
+    small = {ASKED_BLOCKS[b]["both"] for b in weak}
     real = first.set_index("+MKD+CH against base").get("real speech", pd.Series(dtype=object))
     for name, c in t.iterrows():
         block = blocks.get(c["row"], name.partition(", ")[2])
         word = c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds would decide)"
         excluded = "; excludes the paper's gain" if c["excludes_paper"] else ""
+        mark = " ‡" * (c["row"] in small)
         lines.append({"+MKD+CH against base": block, "paper": f"{c['paper']:+.1f}",
-                      f"stand-in, {t['n_seeds'].min()} seeds": span(c["gain"], c["low"], c["high"]),
-                      "real speech": real.get(block, ""), "on the stand-in": word + excluded})
+                      f"stand-in, {t['n_seeds'].min()} seeds": span(c["gain"], c["low"], c["high"]) + mark,
+                      "real speech": real.get(block, ""), "on the stand-in": word + mark + excluded})
     return pd.DataFrame(lines)
 
 
@@ -203,7 +205,7 @@ def cautions(found: dict[str, Path]) -> str:
                        "(which knows the voice's causes); the protocol asks for half, so by its own rule the contrast "
                        "compares nothing.")
     if second_protocol(found) is not None and (nothing := compares_nothing(found["stand-in"] / "decisive")):
-        out.append(f"{' and '.join(nothing)}: base closes less than half of the gap between an even draw and an "
+        out.append(f"‡ {' and '.join(nothing)}: base closes less than half of the gap between an even draw and an "
                    "oracle, so that by the protocol's rule the contrast compares nothing.")
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
