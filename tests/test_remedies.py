@@ -369,6 +369,8 @@ def test_choice_takes_the_best_mean_and_the_weakest_of_equals(tmp_path):
     scores.to_csv(tmp_path / "c.csv", index=False)
     got = sheet.strengths(tmp_path / "c.csv")
     assert got["match"] == .3 and got["dro"] == .1 and got["vrex"] == rem.REMEDIES["vrex"].strength
+    how = sheet.strengths_shown(tmp_path / "c.csv")
+    assert tuple(how.loc["match"]) == (.3, "chosen") and how.loc["vrex", "how"] == "default, not chosen yet" and how.loc["replay", "how"] == "nothing to choose"
     assert sheet.strengths(tmp_path / "none.csv") == {n: m.strength for n, m in rem.REMEDIES.items()}
 
 

@@ -69,6 +69,15 @@ def strengths(file: Path | None = None) -> dict[str, float]:
             for n, m in REMEDIES.items()}
 
 
+def strengths_shown(file: Path | None = None) -> pd.DataFrame:
+    "A line for each remedy: its strength, and whether it was chosen by a score, is a default, or leaves no choice"
+    file = PROJECT / CHOSEN_IN if file is None else Path(file)
+    scored = set(pd.read_csv(file)["remedy"]) if file.exists() else set()
+    how = lambda n, m: "chosen" if n in scored else "nothing to choose" if len(m.tried) < 2 else "default, not chosen yet"
+    used = strengths(file)
+    return pd.DataFrame([dict(remedy=n, strength=used[n], how=how(n, m)) for n, m in REMEDIES.items()]).set_index("remedy")
+
+
 def remedy_best(scores: pd.DataFrame, remedy: str) -> float:
     "The strength with the best mean score; of equal ones the weakest"
     means = scores[scores["remedy"] == remedy].groupby("strength")["score"].mean()
