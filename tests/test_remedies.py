@@ -351,8 +351,9 @@ def test_a_part_of_the_records_makes_a_page(tmp_path):
     told = sheet.remedies_to_run(runs)
     assert told == ("So far 28 of 180 runs of named remedies and of no remedy, 0 of 42 runs of screened remedies, 0 of 33 runs of conditions "
                     "and 0 of 30 runs of Table 1's own corpus have been made.")
-    none, best, zero = sheet.least_lost(table, "base")
-    assert none["value"] == 40 and best.name == "replay" and best["value"] == 5 and zero["difference"] == -.5, "matching has one seed only"
+    found = sheet.least_lost(table, "base")
+    assert found.none["value"] == 40 and found.best.name == "replay" and found.zero["difference"] == -.5, "matching has one seed only"
+    assert found.moves == "loses 5.0" and found.home["value"] == 65.5 and "*replay* scores 65.5, no remedy 66.0" in sheet.say_remedies(table)
 
 
 def test_nothing_is_left_when_all_of_the_plan_has_run():

@@ -334,10 +334,12 @@ def of_remedies(v: Values, path: Path):
     for name, student in (("base", "base"), ("full", "+MKD+CH")):
         if not (t["student"] == student).any(): continue
         v.states[f"two.remedy.{name}"] = True
-        none, best, zero = least_lost(t, student)
+        found = least_lost(t, student)
+        none, best, zero = found.none, found.best, found.zero
         v.put(path, **{f"two__remedy__{name}__none": fixed(none["value"]),
                        f"two__remedy__{name}__best": REMEDY_NAMES.get(best.name, best.name),
-                       f"two__remedy__{name}__lost": fixed(best["value"]),
+                       f"two__remedy__{name}__lost": fixed(best["value"]), f"two__remedy__{name}__moves": found.moves,
+                       f"two__remedy__{name}__home": interval_cell(found.home, "difference"),
                        f"two__remedy__{name}__cost": "not measured" if zero is None else
                        interval_cell(zero, "difference")})
         if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho']:g}",

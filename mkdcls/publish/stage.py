@@ -381,9 +381,9 @@ def remedies(root: Path) -> str:
     "What the sheet of remedies found on base, or that it has not been run"
     at, table = (Path("paper/results/standin-laptop") / name for name in ("remedies.ipynb", REMEDIES_TABLE))
     if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
-    none, best, _ = least_lost(pd.read_csv(root / table), "base")
-    return (f"where the tie is turned round base loses {none['value']:.0f} points, and {best['value']:.1f} with "
-            f"{REMEDY_NAMES.get(best.name, best.name)} ([their sheet]({at.as_posix()}))")
+    found = least_lost(pd.read_csv(root / table), "base")
+    return (f"where the tie is turned round base loses {found.none['value']:.0f} points; with "
+            f"{REMEDY_NAMES.get(found.best.name, found.best.name)} it {found.moves} ([their sheet]({at.as_posix()}))")
 
 
 def told_value(root: Path, name: str) -> str:

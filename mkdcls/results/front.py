@@ -500,11 +500,12 @@ def decides(found: dict) -> str:
 def remedies_in_short(found: dict) -> str:
     "What would have helped where the line is tied to age, in one sentence; nothing before it has been run"
     if "stand-in" not in found or not (path := found["stand-in"] / REMEDIES_TABLE).exists(): return ""
-    none, best, zero = least_lost(pd.read_csv(path, dtype={"student": str}), "base")
-    cost = "" if zero is None else f" and changes the score by {zero['difference']:+z.1f} where nothing is tied"
+    found = least_lost(pd.read_csv(path), "base")
+    zero = "" if found.zero is None else f"{found.zero['difference']:+z.1f} where nothing is tied, "
     return (f"What would have helped against a shortcut: trained where the line tells the age (ρ = "
-            f"{none['train_rho']:g}) and tested where the tie is turned round, base loses {none['value']:.0f} points; "
-            f"with *{best.name}* it loses {best['value']:.1f}{cost} ({none['n_seeds']:.0f} seeds, "
+            f"{found.none['train_rho']:g}) and tested where the tie is turned round, base loses "
+            f"{found.none['value']:.0f} points; with *{found.best.name}* it {found.moves}. That changes its score by "
+            f"{zero}{found.home['difference']:+z.1f} in the world trained in ({found.none['n_seeds']:.0f} seeds, "
             "[remedies](results/remedies.ipynb)).")
 
 

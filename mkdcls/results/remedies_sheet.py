@@ -73,9 +73,9 @@ def strengths_shown(file: Path | None = None) -> pd.DataFrame:
     "A line for each remedy: its strength, and whether it was chosen by a score, is a default, or leaves no choice"
     file = PROJECT / CHOSEN_IN if file is None else Path(file)
     scored = set(pd.read_csv(file)["remedy"]) if file.exists() else set()
-    how = lambda n, m: "chosen" if n in scored else "nothing to choose" if len(m.tried) < 2 else "default, not chosen yet"
-    used = strengths(file)
-    return pd.DataFrame([dict(remedy=n, strength=used[n], how=how(n, m)) for n, m in REMEDIES.items()]).set_index("remedy")
+    how = lambda n: ("chosen" if n in scored else "nothing to choose" if len(REMEDIES[n].tried) < 2 else
+                     "default, not chosen yet")
+    return pd.DataFrame([dict(remedy=n, strength=s, how=how(n)) for n, s in strengths(file).items()]).set_index("remedy")
 
 
 def remedy_best(scores: pd.DataFrame, remedy: str) -> float:
@@ -597,12 +597,13 @@ def say_needs(table: pd.DataFrame) -> str:
         mine = part[conditions_of(part) == name]
         held = mine[mine["value"].notna() & (mine["remedy"] != OFF)]
         if not len(mine): continue
-        moved = lambda r: r.word if r.word == "the same run" else f"{r.difference:+.0f}"
+        moved = lambda r: r.word if r.word == "the same run" else f"{r.difference:+z.0f}"
         told = ", ".join(f"*{r.remedy}* {r.value:.0f} ({moved(r)})" for r in held.itertuples())
         off = mine[(mine["remedy"] == OFF) & mine["value"].notna()]
         without = off["value"].iloc[0] if len(off) else base
         refused = ", ".join(f"*{n}*" for n in mine[mine["word"] == "refused"]["remedy"])
-        lines.append(f"- {c.words[0].upper()}{c.words[1:]}. Points lost: {told}; without a remedy {without:.0f}."
+        lines.append(f"- {c.words[0].upper()}{c.words[1:]}."
+                     + f" Points lost: {told}; without a remedy {without:.0f}." * bool(told)
                      + f" Refused: {refused}." * bool(refused))
     return "\n".join(lines)
 
@@ -634,16 +635,31 @@ def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
     return part.groupby(["student", "remedy"], sort=False)[list(names)].mean().round(1).rename(columns=names)
 
 
-def least_lost(table: pd.DataFrame, student: str) -> tuple[pd.Series, pd.Series, pd.Series | None]:
-    """Lines of one student, trained at the highest ρ: points lost without a remedy, with the remedy that loses least of
-    those with as many seeds, and what that remedy changes at ρ = 0 where nothing was tied (None: not run)"""
+@dataclass(frozen=True)
+class Least:
+    "Lines of the table: no remedy and the one that loses least, trained at the highest ρ; what that costs elsewhere"
+    none: pd.Series  # points lost without a remedy
+    best: pd.Series  # with the remedy, of those with as many seeds; its name is the remedy's
+    home: pd.Series  # the remedy's score in the world trained in
+    zero: pd.Series | None  # its score at ρ = 0 where nothing was tied in training; None where that was not run
+
+    @property
+    def moves(self) -> str:
+        "In words that fit either sign"
+        return f"{'gains' if self.best['value'] < 0 else 'loses'} {abs(self.best['value']):.1f}"
+
+
+def least_lost(table: pd.DataFrame, student: str) -> Least:
+    "The remedy with which a student loses least where the tie is turned round"
     t = undisturbed(table)
     t = t[t["student"] == student].set_index("remedy")
-    lost = t[(t["measure"] == "lost") & (t["train_rho"] == t["train_rho"].max())]
+    top = t[t["train_rho"] == t["train_rho"].max()]
+    lost = top[top["measure"] == "lost"]
     none = lost.loc[OFF]
     best = lost[lost["n_seeds"] == none["n_seeds"]].drop(OFF)["value"].abs().idxmin()
     zero = t[(t["measure"] == "at_0") & (t["train_rho"] == 0)]
-    return none, lost.loc[best], zero.loc[best] if best in zero.index else None
+    return Least(none, lost.loc[best], top[top["measure"] == "at_home"].loc[best],
+                 zero.loc[best] if best in zero.index else None)
 
 
 def say_remedies(table: pd.DataFrame) -> str:
@@ -653,14 +669,17 @@ def say_remedies(table: pd.DataFrame) -> str:
     lost = table[(table["measure"] == "lost") & (table["train_rho"] == top)].set_index(["student", "remedy"])
     zero = table[(table["measure"] == "at_0") & (table["train_rho"] == table["train_rho"].min())].set_index(
         ["student", "remedy"])
+    home = table[(table["measure"] == "at_home") & (table["train_rho"] == top)].set_index(["student", "remedy"])
     for student in dict.fromkeys(table["student"]):
         mine = lost.loc[student]
         best = mine.drop(OFF, errors="ignore")["value"].abs().idxmin()
+        there = home.loc[student]["value"]
         kept = [n for n in mine.index if n != OFF and abs(mine.loc[n, "value"]) < 8 and (student, n) in zero.index
                 and zero.loc[(student, n), "difference"] > -COST_MARGIN]
         lines.append(f"- **{student}**, trained at ρ = {top:g}: without a remedy {mine.loc[OFF, 'value']:.1f} points "
                      f"are lost; least with *{best}*, {mine.loc[best, 'value']:.1f}. Less than 8 points lost at a cost "
-                     f"below {COST_MARGIN:g} at ρ = 0: {', '.join(kept) if kept else 'none'}.")
+                     f"below {COST_MARGIN:g} at ρ = 0: {', '.join(kept) if kept else 'none'}. In the world trained in "
+                     f"*{best}* scores {there[best]:.1f}, no remedy {there[OFF]:.1f}.")
     return "\n".join(lines)
 
 

@@ -75,10 +75,11 @@ class Sheet:
         return list(dict.fromkeys(zip(runs["row"], runs["seed"].astype(int))))
 
     def count(self, folder: Path) -> int:
-        "How many runs have their records in the folder; a row and a seed may stand for several, as doses do"
+        """How many runs have their records in the folder; a row and a seed may stand for several, as doses do, and a
+        line without a key is no run (an oracle, a refusal)"""
         import pandas as pd
         runs = pd.read_csv(Path(folder) / self.runs, dtype={"row": str})
-        return max(runs["key"].nunique() if "key" in runs else 0, len(self.recorded(folder)))
+        return (runs["key"].nunique() if "key" in runs else 0) or len(self.recorded(folder))
 
 
 def _rows_of_table1(w: Wanted) -> RunPlan: return [(t := w.runner(), w.each(t.rows))]
