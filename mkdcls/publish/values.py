@@ -364,7 +364,8 @@ def of_cost(v: Values):
         if "Protocol 2" in title and not (path.exists() and (folder / f"{name}.csv").exists()): continue
         runs = record_table(path)
         if not {"device", "total_s", "seed"} <= set(runs): continue
-        runs = runs[runs["device"].notna()]  # an oracle and a refusal are no runs
+        title += " (in part)" * bool(front.so_far(name, {"stand-in": folder}))
+        runs = front.once_each(runs)
         v.asked(path, bool(runs["device"].str.endswith("threads").all()), "no GPU was used")
         rows.append([title, len(runs), runs["seed"].nunique(), front.minutes(name, folder),
                      f"{runs['total_s'].sum() / 3600:.1f}"])

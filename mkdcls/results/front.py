@@ -15,7 +15,7 @@ from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.results import report
 from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_text, read, still_to_run,
                                            worth_of_k)
-from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost
+from mkdcls.results.remedies_sheet import REMEDIES_TABLE, REMEDY_RUNS, least_lost, remedies_to_run
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
@@ -171,8 +171,7 @@ def how_to_read(found: dict[str, Path]) -> str:
         return ("Gains are points of macro F1 with a 95 % interval, bootstrapped over speakers and seeds. *Same "
                 "direction* means that the interval lies beyond the margin of one point that [the "
                 "protocol](../paper/protocol.md) declares, on the paper's side; *undecided* means that the interval "
-                "reaches across that margin, so that five seeds do not settle whether the gain is larger than a "
-                "point. Before you rely on the table:")
+                "reaches across it. Before you rely on the table:")
     before = read_gains(found["stand-in"])
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     return ("Gains are points of macro F1 with a 95 % interval: on the stand-in Student's t over "
@@ -196,8 +195,8 @@ def cautions(found: dict[str, Path]) -> str:
                 "Rows trained on mixed speech are scored after their BatchNorm statistics were re-estimated on unmixed "
                 "speech ([11_training](method/11_training.ipynb)). "
                 f"*As trained*, without that step, the three gains on the stand-in are {plain}; over a base that is "
-                f"re-estimated too they are {_over_fair_base(found['stand-in'])}. We made the "
-                "re-estimated score the headline after a first look at scores, as [the protocol](../paper/protocol.md) "
+                f"re-estimated too they are {_over_fair_base(found['stand-in'])}. We made this "
+                "score the headline after a first look at scores, as the protocol "
                 "discloses. The base of this table is scored as trained."]
         closed = report.gap_closed(found["stand-in"])[report.CLOSED]
         for row in (r for r in closed.index if closed[r] < 50):
@@ -293,11 +292,16 @@ def _two_cores(runs: pd.DataFrame) -> float:
     return float((runs["total_s"] * threads).sum() / CORES / 60)
 
 
+def once_each(runs: pd.DataFrame) -> pd.DataFrame:
+    "Lines of records without those that were not trained (an oracle, a refusal) and without a run's second line"
+    return runs[runs["key"].notna()].drop_duplicates("key") if "key" in runs else runs
+
+
 def minutes(name: str, folder: Path) -> int | None:
     "Recorded minutes of a sheet's first seed on two cores; seeds after it may have fewer rows"
     s = sheet_of(name)
     if not s.runs or not (folder / s.runs).exists(): return None
-    runs = _read(folder / s.runs)
+    runs = once_each(_read(folder / s.runs))
     return max(1, round(_two_cores(runs[runs["seed"] == runs["seed"].min()])))
 
 
@@ -375,6 +379,13 @@ def contents() -> str:
     return report.as_markdown(pd.DataFrame(lines))
 
 
+def so_far(name: str, found: dict[str, Path]) -> str:
+    "Words behind the minutes of a sheet whose first seed has been run in part"
+    path = found["stand-in"] / REMEDY_RUNS if "stand-in" in found else None
+    if name != "remedies" or path is None or not path.exists() or not remedies_to_run(_read(path)): return ""
+    return " for the part that has been run"
+
+
 def sheets(found: dict[str, Path]) -> str:
     "Every results sheet: what it asks, its executed pages, the command, its recorded minutes"
     lines = []
@@ -383,7 +394,7 @@ def sheets(found: dict[str, Path]) -> str:
                          for who, f in found.items() if (f / f"{s.name}.ipynb").exists())
         first = next((m for f in found.values() if (m := minutes(s.name, f))), None)
         how = "make table1" if s.name == "table1" else f"make table SHEET={s.name}"
-        spent = "not recorded" if first is None else str(first)
+        spent = "not recorded" if first is None else str(first) + so_far(s.name, found) * bool(first)
         lines.append({"sheet": s.title, "asks": s.asks, "results": done or "not run", "command": f"`{how}`",
                       "minutes, one seed": spent,
                       "defined on": ", ".join(link(page_path(p)) for p in s.pages)})
@@ -420,9 +431,8 @@ def where_to_go() -> str:
     tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb); "
-                              "[words and symbols](glossary.ipynb)"),
-             (f"{reading_minutes(tour)} minutes", f"the whole [tour]({TOUR}.ipynb)"),
+    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb), of which the "
+                             f"whole takes {reading_minutes(tour)}; [words and symbols](glossary.ipynb)"),
              ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
                          "and the sum of losses that it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
@@ -431,8 +441,8 @@ def where_to_go() -> str:
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
                       f"{hours([p for f in FOLDERS for p in pages(f)])} hours: speech with known causes "
                       f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}, "
-                      f"{link(page_path('14_causal'))}, {link(page_path('14a_x_and_k'))} and others; what might "
-                      f"help: {link(page_path('16_remedies'))}), the two earlier papers "
+                      f"{link(page_path('14_causal'))} and others; what helps: {link(page_path('16_remedies'))}), "
+                      "the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a class", "[the course](course/README.md): eight lessons with checks"),
              ("no notebook at hand", "`make site` builds all pages as a site in `_docs`; the article is "
@@ -502,11 +512,10 @@ def remedies_in_short(found: dict) -> str:
     if "stand-in" not in found or not (path := found["stand-in"] / REMEDIES_TABLE).exists(): return ""
     found = least_lost(pd.read_csv(path), "base")
     zero = "" if found.zero is None else f"{found.zero['difference']:+z.1f} where nothing is tied, "
-    return (f"What would have helped against a shortcut: trained where the line tells the age (ρ = "
-            f"{found.none['train_rho']:g}) and tested where the tie is turned round, base loses "
-            f"{found.none['value']:.0f} points; with *{found.best.name}* it {found.moves}. That changes its score by "
-            f"{zero}{found.home['difference']:+z.1f} in the world trained in ({found.none['n_seeds']:.0f} seeds, "
-            "[remedies](results/remedies.ipynb)).")
+    return (f"What would help: trained where the line tells the age (ρ = {found.none['train_rho']:g}) and tested where "
+            f"that is turned round, base loses {found.none['value']:.0f} points; with *{found.best.name}* it "
+            f"{found.moves}, and its score changes by {zero}{found.home['difference']:+z.1f} in the world trained in "
+            f"({found.none['n_seeds']:.0f} seeds, [remedies](results/remedies.ipynb)).")
 
 
 def _over_fair_base(folder: Path) -> str:
@@ -523,8 +532,8 @@ def regime_in_short(folder: Path) -> str:
     left_out = "excludes_paper" in t and t["excludes_paper"].dropna().astype(bool).all()
     own, fresh = "the split's own", "fresh speakers"
     return ("Where few speakers say many utterances each, as in the paper's corpora, base scores "
-            f"{base['utterance', own]:.0f} in agesup on the test utterances if utterances are dealt, and "
-            f"{base['utterance', fresh]:.0f} on speakers that it has not heard; if speakers are dealt, it is "
+            f"{base['utterance', own]:.0f} on the test utterances if utterances are dealt, and "
+            f"{base['utterance', fresh]:.0f} on new speakers; if speakers are dealt, it is "
             f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured](results/regime.ipynb))."
             + " Gains like the paper's come of neither." * bool(left_out))
 

@@ -75,7 +75,7 @@ def strengths_shown(file: Path | None = None) -> pd.DataFrame:
     scored = set(pd.read_csv(file)["remedy"]) if file.exists() else set()
     how = lambda n: ("chosen" if n in scored else "nothing to choose" if len(REMEDIES[n].tried) < 2 else
                      "default, not chosen yet")
-    return pd.DataFrame([dict(remedy=n, strength=s, how=how(n)) for n, s in strengths(file).items()]).set_index("remedy")
+    return pd.DataFrame({n: dict(strength=s, how=how(n)) for n, s in strengths(file).items()}).T.rename_axis("remedy")
 
 
 def remedy_best(scores: pd.DataFrame, remedy: str) -> float:
