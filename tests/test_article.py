@@ -183,12 +183,12 @@ def test_remedies_under_conditions_are_left_out(paper):
         for remedy, lost, n in (("none", 45, 5), ("replay", 20, 5), ("irm", 3, 1)):
             more = ",,," if remedy == "none" else ("-25,-30,-20,better" if n > 1 else "-42,,,")
             lines += [f"{student},{remedy},{rho},,{m},{lost if m == 'lost' else 66},{more},{n}"
-                      for rho in (0, .8) for m in ("lost", "at_0", "at_home")]
+                      for rho in (0, .8) for m in ("lost", "at_0", "at_home", "turned", "untied")]
     lines.append("base,replay,0.8,noisy,lost,30,10,5,15,worse,3")
     (without_second(paper) / "results" / "standin-laptop" / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
     v = collect_values(paper)
     assert v.states["two.remedies.remedies"] and v.texts["two.remedy.base.best"]["text"] == "counterfactual replay"
-    assert v.texts["two.remedy.base.lost"]["text"] == "20.0" and v.texts["two.remedy.seeds"]["text"] == "five"
+    assert v.texts["two.remedy.base.best.turned"]["text"] == "66.0" and v.texts["two.remedy.seeds"]["text"] == "five"
     shown = [r[:3] for r in v.tables["two.remedies.remedies"]["rows"] if r[0] == "base"]
     assert shown == [["base", "no remedy", "45.0"], ["base", "counterfactual replay", "20.0 (−25.0 [−30.0, −20.0])"],
                      ["base", "IRM", "3.0 (−42.0)"]]
@@ -200,7 +200,7 @@ def test_one_student_and_one_curve_make_their_sentences(paper):
     lines = ["student,remedy,train_rho,condition,measure,value,difference,low,high,word,n_seeds"]
     for remedy in ("none", "replay"):
         more = ",,," if remedy == "none" else "-25,-30,-20,better"
-        lines += [f"base,{remedy},{rho},,{m},20,{more},5" for rho in (0, .8) for m in ("lost", "at_0", "at_home")]
+        lines += [f"base,{remedy},{rho},,{m},20,{more},5" for rho in (0, .8) for m in ("lost", "at_0", "at_home", "turned", "untied")]
     (folder / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "remedies-runs.csv").write_text("student,remedy,train_rho,condition,seed\nbase,none,0.8,,100\n", "utf-8")
     dose = "speakers,{},6,3,{},3,66,{},-1,2,.5\n"
@@ -208,7 +208,7 @@ def test_one_student_and_one_curve_make_their_sentences(paper):
                                                + dose.format(1, 2880, .4) + dose.format(4, 11520, 1.1), "utf-8")
     v = collect_values(paper)
     assert v.states["two.remedy.base"] and not v.states.get("two.remedy.full") and v.states["two.remedies.partial"]
-    assert v.texts["two.remedy.sofar"]["text"].startswith("So far 1 of 180 runs of named remedies")
+    assert v.texts["two.remedy.sofar"]["text"].startswith("So far trained: 1 of 180 of named remedies")
     assert v.states["two.dose.speakers"] and not v.states.get("two.dose.labels") and "two.dose.teacher.least" not in v.texts
     assert v.texts["two.dose.speakers.most"]["text"].startswith("+1.1") and v.texts["two.dose.speakers.most.level"]["text"] == "11,520"
 

@@ -78,11 +78,12 @@ def test_a_run_counts_once():
 def test_what_would_have_helped_is_told_once_it_was_run(tmp_path):
     found, cells = {"stand-in": tmp_path}, ["student,remedy,train_rho,condition,measure,value,difference,n_seeds"]
     assert front.remedies_in_short({}) == front.remedies_in_short(found) == ""
-    for remedy, lost, n in (("none", 44.6, 5), ("replay", -3.2, 5), ("match", 2.1, 4)):
-        cells += [f"base,{remedy},{rho},,{m},{v},{d},{n}" for rho in (0, .8) for m, v, d in (("lost", lost, ""), ("at_0", 66, -.42), ("at_home", 66, -6.58))]
+    for remedy, home, turned, n in (("none", 70.6, 26, 5), ("replay", 62, 65.2, 5), ("match", 64, 63, 4)):
+        cells += [f"base,{remedy},{rho},,{m},{v},{d},{n}" for rho in (0, .8)
+                  for m, v, d in (("lost", home - turned, ""), ("at_0", 66, -.42), ("at_home", home, -8.6), ("turned", turned, ""), ("untied", 64, -1))]
     (tmp_path / "remedies.csv").write_text("\n".join(cells) + "\n")
     told = front.remedies_in_short(found)
-    assert "base loses 45 points; with *replay* it gains 3.2, and its score changes by -0.4 where nothing is tied, -6.6 in the world trained in (5 seeds" in told
+    assert "1 has been tried with all seeds" in told and "base falls from 71 to 26 points when that is turned round; with *replay* it has 62 and 65 (5 seeds" in told
 
 
 def test_each_equation_has_its_page_and_code():

@@ -337,6 +337,8 @@ def test_contrasts_by_hand():
     assert lost.value == 5 and lost.difference == -35 and lost.word == "better" and lost.declared
     half = 4.302653 * 1 / 3**.5  # t(2), standard deviation 1
     assert (lost.low, lost.high) == (pytest.approx(-35 - half, abs=1e-3), pytest.approx(-35 + half, abs=1e-3))
+    assert (lost.value_low, lost.value_high) == (pytest.approx(5 - half, abs=1e-3), pytest.approx(5 + half, abs=1e-3)), "of the points themselves"
+    assert t.loc[("replay", "turned")].value == 60.5 and t.loc[("replay", "untied")].difference == -.5, "65.5 against 66 of base, never tied"
     assert t.loc[("replay", "at_0")].difference == -.5 and t.loc[("replay", "at_0")].word == "no difference", "half a point, margin two"
     assert pd.isna(t.loc[("match", "lost")].p) and t.loc[("match", "lost")].word == "" and not t.loc[("match", "lost")].declared
     assert sheet.remedy_contrasts(made_up_runs())["declared"].sum() == 2
@@ -347,13 +349,14 @@ def test_a_part_of_the_records_makes_a_page(tmp_path):
     table = sheet.write(tmp_path, made_up_runs())
     runs = sheet.read(tmp_path)
     for shown in (sheet.needs_shown(table), sheet.rooms_table(runs), sheet.refusals_table(runs), sheet.shortcut_table(runs)): assert not len(shown)
-    assert sheet.figure_needs(runs) is None and sheet.say_needs(table) == ""
+    assert sheet.figure_needs(runs) is None and sheet.say_needs(table, runs) == ""
     told = sheet.remedies_to_run(runs)
-    assert told == ("So far 28 of 180 runs of named remedies and of no remedy, 0 of 42 runs of screened remedies, 0 of 33 runs of conditions "
-                    "and 0 of 30 runs of Table 1's own corpus have been made.")
+    assert told == ("So far trained: 28 of 180 of named remedies and no remedy, 0 of 42 of screened remedies, 0 of 33 of conditions "
+                    "and 0 of 30 of Table 1's own corpus.")
     found = sheet.least_lost(table, "base")
-    assert found.none["value"] == 40 and found.best.name == "replay" and found.zero["difference"] == -.5, "matching has one seed only"
-    assert found.moves == "loses 5.0" and found.home["value"] == 65.5 and "*replay* scores 65.5, no remedy 66.0" in sheet.say_remedies(table)
+    assert found.name == "replay" and found.tried == 1 and found.zero["difference"] == -.5, "matching has one seed only"
+    assert found.ends(found.none) == (66, 26) and found.ends(found.best) == (65.5, 60.5)
+    assert "without a remedy it goes from 66.0 to 26.0" in sheet.say_remedies(table) and "with *replay* from 65.5 to 60.5" in sheet.say_remedies(table)
 
 
 def test_nothing_is_left_when_all_of_the_plan_has_run():
@@ -361,7 +364,7 @@ def test_nothing_is_left_when_all_of_the_plan_has_run():
     lines = [dict(student=sheet.STUDENTS[r[0]], remedy=r[1:], train_rho=k.rho, condition="", seed=x) for k, r, x in s.wanted(5)]
     under = [dict(student="base", remedy=r[1:].removesuffix(f"-{c}"), train_rho=.8, condition=c, seed=x) for c, jobs in s.wanted_disturbed(5).items() for r, x in jobs]
     assert sheet.remedies_to_run(pd.DataFrame(lines + under)) == ""
-    assert "32 of 33 runs of conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
+    assert "32 of 33 of conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
 
 
 def test_choice_takes_the_best_mean_and_the_weakest_of_equals(tmp_path):
@@ -481,7 +484,7 @@ def test_conditions_by_hand():
     assert same.loc["replay"].value == 5 and same.loc["replay"].word == "the same run" and same.loc["replay"].n_seeds == 3
     two = sheet.remedy_contrasts(runs[(runs.condition == "") | (runs.seed < 102)])
     assert two[(two.condition == "wrong_lines") & (two.measure == "lost")].set_index("remedy").loc["replay"].n_seeds == 2, "the seeds of the conditions"
-    assert "*replay* 16 (+11)" in sheet.say_needs(t)
+    assert "*replay* 16 (+11)" in sheet.say_needs(t, runs)
     assert sheet.needs_shown(t).loc[(dis.CONDITIONS["tied_room"].words, "replay"), "points lost"].startswith("16.0 (+11.0 [")
 
 

@@ -336,14 +336,16 @@ def of_remedies(v: Values, path: Path):
         v.states[f"two.remedy.{name}"] = True
         found = least_lost(t, student)
         none, best, zero = found.none, found.best, found.zero
-        v.put(path, **{f"two__remedy__{name}__none": fixed(none["value"]),
-                       f"two__remedy__{name}__best": REMEDY_NAMES.get(best.name, best.name),
-                       f"two__remedy__{name}__lost": fixed(best["value"]), f"two__remedy__{name}__moves": found.moves,
-                       f"two__remedy__{name}__home": interval_cell(found.home, "difference"),
-                       f"two__remedy__{name}__cost": "not measured" if zero is None else
-                       interval_cell(zero, "difference")})
-        if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho']:g}",
-                                 two__remedy__seeds=count_word(int(none["n_seeds"])))
+        ends = {f"two__remedy__{name}__{which}__{at}": fixed(x) for which, of in (("none", none), ("best", best))
+                for at, x in zip(("home", "turned"), found.ends(of))}
+        v.put(path, **ends, **{f"two__remedy__{name}__best": REMEDY_NAMES.get(found.name, found.name),
+                               f"two__remedy__{name}__paid": interval_cell(best.loc["at_home"], "difference"),
+                               f"two__remedy__{name}__untied": interval_cell(best.loc["untied"], "difference"),
+                               f"two__remedy__{name}__cost": "not measured" if zero is None else
+                               interval_cell(zero, "difference")})
+        if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho'].iloc[0]:g}",
+                                 two__remedy__tried=count_word(found.tried),
+                                 two__remedy__seeds=count_word(int(none["n_seeds"].iloc[0])))
     runs = path.with_name(REMEDY_RUNS)
     if runs.exists() and (told := remedies_to_run(record_table(runs))):
         v.states["two.remedies.partial"] = True

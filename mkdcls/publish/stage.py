@@ -382,8 +382,10 @@ def remedies(root: Path) -> str:
     at, table = (Path("paper/results/standin-laptop") / name for name in ("remedies.ipynb", REMEDIES_TABLE))
     if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
     found = least_lost(pd.read_csv(root / table), "base")
-    return (f"where the tie is turned round base loses {found.none['value']:.0f} points; with "
-            f"{REMEDY_NAMES.get(found.best.name, found.best.name)} it {found.moves} ([their sheet]({at.as_posix()}))")
+    a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
+    return (f"on speech {found.tried} of them {'has' if found.tried == 1 else 'have'} been tried with all seeds: where "
+            f"base falls from {a:.0f} to {b:.0f} points, with {REMEDY_NAMES.get(found.name, found.name)} it has {c:.0f} "
+            f"and {d:.0f} ([their sheet]({at.as_posix()}))")
 
 
 def told_value(root: Path, name: str) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
 from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
+from mkdcls.remedies import REMEDIES
 from mkdcls.results import report
 from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_text, read, still_to_run,
                                            worth_of_k)
@@ -511,11 +512,13 @@ def remedies_in_short(found: dict) -> str:
     "What would have helped where the line is tied to age, in one sentence; nothing before it has been run"
     if "stand-in" not in found or not (path := found["stand-in"] / REMEDIES_TABLE).exists(): return ""
     found = least_lost(pd.read_csv(path), "base")
-    zero = "" if found.zero is None else f"{found.zero['difference']:+z.1f} where nothing is tied, "
-    return (f"What would help: trained where the line tells the age (ρ = {found.none['train_rho']:g}) and tested where "
-            f"that is turned round, base loses {found.none['value']:.0f} points; with *{found.best.name}* it "
-            f"{found.moves}, and its score changes by {zero}{found.home['difference']:+z.1f} in the world trained in "
-            f"({found.none['n_seeds']:.0f} seeds, [remedies](results/remedies.ipynb)).")
+    a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
+    tied = found.none["train_rho"].iloc[0]
+    return (f"Of {len(REMEDIES)} [remedies](method/16_remedies.ipynb) against a learnt line {found.tried} "
+            f"{'has' if found.tried == 1 else 'have'} been tried with all seeds: trained where the line tells the age "
+            f"(ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with *{found.name}* "
+            f"it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
+            "[measured](results/remedies.ipynb))." + " Replay is exact in a simulator only." * (found.name == "replay"))
 
 
 def _over_fair_base(folder: Path) -> str:
@@ -545,9 +548,9 @@ def machines_in_short(path: Path = ARITHMETIC) -> str:
     for (encoder, _), part in t.groupby(["encoder", "row"], sort=False):
         widths = [part[c].max() - part[c].min() for c in ("agesup_f1", "agesup_f1_as_trained")]
         moved[encoder] = max(moved.get(encoder, 0.), *(w for w in widths if pd.notna(w)))
-    told = " and ".join(f"{v:.1f} points ({report.ENCODER.get(e, e)})" for e, v in moved.items())
-    return (f"The same seed may differ by up to {told} in agesup F1 on another "
-            "machine, because processors round differently: only means over several seeds may be compared "
+    told = " and ".join(f"{v:.1f} ({report.ENCODER.get(e, e)})" for e, v in moved.items())
+    return (f"The same seed may differ by up to {told} points on another machine, because processors round "
+            "differently: compare means over seeds "
             "([measured](../paper/results/README.md#the-same-seed-on-another-machine)).")
 
 
