@@ -21,6 +21,7 @@ from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
 RESULTS = PROJECT / "paper" / "results"
+EXECUTED = "../paper/results/standin-laptop"  # executed pages, as the notebooks of the front link to them
 LABELS = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
 # the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
 ARITHMETIC = PROJECT / "paper" / "arithmetic.csv"
@@ -180,8 +181,8 @@ def how_to_read(found: dict[str, Path]) -> str:
             "at least 4,000 speakers of its own, with BatchNorm statistics of both rows re-estimated on unmixed "
             "speech; on real speech a bootstrap over speakers and seeds. *Better* and *worse* lie beyond a margin of "
             "one point, *no difference* inside it, tested for ten contrasts at once ([all "
-            "ten](results/decisive.ipynb)). Five other seeds under [protocol 1](../paper/protocol.md), which leaves "
-            f"base as trained, had {before}. Before you rely on the table:")
+            f"ten]({EXECUTED}/decisive.ipynb)). Five other seeds under [protocol 1](../paper/protocol.md), "
+            f"which leaves base as trained, had {before}. Before you rely on the table:")
 
 
 def cautions(found: dict[str, Path]) -> str:
@@ -504,7 +505,7 @@ def decides(found: dict) -> str:
     family = pd.read_csv(at)
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's."
     told = " ".join(t for t in (told, out, worth, doses_text(doses)) if t)
-    told = f"[Protocol 2](results/decisive.ipynb): {told[0].lower()}{told[1:]}"
+    told = f"[Protocol 2]({EXECUTED}/decisive.ipynb): {told[0].lower()}{told[1:]}"
     return "\n\n".join(p for p in (told, remedies_in_short(found), *pictures) if p)
 
 
@@ -518,7 +519,8 @@ def remedies_in_short(found: dict) -> str:
             f"{'has' if found.tried == 1 else 'have'} been tried with all seeds: trained where the line tells the age "
             f"(ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with *{found.name}* "
             f"it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
-            "[measured](results/remedies.ipynb))." + " Replay is exact in a simulator only." * (found.name == "replay"))
+            f"[measured]({EXECUTED}/remedies.ipynb))."
+            + " Replay is exact in a simulator only." * (found.name == "replay"))
 
 
 def _over_fair_base(folder: Path) -> str:
@@ -537,7 +539,7 @@ def regime_in_short(folder: Path) -> str:
     return ("Where few speakers say many utterances each, as in the paper's corpora, base scores "
             f"{base['utterance', own]:.0f} on the test utterances if utterances are dealt, and "
             f"{base['utterance', fresh]:.0f} on new speakers; if speakers are dealt, it is "
-            f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured](results/regime.ipynb))."
+            f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured]({EXECUTED}/regime.ipynb))."
             + " Gains like the paper's come of neither." * bool(left_out))
 
 
