@@ -344,16 +344,18 @@ def doses_shown(table: pd.DataFrame) -> list[str]:
 
 
 def doses_text(table: pd.DataFrame) -> str:
-    "The ends of each curve in a sentence; empty before one has been run"
+    "The ends of each curve in a sentence, with the score of what is held against; empty before one has been run"
     told = []
     for curve in doses_shown(table):
         mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
         ends = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
         at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
+        beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
         told.append(f"{DOSE_PAIRS['6', DOSE_ASKED[curve]]} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} "
-                    f"({DOSE_WORDS[curve]})")
-    return f"{'; '.join(told)}: {int(table['n_seeds'].min())} seeds or more a point." if told else ""
+                    f"({DOSE_WORDS[curve]}), where {DOSE_PAIRS['6', DOSE_ASKED[curve]].rpartition(' ')[2]} itself scores "
+                    f"{beside[0]} and {beside[1]}")
+    return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 
 def figure_doses(table: pd.DataFrame, folder: Path):
