@@ -216,9 +216,10 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 if len(g) < 2: continue
                 c = paired_gains(g)
                 n = _train(runs, knobs, "1" if curve == "teacher" else row)
+                score = float(_scores(runs, row, knobs)[g.index].mean())  # on the seeds of the gain
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
-                                score=round(float(_scores(runs, row, knobs).mean()), 2), gain=round(c.value, 2),
-                                low=round(c.low, 2), high=round(c.high, 2), sd=round(c.sd, 2)))
+                                score=round(score, 2), gain=round(c.value, 2), low=round(c.low, 2),
+                                high=round(c.high, 2), sd=round(c.sd, 2)))
     levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
     return pd.DataFrame([o for o in out if levels[o["curve"]] > 1])  # one level is no curve
 
