@@ -353,9 +353,9 @@ def doses_text(table: pd.DataFrame) -> str:
         at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
         beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
-        told.append(f"{DOSE_PAIRS['6', DOSE_ASKED[curve]]} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} "
-                    f"({DOSE_WORDS[curve]}), where {DOSE_PAIRS['6', DOSE_ASKED[curve]].rpartition(' ')[2]} itself scores "
-                    f"{beside[0]} and {beside[1]}")
+        pair = DOSE_PAIRS["6", DOSE_ASKED[curve]]
+        told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}), where "
+                    f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}")
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 

@@ -503,7 +503,9 @@ def decides(found: dict) -> str:
                  ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
                 if (folder / "figures" / f"{name}.svg").exists()]
     family = pd.read_csv(at)
-    out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's."
+    out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's"
+    settled = family[family["word"] != "undecided"]
+    out += "".join(f"; *{word}*: {' and '.join(part['contrast'])}" for word, part in settled.groupby("word")) + "."
     told = " ".join(t for t in (told, out, worth, doses_text(doses)) if t)
     told = f"[Protocol 2]({EXECUTED}/decisive.ipynb): {told[0].lower()}{told[1:]}"
     return "\n\n".join(p for p in (told, remedies_in_short(found), *pictures) if p)
