@@ -21,7 +21,7 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
     assert "| 7 | ResNet | base | 54.0 to 58.5 |  | 95.0 |" in told and "| 3 | ECAPA-TDNN | base | 66.0 |  | 95.0 |" in told
     assert "The gain of" not in told, "base alone has none"
     short = front.machines_in_short(path)
-    assert "0.0 points (ECAPA-TDNN) and 4.5 points (ResNet)" in short and front.machines_in_short(tmp_path / "none") == ""
+    assert "0.0 (ECAPA-TDNN) and 4.5 (ResNet) points" in short and front.machines_in_short(tmp_path / "none") == ""
     told, t = front.other_machine(), pd.read_csv(front.ARITHMETIC, dtype={"row": str})
     f1 = t.pivot(index="arithmetic", columns="row", values="agesup_f1")
     for more, base in (("6", "3"), ("10", "7")):

@@ -223,6 +223,7 @@ def remedies_in_print(path: Path) -> Figure:
         ax.axvline(0, color="0.5", lw=.7)
         for student, marker, colour, up in (("base", "o", DARK, -.12), ("+MKD+CH", "^", WARM, .12)):
             part = lost[lost["student"] == student]
+            if part.empty: continue
             ax.plot(part["value"], [names.index(n) + up for n in part["remedy"]], marker, color=colour, ms=5,
                     mfc=colour if student == "base" else "white", mew=1.1, label=student)
         seeds = lost.groupby("remedy")["n_seeds"].min()

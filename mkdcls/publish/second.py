@@ -343,6 +343,7 @@ def of_remedies(v: Values, path: Path):
                                f"two__remedy__{name}__untied": interval_cell(best.loc["untied"], "difference"),
                                f"two__remedy__{name}__cost": "not measured" if zero is None else
                                interval_cell(zero, "difference")})
+        v.states[f"two.remedy.{name}.several"] = found.tried > 1
         if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho'].iloc[0]:g}",
                                  two__remedy__tried=count_word(found.tried),
                                  two__remedy__seeds=count_word(int(none["n_seeds"].iloc[0])))
