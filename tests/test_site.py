@@ -178,6 +178,7 @@ def test_the_first_page_follows_the_protocol_that_is_shown(tmp_path):
     (results / "real-laptop" / "gains.csv").symlink_to(ROOT / "paper/results/real-laptop/gains.csv")
     assert home.newest(tmp_path) is None and "five seeds" in home.counted(tmp_path) and "‡" in home.by_how_much(tmp_path)
     rows = ["contrast,row,n_seeds,gain,low,high"] + [f"+MKD+CH − base {r},{r},12,9.25,8.5,9.75" for r in ("6", "10", "13")]
+    rows.append('"+MKD+CH − +CH, ECAPA-TDNN",6,12,-3,-4,-2')  # another contrast of the same row
     (results / "standin-laptop" / "decisive.csv").write_text("\n".join(rows) + "\n", "utf-8")
     kept = ROOT / "paper/results/standin-laptop/decisive"
     (results / "standin-laptop" / "decisive").symlink_to(kept)

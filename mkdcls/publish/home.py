@@ -85,7 +85,7 @@ def primary_gains(root: Path) -> dict[str, list[dict]]:
                   and r["scope"] == "pooled"]
             for who, folder in (("stand-in", "standin-laptop"), ("real speech", "real-laptop"))}
     if (t := newest(root)) is not None:
-        t = t.set_index("row")
+        t = t[t.index.str.startswith("+MKD+CH − base")].set_index("row")
         kept["stand-in"] = [r | {k: str(t.loc[r["row"], k]) for k in ("gain", "low", "high")} for r in kept["stand-in"]]
     return kept
 
