@@ -166,7 +166,7 @@ def test_a_block_that_compares_nothing_is_marked():
     weak = [r for r in home.primary_gains(ROOT)["stand-in"] if r["row"] in home.weak_blocks(ROOT)]
     marked = [line for line in stage.home_table(ROOT).splitlines() if "‡" in line]
     assert len(marked) == len(weak) and all(any(r["block"] in line for line in marked) for r in weak)
-    told = stage.filled("{{counted}}", ROOT, [])
+    told = stage.filled("{{told_counts}}", ROOT, [])
     assert ("compares nothing" in told) == bool(weak) and home.by_how_much(ROOT).count("‡") == len(weak)
 
 
@@ -176,13 +176,13 @@ def test_the_first_page_follows_the_protocol_that_is_shown(tmp_path):
     for who in ("standin-laptop", "real-laptop"): (results / who).mkdir(parents=True)
     for name in ("gains.csv", "runs.csv", "predictions.parquet"): (results / "standin-laptop" / name).symlink_to(ROOT / "paper/results/standin-laptop" / name)
     (results / "real-laptop" / "gains.csv").symlink_to(ROOT / "paper/results/real-laptop/gains.csv")
-    assert home.newest(tmp_path) is None and "five seeds" in home.counted(tmp_path) and "‡" in home.by_how_much(tmp_path)
+    assert home.newest(tmp_path) is None and "five seeds" in home.told_counts(tmp_path) and "‡" in home.by_how_much(tmp_path)
     rows = ["contrast,row,n_seeds,gain,low,high"] + [f"+MKD+CH − base {r},{r},12,9.25,8.5,9.75" for r in ("6", "10", "13")]
     rows.append('"+MKD+CH − +CH, ECAPA-TDNN",6,12,-3,-4,-2')  # another contrast of the same row
     (results / "standin-laptop" / "decisive.csv").write_text("\n".join(rows) + "\n", "utf-8")
     kept = ROOT / "paper/results/standin-laptop/decisive"
     (results / "standin-laptop" / "decisive").symlink_to(kept)
-    assert "over 12 of the 20 seeds" in home.counted(tmp_path) and "12 seeds on the stand-in" in home.counted_seeds(tmp_path)
+    assert "over 12 of the 20 seeds" in home.told_counts(tmp_path) and "12 seeds on the stand-in" in home.counted_seeds(tmp_path)
     assert home.by_how_much(tmp_path).count("stand-in +9.2 [+8.5, +9.8]") == 3
 
 

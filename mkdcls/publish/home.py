@@ -102,7 +102,7 @@ def marked(root: Path, r: dict) -> str:
     return r["block"] + " ‡" * (r["row"] in weak_blocks(root))
 
 
-def counted(root: Path) -> str:
+def told_counts(root: Path) -> str:
     "What the numbers of the first table are, and what to mind, by the protocol that it shows"
     if (t := newest(root)) is None: return FIRST_PROTOCOL
     told = ("The numbers are gains in points of macro F1 on three age groups, full method against the same student "

@@ -18,6 +18,7 @@ import pandas as pd
 
 from mkdcls.engine.needs import ROOT
 from mkdcls.publish import api, home
+from mkdcls.publish.named import count_word
 from mkdcls.publish.second import REMEDY_NAMES
 from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost
 
@@ -383,9 +384,10 @@ def remedies(root: Path) -> str:
     if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
     found = least_lost(pd.read_csv(root / table), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
-    return (f"on speech {found.tried} of them {'has' if found.tried == 1 else 'have'} been tried with all seeds: where "
-            f"base falls from {a:.0f} to {b:.0f} points, with {REMEDY_NAMES.get(found.name, found.name)} it has {c:.0f} "
-            f"and {d:.0f} ([their sheet]({at.as_posix()}))")
+    one, with_it = found.tried == 1, REMEDY_NAMES.get(found.name, found.name)
+    return (f"on speech {count_word(found.tried)} of them {'has' if one else 'have'} been tried with all seeds: "
+            f"where base falls from {a:.0f} to {b:.0f} points, with {with_it} it has {c:.0f} and {d:.0f} "
+            f"([their sheet]({at.as_posix()}))")
 
 
 def told_value(root: Path, name: str) -> str:
@@ -416,7 +418,7 @@ def filled(text: str, root: Path, pages: list[Page]) -> str:
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root),
              "remedies": lambda: remedies(root)}
     holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
-                                                      home.which_part, home.told_part, home.counted,
+                                                      home.which_part, home.told_part, home.told_counts,
                                                       home.counted_seeds)}
     text = re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
     return re.sub(r"\{\{of ([\w.]+)\}\}", lambda m: told_value(root, m[1]), text)

@@ -334,7 +334,7 @@ def figure_controls(table: pd.DataFrame, folder: Path):
 
 
 DOSE_WORDS = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
-DOSE_PAIRS = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
+DOSE_GAINS = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
               ("4a", "3"): "+MKD − base"}
 DOSE_ASKED = {"speakers": "3", "labels": "3", "teacher": "5"}  # what +MKD+CH is held against, where a sentence tells it
 
@@ -353,7 +353,7 @@ def doses_text(table: pd.DataFrame) -> str:
         at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
         beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
-        pair = DOSE_PAIRS["6", DOSE_ASKED[curve]]
+        pair = DOSE_GAINS["6", DOSE_ASKED[curve]]
         told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}), where "
                     f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}")
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
@@ -372,7 +372,7 @@ def figure_doses(table: pd.DataFrame, folder: Path):
             for i, ((row, base), part) in enumerate(mine.groupby(["row", "against"])):
                 x = part["level"] if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
                 ax.errorbar(x, part["gain"], yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
-                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=DOSE_PAIRS[row, base])
+                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=DOSE_GAINS[row, base])
             if curve != "labels":
                 ax.set_xscale("log")
                 at = sorted(set(mine["train_utterances"]))

@@ -41,10 +41,10 @@ STUDENTS = {"3": "base", "6": "+MKD+CH"}
 NAMED = ("balance", "replay", "match", "dro", "reverse")  # remedies 1, 3, 4, 5, 7: all seeds; the others one
 SCREENED = tuple(n for n in REMEDIES if n not in NAMED)
 DECLARED_REMEDIES = ("replay", "match")  # the declared family
-SEEDS = 5
+REMEDY_SEEDS = 5
 STRANGERS = 10_000  # added to the seed of test people
 COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
-MEASURES = ("lost", "at_0", "turned", "at_home", "untied", "tv", "train_s")
+REMEDY_MEASURES = ("lost", "at_0", "turned", "at_home", "untied", "tv", "train_s")
 ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
 REFERENCE = "reference"  # an undisturbed run on a seed that the main grid does not give this remedy
 SHORTCUT = ("line", "codec")  # remedies tried on Table 1's own corpus, where studio sound means elderly
@@ -408,7 +408,7 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
 
 # ---- records → tables
 
-def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seeds: int = SEEDS) -> str:
+def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seeds: int = REMEDY_SEEDS) -> str:
     "How much of the plan these records are, in a sentence; empty once all of it has been run"
     r, grid = runs[runs["student"].isin(STUDENTS.values())], len(STUDENTS) * len(extent.rhos)
     if "refused" in r: r = r[r["refused"].isna()]
@@ -489,7 +489,7 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     top = each["train_rho"].max()
     free = each[(each["train_rho"] == 0) & (each["remedy"] == OFF)].set_index(["student", "seed"])["at_0"]
     for (student, remedy, rho), g in each.groupby(["student", "remedy", "train_rho"], sort=False):
-        for measure in MEASURES:
+        for measure in REMEDY_MEASURES:
             if measure == "untied" and not (rho == top > 0 and student in free.index): continue
             values = g.set_index("seed")["at_0" if measure == "untied" else measure]
             line = dict(student=student, remedy=remedy, train_rho=rho, measure=measure, value=values.mean(),
