@@ -178,10 +178,10 @@ def how_to_read(found: dict[str, Path]) -> str:
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     return ("Gains are points of macro F1 with a 95 % interval: on the stand-in Student's t over "
             f"{t['n_seeds'].min()} of the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md), each tested on "
-            "at least 4,000 speakers of its own, with BatchNorm statistics of both rows re-estimated on unmixed "
+            "4,000 speakers or more, with BatchNorm statistics of both rows re-estimated on unmixed "
             "speech; on real speech a bootstrap over speakers and seeds. *Better* and *worse* lie beyond a margin of "
-            "one point, *no difference* inside it, tested for ten contrasts at once ([all "
-            f"ten]({EXECUTED}/decisive.ipynb)). Five other seeds under [protocol 1](../paper/protocol.md), "
+            f"one point, *no difference* inside it, for [ten contrasts]({EXECUTED}/decisive.ipynb) at once. "
+            "Five other seeds under [protocol 1](../paper/protocol.md), "
             f"which leaves base as trained, had {before}. Before you rely on the table:")
 
 
@@ -522,7 +522,8 @@ def remedies_in_short(found: dict) -> str:
             f"(ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with *{found.name}* "
             f"it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
-            + " Replay is exact in a simulator only." * (found.name == "replay"))
+            + " It needs each utterance over both lines: exact in a simulator only."
+            * (found.name in ("replay", "match")))
 
 
 def _over_fair_base(folder: Path) -> str:

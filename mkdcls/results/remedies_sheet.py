@@ -670,8 +670,8 @@ def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Least:
-    """No remedy and the one that moves a student least where the tie is turned round, of those with as many seeds;
-    trained at the highest ρ. Lines of the table by measure"""
+    """No remedy and the declared one that moves a student least where the tie is turned round, of those with as many
+    seeds; trained at the highest ρ. Lines of the table by measure"""
     none: pd.DataFrame
     best: pd.DataFrame
     zero: pd.Series | None  # the remedy's score at ρ = 0 where nothing was tied in training; None where it was not run
@@ -684,13 +684,14 @@ class Least:
 
 
 def least_lost(table: pd.DataFrame, student: str) -> Least:
-    "The remedy that moves a student least between the tie that it was trained with and the tie turned round"
+    "The declared remedy that moves a student least between the tie it was trained with and the tie turned round"
     t = undisturbed(table)
     t = t[t["student"] == student].set_index("measure")
     top = t[t["train_rho"] == t["train_rho"].max()]
     lost = top.loc[["lost"]].set_index("remedy")
     there = lost[lost["n_seeds"] == lost.loc[OFF, "n_seeds"]].drop(OFF)
-    best = there["value"].abs().idxmin()
+    asked = there.loc[there.index.isin(DECLARED_REMEDIES)]  # the declared family, where it has been run
+    best = (asked if len(asked) else there)["value"].abs().idxmin()
     zero = t[(t.index == "at_0") & (t["train_rho"] == 0) & (t["remedy"] == best)]
     return Least(top[top["remedy"] == OFF], top[top["remedy"] == best], zero.iloc[0] if len(zero) else None, best,
                  len(there))
