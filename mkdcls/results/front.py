@@ -86,13 +86,31 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
     real = first.set_index("+MKD+CH against base").get("real speech", pd.Series(dtype=object))
     for name, c in t.iterrows():
         block = blocks.get(c["row"], name.partition(", ")[2])
-        word = c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds would decide)"
         excluded = "; excludes the paper's gain" if c["excludes_paper"] else ""
         mark = " ‡" * (c["row"] in small)
         lines.append({"+MKD+CH against base": block, "paper": f"{c['paper']:+.1f}",
                       f"stand-in, {t['n_seeds'].min()} seeds": span(c["gain"], c["low"], c["high"]) + mark,
-                      "real speech": real.get(block, ""), "on the stand-in": word + mark + excluded})
+                      "real speech": real.get(block, ""), "on the stand-in": told_word(c) + mark + excluded})
     return pd.DataFrame(lines)
+
+
+def told_word(c: pd.Series) -> str:
+    "The word of a contrast of protocol 2; where it is undecided, the seeds that the measured spread asks for"
+    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds would decide)"
+
+
+def declared_family(found: dict[str, Path]) -> str:
+    "The ten questions of protocol 2 beside the paper's gains, and how much of the plan they rest on"
+    path = found["stand-in"] / "decisive.csv" if "stand-in" in found else None
+    if path is None or not path.exists() or not path.read_text("utf-8").strip(): return "Not run yet."
+    t = pd.read_csv(path, dtype={"row": str})
+    table = report.as_markdown(pd.DataFrame(
+        [{"question": c["contrast"], "paper": f"{c['paper']:+.1f}", "stand-in": span(c["gain"], c["low"], c["high"]),
+          "seeds": f"{c['n_seeds']:.0f}", "word": told_word(c),
+          "excludes the paper's gain": "yes" if c["excludes_paper"] else "no"} for _, c in t.iterrows()]))
+    missing = still_to_run(read(found["stand-in"] / "decisive"))
+    return f"{table}\n\n{missing + ' The plan does not change with what comes out. ' if missing else ''}" \
+           f"Spreads, controls and doses: [its sheet]({EXECUTED}/decisive.ipynb)."
 
 
 def table1_beside(who: str, folder: Path) -> pd.DataFrame:
