@@ -182,8 +182,47 @@ def test_the_first_page_follows_the_protocol_that_is_shown(tmp_path):
     (results / "standin-laptop" / "decisive.csv").write_text("\n".join(rows) + "\n", "utf-8")
     kept = ROOT / "paper/results/standin-laptop/decisive"
     (results / "standin-laptop" / "decisive").symlink_to(kept)
-    assert "over 12 of the 20 seeds" in home.told_counts(tmp_path) and "12 seeds on the stand-in" in home.counted_seeds(tmp_path)
+    assert "from 12 of the 20 seeds" in home.told_counts(tmp_path) and "12 seeds on the stand-in" in home.counted_seeds(tmp_path)
     assert home.by_how_much(tmp_path).count("stand-in +9.2 [+8.5, +9.8]") == 3
+    assert "all of our 6 intervals end below the paper's gain" in home.told_gains(tmp_path)
+    rows[1] = rows[1].replace("9.75", "15.75")  # the paper's is 15.1
+    (results / "standin-laptop" / "decisive.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    assert "5 of our 6 intervals end below the paper's gain" in home.told_gains(tmp_path)
+
+
+def test_when_it_helps_is_told_from_the_records(tmp_path):
+    "Nothing before controls or doses have been run; then what each kind of K is worth"
+    folder = tmp_path / "paper/results/standin-laptop"
+    folder.mkdir(parents=True)
+    assert home.when_it_helps(tmp_path) == ""
+    lines = [f'"K {kind} − none, row {row}",{gain}' for kind, gain in (("causes", 9), ("FCVG", 1), ("untrained", 0))
+             for row in ("4a", "6")]
+    (folder / "decisive-controls.csv").write_text("\n".join(["contrast,gain", *lines]) + "\n", "utf-8")
+    told = home.when_it_helps(tmp_path)
+    assert "K made of the true causes is worth +9.0 to +9.0 points" in told and "[The sheet]" in told
+
+
+def test_commands_say_where_they_are_typed(tmp_path):
+    "With a public address the code is cloned from there; without one nothing is invented"
+    ini = (ROOT / "settings.ini").read_text("utf-8")
+    assert stage.code_from(ROOT).startswith(("In the project's folder", "`git clone "))
+    (tmp_path / "settings.ini").write_text(re.sub(r"(?m)^git_url.*$", "git_url = https://github.com/who/what", ini), "utf-8")
+    assert stage.code_from(tmp_path) == "`git clone https://github.com/who/what`, and in that folder:"
+    (tmp_path / "settings.ini").write_text(re.sub(r"(?m)^git_url.*$", "git_url =", ini), "utf-8")
+    assert stage.code_from(tmp_path) == "In the project's folder:"
+
+
+def test_a_page_about_a_file_leads_to_it():
+    "CITATION.cff is told by the page *cite* everywhere else; a sheet that only real speech has leads to its page"
+    import tempfile
+    pages = stage.site_pages(ROOT)
+    with tempfile.TemporaryDirectory() as folder:
+        links = stage.Links(pages, ROOT, Path(folder))
+        cite = next(p for p in pages if p.doc == "cite")
+        other = next(p for p in pages if p.doc == "nbs/method/18_pretrained")
+        assert links.led("CITATION.cff", "", cite) == "CITATION.cff" and (Path(folder) / "CITATION.cff").is_file()
+        assert links.led("../../CITATION.cff", "nbs/method", other).endswith("cite.md")
+        assert links.led("../results/real.ipynb", "nbs/method", other).endswith("real-laptop/real.ipynb")
 
 
 def test_pages_by_hand_read_the_articles_values():

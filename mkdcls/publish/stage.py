@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mkdcls.engine.needs import ROOT
+from mkdcls.engine.needs import ROOT, settings
 from mkdcls.publish import api, home
 from mkdcls.publish.named import count_word
 from mkdcls.publish.second import REMEDY_NAMES
@@ -34,7 +34,7 @@ EQUATION_PAGES = {"1": "nbs/method/04_mixup.ipynb", "2": "nbs/method/06_distilla
              "3": "nbs/method/10_objective.ipynb", "4": "nbs/method/07_asymmetric_loss.ipynb",
              "5": "nbs/method/08_dependency_loss.ipynb"}
 # words of the glossary that everybody uses: the first mention on a page leads nowhere
-COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial"}
+COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial", "key", "target"}
 LINKED = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()\s*(?:<([^>]*)>|([^)\s]+))([^)]*\))")
 CODE_PARTS = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]*`)", re.S)
 
@@ -85,7 +85,7 @@ def site_pages(root: Path = ROOT) -> list[Page]:
         add((FOLDER / "pages" / f"{name}.md").relative_to(root), section, label, name)
 
     own("index", "Start", "Home")
-    add("nbs/index.ipynb", "Start", "The project in five minutes")
+    add("nbs/index.ipynb", "Start", "The project in ten minutes")
     add("nbs/00_tour.ipynb", "Start", "Tour")
     own("live", "Start")
     add("nbs/glossary.ipynb", "Start")
@@ -138,7 +138,7 @@ class Links:
         for sheet in SHEET_NAMES:
             for folder in CORPORA:  # the stand-in's first
                 for at in (f"nbs/results/{sheet}.ipynb", f"paper/results/{folder}/{sheet}.md"):
-                    also.setdefault(at, f"paper/results/{folder}/{sheet}")
+                    if (doc := f"paper/results/{folder}/{sheet}") in by_doc: also.setdefault(at, doc)
         also |= {f"nbs/results/{name}.ipynb": f"paper/benchmarks/{name}" for name in BENCHMARKS}
         for folder in {p.source.parent.as_posix() for p in pages if p.source.suffix == ".py"} - {"mkdcls"}:
             also[folder] = "mkdcls/index"
@@ -161,7 +161,8 @@ class Links:
         path, mark, anchor = to.partition("#")
         at = os.path.normpath(os.path.join(folder, path)).strip("/")
         start = os.path.dirname(page.doc) or "."
-        if (target := self.pages.get(at)) is not None:
+        # a page that tells of a file, CITATION.cff for one, leads to the file itself
+        if (target := self.pages.get(at)) is not None and (target != page or target.source.as_posix() == at):
             return os.path.relpath(self.file_of(target), start) + mark + anchor
         if (self.root / at).is_file():
             name = at if Path(at).suffix not in (".md", ".ipynb") else f"{at}.txt"  # else Sphinx takes it for a page
@@ -245,8 +246,10 @@ def staged_notebook(page: Page, links: Links) -> str:
     if folder == "nbs/course/student": with_outputs(nb, links.root / "nbs/course/source" / page.source.name)
     if folder.startswith("paper/results/"): folder = "nbs/results"  # executed copies keep their page's links
     cells = []
+    injected = any("injected-parameters" in c["metadata"].get("tags", []) for c in nb["cells"])
     for cell in nb["cells"]:
         source, meta = words_in(cell), cell["metadata"]
+        if injected and "parameters" in meta.get("tags", []): continue  # what papermill put in their place is shown
         if cell["cell_type"] == "code":
             if "nbdev_export()" in source: continue
             source = re.sub(r"^#\|.*(?:\n|$)", "", source, flags=re.M).strip("\n")
@@ -349,8 +352,8 @@ def doors(root: Path, pages: list[Page]) -> str:
               "[answers](nbs/answers/00_tour.ipynb).")
     return "\n".join(f"- **{door}" for door in (
         "[Ten minutes](nbs/index.ipynb)** What the method is, what came out, and how far to trust it.",
-        f"[An hour](nbs/00_tour.ipynb)** The tour: hear the speech, see the method, train a small model "
-        f"({minutes_told(root)} minutes).",
+        f"[An hour](nbs/00_tour.ipynb)** The tour: hear the speech, see the method, watch a small model learn "
+        f"({minutes_told(root)} minutes to read).",
         "[A day](nbs/method/03_fbank.ipynb)** The method itself, equation by equation, pages 03 to 12.",
         course,
         "[My own corpus](nbs/own_data.ipynb)** From a list of recordings to your own Table 1.")) + "\n"
@@ -385,9 +388,18 @@ def remedies(root: Path) -> str:
     found = least_lost(pd.read_csv(root / table), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     one, with_it = found.tried == 1, REMEDY_NAMES.get(found.name, found.name)
-    return (f"on speech {count_word(found.tried)} of them {'has' if one else 'have'} been tried with all seeds: "
-            f"where base falls from {a:.0f} to {b:.0f} points, with {with_it} it has {c:.0f} and {d:.0f} "
-            f"([their sheet]({at.as_posix()}))")
+    return (f"{count_word(found.tried)} of them {'has' if one else 'have'} been tried on speech, on base, with all "
+            f"seeds: trained where the line tells the age, base falls from {a:.0f} to {b:.0f} points when that is "
+            f"turned round; with {with_it} it has {c:.0f} and {d:.0f} ([their sheet]({at.as_posix()}))."
+            + " That one hears every utterance over both lines, which is exact in a simulator only; what is left for "
+            "recordings is told where you [bring your own](nbs/own_data.ipynb)."
+            * (found.name in ("replay", "match")))
+
+
+def code_from(root: Path) -> str:
+    "Where the commands are typed: the public address where there is one"
+    address = settings(root / "settings.ini")["git_url"]
+    return f"`git clone {address}`, and in that folder:" if address else "In the project's folder:"
 
 
 def told_value(root: Path, name: str) -> str:
@@ -416,10 +428,10 @@ def filled(text: str, root: Path, pages: list[Page]) -> str:
     "A page written by hand with its {{holes}} filled; {{of name}} is a value of the article"
     holes = {"table": lambda: home_table(root), "doors": lambda: doors(root, pages), "offered": lambda: offered(root),
              "rho": lambda: json.dumps(rho_records(root), ensure_ascii=False), "cite": lambda: citation(root),
-             "remedies": lambda: remedies(root)}
+             "remedies": lambda: remedies(root), "code_from": lambda: code_from(root)}
     holes |= {f.__name__: lambda f=f: f(root) for f in (home.by_how_much, home.told_gains, home.when,
                                                       home.which_part, home.told_part, home.told_counts,
-                                                      home.counted_seeds)}
+                                                      home.counted_seeds, home.when_it_helps)}
     text = re.sub(r"\{\{(\w+)\}\}", lambda m: holes[m[1]](), text)
     return re.sub(r"\{\{of ([\w.]+)\}\}", lambda m: told_value(root, m[1]), text)
 

@@ -654,7 +654,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
                        untied(of["untied", top]) if ("untied", top) in of else "",
                        f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
                        "training, s": f"{of['train_s', top].value:.0f}" if ("train_s", top) in of else "",
-                       "seeds": str(of["lost", top].n_seeds if ("lost", top) in of else 0)}
+                       "seeds": f"{of['lost', top].n_seeds:.0f}" if ("lost", top) in of else "0"}
     return pd.DataFrame(out).T.rename_axis("remedy")
 
 
