@@ -202,6 +202,14 @@ def test_when_it_helps_is_told_from_the_records(tmp_path):
     assert "K made of the true causes is worth +9.0 to +9.0 points" in told and "[The sheet]" in told
 
 
+def test_an_executed_sheet_shows_the_parameters_it_was_run_with(tmp_path):
+    "Not those of the page beside them"
+    pages = stage.site_pages(ROOT)
+    sheet = next(p for p in pages if p.doc == "paper/results/standin-laptop/remedies")
+    told = stage.staged_notebook(sheet, stage.Links(pages, ROOT, tmp_path))
+    assert 'preset = \\"laptop\\"' in told and 'preset = \\"smoke\\"' not in told
+
+
 def test_commands_say_where_they_are_typed(tmp_path):
     "With a public address the code is cloned from there; without one nothing is invented"
     ini = (ROOT / "settings.ini").read_text("utf-8")
