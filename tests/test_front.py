@@ -87,7 +87,7 @@ def test_what_would_have_helped_is_told_once_it_was_run(tmp_path):
                   for m, v, d in (("lost", home - turned, ""), ("at_0", 66, -.42), ("at_home", home, -8.6), ("turned", turned, ""), ("untied", 64, -1))]
     (tmp_path / "remedies.csv").write_text("\n".join(cells) + "\n")
     told = front.remedies_in_short(found)
-    assert "1 has been tried with all seeds" in told and "base falls from 71 to 26 points when that is turned round; with *replay* it has 62 and 65 (5 seeds" in told
+    assert "1 has been tried on base with all seeds" in told and "base falls from 71 to 26 points when that is turned round; with *replay* it has 62 and 65 (5 seeds" in told
 
 
 def test_each_equation_has_its_page_and_code():
