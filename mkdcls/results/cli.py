@@ -72,11 +72,13 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
     """papermill, with unknown parameters refused before anything runs and output shown as it comes.
 
     A waiting OpenMP thread spins for a moment, then sleeps: sleeping at once makes small networks nearly twice as slow
-    on an idle machine, spinning for long makes them several times slower on a busy one.
+    on an idle machine, spinning for long makes them several times slower on a busy one. Widgets are left out: a kept
+    page cannot show them, and waiting for one has stopped a page for good.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("IN_TEST", "1")
     unknown = set(parameters) - set(papermill.inspect_notebook(str(notebook)))
     if unknown: raise ValueError(f"{notebook.name} takes no parameter {', '.join(sorted(unknown))}; see its first cell")
     part = target.with_name(f".{target.stem}.part.ipynb")
@@ -166,6 +168,7 @@ def only_runs(a, parts, bars: Bars):
     from mkdcls.engine.store import home
     from mkdcls.results.sheets import SHEETS, some_of
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ.setdefault("IN_TEST", "1")
     first = SHEETS[a.sheet].first if a.first_seed is None else a.first_seed
     parts = some_of(parts, a.rows, first, a.seeds)
     missing, asked = sum(len(r.missing(jobs)) for r, jobs in parts), sum(len(jobs) for _, jobs in parts)
