@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
-from mkdcls.evaluation import MARGIN
-from mkdcls.publish.named import RESULT_FOLDERS, Values, count_word, difference_cell, fixed, minus, record_table, signed
-from mkdcls.results.remedies_sheet import REMEDY_RUNS, least_lost, remedies_to_run, undisturbed
+from mkdcls.decisive import ASKED_BLOCKS, CONTROL_SEEDS, DOSES, PRIMARY_SEEDS
+from mkdcls.evaluation import ALPHA, MARGIN
+from mkdcls.publish.named import (RESULT_FOLDERS, Values, bracketed, count_word, difference_cell, fixed, minus,
+                                  record_table, signed)
+from mkdcls.seeds import paired_gains
+from mkdcls.results.remedies_sheet import DECLARED_REMEDIES, OFF, REMEDY_RUNS, remedies_to_run, undisturbed
 
 # sheet of protocol 2 → what the article calls it
 SECOND_SHEETS = {"decisive": "the primary contrasts, controls, and dose and response",
@@ -51,6 +53,12 @@ def interval_cell(r, middle: str = "gain", digits: int = 1) -> str:
     "A difference with its interval, where it has one"
     if pd.isna(r[middle]): return ""
     return signed(r[middle], digits) if pd.isna(r["low"]) else difference_cell(r[middle], r["low"], r["high"], digits)
+
+
+def spread_of(r) -> str:
+    "A value with its interval, where it has one"
+    low, high = r.get("value_low"), r.get("value_high")
+    return fixed(r["value"]) + ("" if low is None or pd.isna(low) else f" {bracketed(low, high, sign=False)}")
 
 
 def spread_cell(r, score: str) -> str:
@@ -234,6 +242,41 @@ FAMILY = {"+MKD+CH − base": "full", "+CH − base": "ch", "+MKD − base": "mk
 BLOCK_NAMES = {"ECAPA-TDNN": "ecapa", "ResNet": "resnet", "call centre": "calls", "mean of the three blocks": "mean"}
 
 
+def listed(names) -> str: return "; ".join(names)
+
+
+def signs_told(t: pd.DataFrame) -> str:
+    "How many intervals lie on one side of zero, and which; nothing is tested by it"
+    sides = {"above": t[t["low"] > 0], "below": t[t["high"] < 0]}
+    ends = t[(t["low"] == 0) | (t["high"] == 0)]
+    told = [f"{count_word(len(part))} lie{'s' * (len(part) == 1)} {side} zero"
+            + f" ({listed(part['contrast'])})" * bool(len(part)) for side, part in sides.items()]
+    if len(ends): told.append(f"{count_word(len(ends))} end{'s' * (len(ends) == 1)} at zero to two decimals "
+                              f"({listed(ends['contrast'])})")
+    return ", ".join(told[:-1]) + ", and " + told[-1]
+
+
+def alone_told(t: pd.DataFrame) -> str:
+    "Contrasts that Holm's correction leaves undecided, with the word that each would have as the only question"
+    lost = t[(t["word"] == "undecided") & (t["p"] < ALPHA)]
+    if lost.empty: return "As the only question of its protocol, each would have the same word."
+    lean = ["better" if g > MARGIN else "worse" if g < -MARGIN else "no difference" for g in lost["gain"]]
+    told = listed(f"{c} ({w})" for c, w in zip(lost["contrast"], lean))
+    return (f"As the only question of {'their' if len(lost) > 1 else 'its'} protocol, {count_word(len(lost))} more would "
+            f"have a word: {told}; Holm's correction for {count_word(len(t))} questions leaves "
+            f"{'them' if len(lost) > 1 else 'it'} undecided.")
+
+
+def of_closed(v: Values, path: Path):
+    "How much of the gap each re-estimated base closes, and what the rule of the protocol makes of the call centre"
+    closed = record_table(path).set_index("row")["closed"]
+    if not {r["base"] for r in ASKED_BLOCKS.values()} <= set(closed.index): return
+    v.put(path, **{f"two__closed__{BLOCK_NAMES[b]}": f"{fixed(closed[r['base']])} %" for b, r in ASKED_BLOCKS.items()},
+          two__closed__word="and its block counts" if closed[ASKED_BLOCKS["call centre"]["base"]] >= 50 else
+          "and its block is marked as one that compares nothing")
+    v.states["two.decisive.closed"] = True
+
+
 def of_family(v: Values, path: Path):
     "The declared family by name, and how many of its intervals exclude the paper's gain"
     t = marked_family(path)
@@ -242,6 +285,8 @@ def of_family(v: Values, path: Path):
         name = f"two__{FAMILY[what]}__{BLOCK_NAMES[block]}"
         v.put(path, **{f"{name}__span": interval_cell(r), f"{name}__word": r["word"] + r["mark"]})
     if len(t) != 3 + 2 * 3 + 1: raise KeyError("the family has ten contrasts")
+    v.put(path, two__family__signs=signs_told(t), two__family__alone=alone_told(t))
+    if (scores := path.with_name(f"{path.stem}-scores.csv")).exists(): of_closed(v, scores)
     v.put(path, two__excluded=count_word(int(t["excludes_paper"].sum())), two__family=count_word(len(t)),
           two__seeds=count_word(int(t["n_seeds"].min())), two__planned=count_word(PRIMARY_SEEDS))
     v.states["two.decisive.partial"] = bool(t["n_seeds"].min() < PRIMARY_SEEDS)
@@ -254,6 +299,8 @@ def of_family(v: Values, path: Path):
 def of_controls(v: Values, path: Path):
     "What K is worth in the row with ECAPA-TDNN and both parts"
     t = record_table(path).set_index("contrast")
+    v.put(path, two__k__seeds=count_word(int(t["n_seeds"].min())), two__k__planned=count_word(CONTROL_SEEDS))
+    v.states["two.controls.partial"] = bool(t["n_seeds"].min() < CONTROL_SEEDS)
     for kind in ("untrained", "FCVG", "causes"):
         r = t.loc[f"K {kind} − none, row 6"]
         v.put(path, **{f"two__k__{kind.lower()}__span": interval_cell(r), f"two__k__{kind.lower()}__word": r["word"]})
@@ -269,7 +316,29 @@ def of_doses(v: Values, path: Path):
         for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
             v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
                            f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
-    v.put(path, two__dose__seeds=count_word(int(t["n_seeds"].min())))
+    ran = {(c, float(l)) for c, l in zip(t["curve"], t["level"])}
+    left = [d for d in DOSES if d.knobs.turned() and (d.curve, float(d.level)) not in ran]
+    v.states["two.doses.partial"] = bool(left)
+    what = {"speakers": ("training speakers", "× {:g}"), "labels": ("share of labels moved", "{:g}"),
+            "teacher": ("speakers of the teacher", "× {:g}")}
+    told = [f"{what[c][0]} {' and '.join(map(what[c][1].format, sorted(part['level'].unique())))}"
+            for c, part in t.groupby("curve", sort=False)]
+    v.put(path, two__dose__seeds=count_word(int(t["n_seeds"].min())), two__dose__ran="; ".join(told))
+
+
+def of_leaks(v: Values, path: Path):
+    "What a split's own test set scores above new speakers, paired by seed: the teacher's row and base, both splits"
+    if not path.exists(): raise KeyError("the runs of the regime are not there")
+    runs = record_table(path)
+    by = runs["knobs"].str.contains("utterance").map({True: "utterance", False: "speaker"})
+    for row, name in (("1", "teacher"), ("3", "base")):
+        for split in ("utterance", "speaker"):
+            r = runs[(runs["row"] == row) & (by == split)]
+            if len(r) < 2: raise KeyError(f"fewer than two seeds of row {row}")
+            c = paired_gains(r["split_agesup_f1"] - r["agesup_f1"])
+            at = f"two__leak__{name}__{split}"
+            v.put(path, **{at: difference_cell(c.value, c.low, c.high), f"{at}__own": fixed(r["split_agesup_f1"].mean()),
+                           f"{at}__fresh": fixed(r["agesup_f1"].mean()), f"{at}__tested": count_cell(r["test_utterances"].mean())})
 
 
 def of_regime(v: Values, path: Path):
@@ -282,13 +351,13 @@ def of_regime(v: Values, path: Path):
         for name, row in (("ch", "5"), ("full", "6")):
             v.put(path, **{f"two__regime__{by}__{name}": interval_cell(t.loc[(by, "the split's own", row)]),
                            f"two__regime__{by}__fresh__{name}": interval_cell(t.loc[(by, "fresh speakers", row)])})
+    of_leaks(v, path.parent / "regime" / "runs.csv")
     gains = t[t["gain"].notna()]
     new = gains[gains.index.get_level_values("tested") == "fresh speakers"]
     v.put(path, two__regime__seeds=count_word(int(t["n_seeds"].min())), two__regime__gains=count_word(len(gains)),
           two__regime__excluded=count_word(int(gains["excludes_paper"].eq(True).sum())),
           two__regime__beyond=count_word(int((new["low"] > MARGIN).sum())))
     at = path.parent / "regime" / "runs.csv"
-    if not at.exists(): raise KeyError("how many speakers there were is not known")
     runs = record_table(at)
     runs = runs[runs["row"].eq("3") & ~runs["knobs"].str.contains("utterance")]
     said = json.loads(runs["knobs"].iloc[0])["per_speaker"]
@@ -328,25 +397,49 @@ def of_real_gains(v: Values, path: Path):
         v.put(path, **{f"two__real__{at}gain": interval_cell(r), f"two__real__{at}word": r["status"]})
 
 
+def remedy_told(name: str, lost, home) -> str:
+    "What one remedy loses, and what it costs where the tie of the training holds"
+    return (f"{REMEDY_NAMES.get(name, name)} {spread_of(lost)} "
+            f"({interval_cell(home, 'difference')} under the training condition)")
+
+
 def of_remedies(v: Values, path: Path):
-    "Points lost without a remedy, and with the remedy that loses least, of those with all seeds"
-    t = record_table(path)
+    """Points lost without a remedy and with each that has been run with as many seeds: the declared ones, which need a
+    simulator, by name; all of them in one sentence"""
+    t = undisturbed(record_table(path))
     for name, student in (("base", "base"), ("full", "+MKD+CH")):
         if not (t["student"] == student).any(): continue
+        mine = t[t["student"] == student]
+        at = mine[mine["train_rho"] == mine["train_rho"].max()].set_index(["remedy", "measure"])
+        zero = mine[(mine["train_rho"] == 0) & (mine["measure"] == "at_0")].set_index("remedy")
+        seeds = at.loc[OFF, "lost"]["n_seeds"]
+        tried = [r for r in dict.fromkeys(at.index.get_level_values("remedy")) if r != OFF
+                 and at.loc[r, "lost"]["n_seeds"] == seeds]
+        asked = [r for r in DECLARED_REMEDIES if r in tried]
+        if not asked: raise KeyError("no declared remedy has been run with all seeds")
+        none = at.loc[OFF]
+        each = lambda measure, how, at=at, asked=asked: " and ".join(how(at.loc[r, measure]) for r in asked)
+        put = {"none__home": fixed(none.loc["at_home", "value"]), "none__turned": fixed(none.loc["turned", "value"]),
+               "none__lost": spread_of(none.loc["lost"]), "asked": " and ".join(REMEDY_NAMES[r] for r in asked),
+               "asked__turned": each("turned", lambda r: fixed(r["value"])),
+               "asked__home": each("at_home", lambda r: fixed(r["value"])),
+               "asked__paid": each("at_home", lambda r: signed(r["difference"])),
+               "asked__lost": each("lost", spread_of),
+               "asked__untied": each("untied", lambda r: interval_cell(r, "difference")),
+               "asked__cost": " and ".join(interval_cell(zero.loc[r], "difference") if r in zero.index else
+                                           "not measured" for r in asked),
+               "told": "; ".join(remedy_told(r, at.loc[r, "lost"], at.loc[r, "at_home"]) for r in tried),
+               "tried": count_word(len(tried))}
+        v.put(path, **{f"two__remedy__{name}__{k}": text for k, text in put.items()})
         v.states[f"two.remedy.{name}"] = True
-        found = least_lost(t, student)
-        none, best, zero = found.none, found.best, found.zero
-        ends = {f"two__remedy__{name}__{which}__{at}": fixed(x) for which, of in (("none", none), ("best", best))
-                for at, x in zip(("home", "turned"), found.ends(of))}
-        v.put(path, **ends, **{f"two__remedy__{name}__best": REMEDY_NAMES.get(found.name, found.name),
-                               f"two__remedy__{name}__paid": interval_cell(best.loc["at_home"], "difference"),
-                               f"two__remedy__{name}__untied": interval_cell(best.loc["untied"], "difference"),
-                               f"two__remedy__{name}__cost": "not measured" if zero is None else
-                               interval_cell(zero, "difference")})
-        v.states[f"two.remedy.{name}.several"] = found.tried > 1
+        v.states[f"two.remedy.{name}.several"] = len(asked) > 1
+        if "balance" in tried:
+            v.states[f"two.remedy.{name}.balance"] = True
+            v.put(path, **{f"two__remedy__{name}__balance__turned": fixed(at.loc["balance", "turned"]["value"]),
+                           f"two__remedy__{name}__balance__paid": signed(at.loc["balance", "at_home"]["difference"]),
+                           f"two__remedy__{name}__balance__lost": spread_of(at.loc["balance", "lost"])})
         if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho'].iloc[0]:g}",
-                                 two__remedy__tried=count_word(found.tried),
-                                 two__remedy__seeds=count_word(int(none["n_seeds"].iloc[0])))
+                                 two__remedy__seeds=count_word(int(seeds)))
     runs = path.with_name(REMEDY_RUNS)
     if runs.exists() and (told := remedies_to_run(record_table(runs))):
         v.states["two.remedies.partial"] = True
