@@ -1,5 +1,5 @@
-"""The sheets of protocol 2: what decides (primary rows, controls, doses) and the paper's regime. Tables and pictures
-from records; nothing is trained here."""
+"""The sheets of protocol 2: what decides (primary rows, controls, doses), and few speakers with many utterances. Tables
+and pictures from records; nothing is trained here."""
 from __future__ import annotations
 
 import json
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS, PRIMARY,
-                             PRIMARY_SEEDS, declared, k_row, oracle_answers)
+                             PRIMARY_SEEDS, REGIME_ROWS, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
@@ -22,9 +22,17 @@ from mkdcls.seeds import Paired, excludes, family, paired_gains, seeds_needed
 
 MEAN = "+MKD+CH − base, mean of the three blocks"
 SCORE = "agesup_f1"  # protocol 2, section 1: re-estimated statistics, observed labels, fresh speakers
+TESTED = {"the split's own": f"split_{SCORE}", "fresh speakers": SCORE}  # who is tested → the score's column
 SHOWN = {SCORE: "agesup macro F1", f"true_{SCORE}": "true labels", f"as_trained_{SCORE}": "as trained",
          f"split_{SCORE}": "split's own test", "agesub_f1": "agesub", "gender_f1": "gender", "mae_years": "MAE, years",
          "auc_60": "AUC of 60+", "conflict_rate": "conflicts"}
+CONTRASTS = {"+MKD+CH − base": ("both", "base"), "+CH − base": ("ch", "base"), "+MKD − base": ("mkd", "base"),
+             "+MKD+CH − +CH": ("both", "ch")}  # name → which of a block's rows (`ASKED_BLOCKS`) less which
+OTHERS = {"gender_f1": ("gender macro F1", "higher"), "auc_60": ("AUC of 60+", "higher"),
+          f"true_{SCORE}": ("agesup macro F1, true labels", "higher"),
+          f"as_trained_{SCORE}": ("agesup macro F1, both rows as trained", "higher"),
+          "conflict_rate": ("conflicts of agesub and agesup, %", "lower"),
+          "mae_years": ("MAE, years", "lower")}  # score → its name, and which is better
 EVEN = 100 / 3  # macro F1 of an even draw among three classes lies at or below it
 
 
@@ -133,10 +141,10 @@ def _line(name: str, c: Paired, paper: float | None, p: float | None, word: str,
                 sd=round(c.sd, 2), p=round(c.p, 4), p_holm=None if p is None else round(p, 4), word=word, **theirs)
 
 
-def paper_gain(row: str, base: str) -> float:
-    "The paper's, in agesup macro F1"
+def paper_gain(row: str, base: str, score: str = SCORE) -> float:
+    "The paper's, in macro F1"
     t = published()
-    return float(t.loc[row, SCORE] - t.loc[base, SCORE])
+    return float(t.loc[row, score] - t.loc[base, score])
 
 
 def family_table(folder: Path) -> pd.DataFrame:
@@ -171,6 +179,45 @@ def score_table(folder: Path) -> pd.DataFrame:
     out["true_ceiling"] = out["role"].map(top[f"true_{SCORE}"]).round(2)
     out["closed"] = (100 * (out[f"true_{SCORE}"] - EVEN) / (out["true_ceiling"] - EVEN)).round(1)
     return out.reset_index()
+
+
+def _difference(c: Paired) -> dict:
+    "As a table without words carries it; the pages round it"
+    return dict(difference=round(c.value, 4), low=round(c.low, 4), high=round(c.high, 4), sd=round(c.sd, 4),
+                interval=side_of_zero(c))
+
+
+def side_of_zero(c: Paired) -> str:
+    "Where an interval lies; no word of the protocol, which tests against a margin and corrects for a family"
+    return "above 0" if c.low > 0 else "below 0" if c.high < 0 else "holds 0"
+
+
+def years_read_from(runs: pd.DataFrame, row: str) -> str:
+    "The head whose classes a row's years are read from, as in `evaluation.expected_years`"
+    mine = runs[runs["row"] == row]
+    return "agesub" if "agesub_f1" in mine and mine["agesub_f1"].notna().any() else "agesup"
+
+
+def other_table(folder: Path) -> pd.DataFrame:
+    """The other scores of protocol 2 in each block's contrasts: exploratory, not corrected.
+
+    Years read from different heads are not comparable, so MAE stands only where both rows have an agesub head or
+    neither has one; the conflict rate needs both heads in both rows.
+    """
+    runs, out = read(folder), []
+    for score, (_, better) in OTHERS.items():
+        if score not in runs: continue
+        for what, (of, than) in CONTRASTS.items():
+            for block, rows in ASKED_BLOCKS.items():
+                if of not in rows: continue
+                row, base = rows[of], rows[than]
+                if score == "mae_years" and years_read_from(runs, row) != years_read_from(runs, base): continue
+                if len(d := seed_gains(runs, row, base, score)) < 2: continue
+                c = paired_gains(d)
+                paper = round(paper_gain(row, base, score), 2) if score in published() else None
+                out.append(dict(score=score, contrast=what, block=block, row=row, against=base, n_seeds=c.n,
+                                **_difference(c), better=better, paper=paper))
+    return pd.DataFrame(out)
 
 
 def compares_nothing(folder: Path) -> list[str]:
@@ -233,16 +280,17 @@ def _pair(runs, row, base, knobs, curve):
 
 
 def regime_table(folder: Path) -> pd.DataFrame:
-    "Scores and gains where 180 speakers say 20 utterances each, by the way they are split"
+    "Scores and gains where 180 speakers say 20 utterances each, by the way they are split; row 1 has no contrast"
     runs, out = read(folder), []
     for knobs in sorted(runs["knobs"].unique()):
         by = json.loads(knobs).get("by", "speaker")
-        for tested, score in (("the split's own", f"split_{SCORE}"), ("fresh speakers", SCORE)):
-            for row in ("3", "5", "6"):
-                mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)][score]
+        for tested, score in TESTED.items():
+            for row in REGIME_ROWS:
+                mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)]
                 if mine.empty: continue
-                line = dict(split_by=by, tested=tested, row=row, n_seeds=len(mine), score=round(mine.mean(), 2))
-                if row != "3" and len(g := seed_gains(runs, row, "3", score, knobs)) > 1:
+                line = dict(split_by=by, tested=tested, row=row, role=mine["dataset"].iloc[0],
+                            method=mine["method"].iloc[0], n_seeds=len(mine), score=round(mine[score].mean(), 2))
+                if row not in ("1", "3") and len(g := seed_gains(runs, row, "3", score, knobs)) > 1:
                     c = paired_gains(g)
                     line |= dict(gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
                                  paper=round(paper_gain(row, "3"), 2), excludes_paper=excludes(c, paper_gain(row, "3")))
@@ -250,21 +298,57 @@ def regime_table(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def regime_text(table: pd.DataFrame) -> str:
-    "What the table of the regime says, in sentences"
-    base = table[table["row"] == "3"].set_index(["split_by", "tested"])["score"]
-    own, fresh = "the split's own", "fresh speakers"
-    told = []
-    for by, worth in (("utterance", "to have heard its speakers in training is worth"), ("speaker", "a difference of")):
-        if (by, own) in base: told.append(
-            f"Dealt by {by}, base scores {base[by, own]:.1f} on the split's own test set and {base[by, fresh]:.1f} on "
-            f"fresh speakers: {worth} {base[by, own] - base[by, fresh]:+z.1f} points.")
-    if "gain" in table and len(gains := table[table["gain"].notna()]):
-        out = int(gains["excludes_paper"].sum())
-        told.append(f"{out} of {len(gains)} intervals of gains leave out the paper's.")
-        if out == len(gains) and table["score"].max() < 90:
-            told.append("So here dealing utterances makes neither scores like the paper's nor gains like the paper's.")
+def leak_table(folder: Path) -> pd.DataFrame:
+    "What a split's own test set says more than fresh speakers do, paired by seed"
+    runs, out = read(folder), []
+    for knobs in sorted(runs["knobs"].unique()):
+        for row in REGIME_ROWS:
+            mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)]
+            own, fresh = (mine[score] for score in TESTED.values())
+            if not len(d := (own - fresh).dropna()): continue
+            line = dict(split_by=json.loads(knobs).get("by", "speaker"), row=row, role=mine["dataset"].iloc[0],
+                        method=mine["method"].iloc[0], n_seeds=len(d), own=round(own.mean(), 4),
+                        fresh=round(fresh.mean(), 4), difference=round(d.mean(), 4))
+            out.append(line | (_difference(paired_gains(d)) if len(d) > 1 else {}))
+    return pd.DataFrame(out)
+
+
+def _spanned(r, digits: int = 1) -> str:
+    "A difference, with its interval where it has one"
+    told = f"{r['difference']:+z.{digits}f}"
+    if "low" not in r or pd.isna(r["low"]): return told
+    return f"{told} [{r['low']:+z.{digits}f}, {r['high']:+z.{digits}f}]"
+
+
+def leak_text(leak: pd.DataFrame) -> str:
+    "What dealing utterances does to base on each corpus, in sentences"
+    at, told = leak.set_index(["split_by", "row"]), []
+    asked = {"3": "base (row 3)", "1": "the teacher on FCVG (row 1)"}
+    for row, who in asked.items():
+        if ("utterance", row) not in at.index: continue
+        r = at.loc["utterance", row]
+        told.append(f"{who} scores {r['own']:.1f} on the split's own test set and {r['fresh']:.1f} on fresh speakers, "
+                    f"a difference of {_spanned(r)} points")
+    if told: told = [f"Dealt by utterance, so that the voices of the test set are known from training, "
+                     f"{'; '.join(told)}."]
+    beside = [f"{_spanned(at.loc['speaker', row])} (row {row})" for row in asked if ("speaker", row) in at.index]
+    if beside: told.append(f"Dealt by speaker, so that they are not, it is {' and '.join(beside)}.")
+    new = leak[leak["split_by"] == "speaker"]
+    if "interval" in leak and len(off := new[new["interval"].isin(["above 0", "below 0"])]): told.append(
+        f"There {len(off)} of {len(new)} intervals leave{'s' * (len(off) == 1)} out 0: "
+        + ", ".join(f"{_spanned(r)} (row {r['row']})" for _, r in off.iterrows()) + ".")
+    if ("utterance", "1") in at.index: told.append(
+        f"The paper prints {published().loc['1', SCORE]:.1f} for row 1. Its FCVG has about 850 utterances of a "
+        "speaker; how large the difference is with so many, these records do not say.")
     return " ".join(told)
+
+
+def regime_text(table: pd.DataFrame) -> str:
+    "What the gains in the table of the regime say, in a sentence; scores are `leak_text`'s"
+    if "gain" not in table or not len(gains := table[table["gain"].notna()]): return ""
+    out = int(gains["excludes_paper"].sum())
+    return (f"{out} of {len(gains)} intervals of gains leave out the paper's."
+            + " So here neither way of dealing makes gains like the paper's." * (out == len(gains)))
 
 
 # ---- pictures
@@ -319,6 +403,29 @@ def controls_text(table: pd.DataFrame) -> str:
     able = (k.loc[k["kind"] == "causes", "word"] == "better").all()
     return told + (" So this pipeline can show what a teacher is worth that knows something." if able else
                    " The true causes do not help in every row, so this pipeline cannot test distillation everywhere.")
+
+
+def others_in_columns(table: pd.DataFrame) -> pd.DataFrame:
+    "A line a score and contrast, a column a block; empty where a score cannot be compared"
+    said = [f"{_spanned(r, 2)}, {r['interval']}" for _, r in table.iterrows()]
+    names = [f"{OTHERS[s][0]} ({OTHERS[s][1]} is better)" for s in table["score"]]
+    wide = table.assign(score=names, said=said).pivot(index=["score", "contrast"], columns="block", values="said")
+    order = pd.MultiIndex.from_product([dict.fromkeys(names), CONTRASTS])
+    return wide.reindex(columns=list(ASKED_BLOCKS)).loc[[at for at in order if at in wide.index]].reset_index()
+
+
+def others_text(table: pd.DataFrame) -> str:
+    "The gains of the full method and of +CH in gender and in the AUC of 60+, in sentences; empty with one seed"
+    told = []
+    for score in ("gender_f1", "auc_60"):
+        for what in ("+MKD+CH − base", "+CH − base"):
+            mine = table[(table["score"] == score) & (table["contrast"] == what)] if len(table) else table
+            if not len(mine): continue
+            paper = mine["paper"].map("{:+.1f}".format) if mine["paper"].notna().all() else None
+            told.append(f"In {OTHERS[score][0]} {what} is "
+                        + ", ".join(f"{_spanned(r, 2)} ({r['block']})" for _, r in mine.iterrows())
+                        + (f"; the paper prints {', '.join(paper)}." if paper is not None else "."))
+    return " ".join(told)
 
 
 def figure_controls(table: pd.DataFrame, folder: Path):
@@ -385,6 +492,9 @@ def figure_doses(table: pd.DataFrame, folder: Path):
     return fig
 
 
+REGIME_NAMES = {"1": "base on FCVG", "3": "base", "5": "+CH", "6": "+MKD+CH"}
+
+
 def figure_regime(table: pd.DataFrame, folder: Path):
     "Scores by split and by who is tested"
     with mpl.rc_context(STYLE):
@@ -394,7 +504,7 @@ def figure_regime(table: pd.DataFrame, folder: Path):
                 x = np.arange(len(t)) + .4*(i - .5)
                 ax.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {tested}")
                 for at, v in zip(x, t["score"]): ax.text(at, v + 1, f"{v:.0f}", ha="center", fontsize=7)
-            ax.set_xticks(range(3), ["base", "+CH", "+MKD+CH"])
+                ax.set_xticks(range(len(t)), [REGIME_NAMES[r] for r in t["row"]], fontsize=7)
             ax.set_title(f"dealt by {by}", loc="left")
         axes[0].set(ylabel="agesup macro F1 (%)", ylim=(0, 100))
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=7)
@@ -408,7 +518,8 @@ def write(folder: Path, sheet: str) -> dict[str, pd.DataFrame]:
     "The tables of a sheet, from its records alone"
     folder = Path(folder)
     made = ({"decisive": family_table, "decisive-scores": score_table, "decisive-controls": control_table,
-             "decisive-doses": dose_table} if sheet == "decisive" else {"regime": regime_table})
+             "decisive-doses": dose_table, "decisive-others": other_table} if sheet == "decisive" else
+            {"regime": regime_table, "regime-leak": leak_table})
     tables = {name: make(folder / sheet) for name, make in made.items()}
     for name, table in tables.items(): write_text(folder / f"{name}.csv", table.to_csv(index=False))
     return tables
