@@ -275,6 +275,7 @@ def test_other_scores_by_hand(tmp_path):
     assert r["paper"] == pytest.approx(98.42 - 97.13) and np.isnan(t.loc["auc_60", "+CH − base"]["paper"])
     assert t.loc["auc_60", "+CH − base"]["interval"] == "above 0" and t.loc["auc_60", "+MKD − base"]["interval"] == "holds 0"
     assert list(t.loc["mae_years"].index) == ["+MKD − base", "+MKD+CH − +CH"] and list(t.loc["conflict_rate"].index) == ["+MKD+CH − +CH"]
+    assert t.loc["conflict_rate", "+MKD+CH − +CH"][["row", "against", "difference", "better"]].tolist() == ["6", "5", 1, "lower"]
     assert t.loc["mae_years", "+MKD − base"][["difference", "interval", "better"]].tolist() == [-1, "below 0", "lower"]
     assert set(t["block"]) == {"ECAPA-TDNN"} and not {"better", "worse", "no difference", "undecided"} & set(t["interval"])
 
