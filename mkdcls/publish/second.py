@@ -347,7 +347,7 @@ def of_call_centre(v: Values, path: Path):
     if not path.exists(): return
     runs = record_table(path)
     if not {"knobs", "agesup_f1"} <= set(runs): return
-    by = runs[runs["knobs"] == "{}"].pivot(index="seed", columns="row", values="agesup_f1")
+    by = runs[runs["knobs"].fillna("{}") == "{}"].pivot(index="seed", columns="row", values="agesup_f1")
     of = ASKED_BLOCKS["call centre"]
     if not {of["ch"], of["base"]} <= set(by) or len(gains := (by[of["ch"]] - by[of["base"]]).dropna()) < 2: return
     c = paired_gains(gains)
@@ -398,8 +398,8 @@ def of_doses(v: Values, path: Path):
     ran = {(c, float(l)) for c, l in zip(t["curve"], t["level"])}
     left = [d for d in DOSES if d.knobs.turned() and (d.curve, float(d.level)) not in ran]
     v.states["two.doses.partial"] = bool(left)
-    what = {"speakers": ("training speakers", "× {:g}"), "labels": ("share of labels moved", "{:g}"),
-            "teacher": ("speakers of the teacher", "× {:g}")}
+    what = {"speakers": ("training speakers", "×\u00a0{:g}"), "labels": ("share of labels moved", "{:g}"),
+            "teacher": ("speakers of the teacher", "×\u00a0{:g}")}
     told = [f"{what[c][0]} {' and '.join(map(what[c][1].format, sorted(part['level'].unique())))}"
             for c, part in t.groupby("curve", sort=False)]
     v.put(path, two__dose__seeds=count_word(int(t["n_seeds"].min())), two__dose__ran="; ".join(told))

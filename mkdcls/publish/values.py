@@ -530,7 +530,7 @@ def of_claims(v: Values):
             for r in rows]
     rows = [[("Not claimed by the paper: " + c if i == 0 and "one may expect" in c else c) for i, c in enumerate(r)]
             for r in rows]
-    rows.insert(1, gender_claim(v))
+    rows.insert(2, gender_claim(v))
     v.table(page, "claims", head, rows)
     last = [r[head.index("verdict") if "verdict" in head else -1] for r in rows]
     v.put(page, claims__lines=count_word(len(rows)),
