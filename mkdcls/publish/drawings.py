@@ -208,7 +208,7 @@ def doses_in_print(path: Path) -> Figure:
               ("teacher", "utterances the teacher learnt from"))
     panels = [p for p in panels if (t["curve"] == p[0]).any()]
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 52, layout="constrained")
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (curve, words) in zip(axes, panels):
             ax.axhspan(-MARGIN, MARGIN, color="0.9", lw=0)

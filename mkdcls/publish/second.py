@@ -214,7 +214,8 @@ def remedy_lines(t: pd.DataFrame):
         beside = f" ({interval_cell(r, 'difference')})" if differs and pd.notna(r["difference"]) else ""
         return fixed(r["value"]) + beside
     rows = []
-    for student, remedy in dict.fromkeys(zip(t["student"], t["remedy"])):
+    tied = t[t["train_rho"].notna()]
+    for student, remedy in dict.fromkeys(zip(tied["student"], tied["remedy"])):
         lost = of(student, remedy, top, "lost")
         rows.append([student, REMEDY_NAMES.get(remedy, remedy), told(lost),
                      "" if lost is None else plain_cell(lost["word"]),
@@ -500,6 +501,11 @@ def of_real_gains(v: Values, path: Path):
     for by, at in (("speaker", ""), ("language", "blocked__")):
         r = t.loc[by, "campplus", "language", "auc"]
         v.put(path, **{f"two__real__{at}gain": interval_cell(r), f"two__real__{at}word": r["status"]})
+    asked = record_table(path).query("declared and folds == 'speaker' and score == 'auc' and row != 'campplus'")
+    if asked.empty: return  # no trained row yet
+    v.put(path, two__real__asked__told=listed(f"{r['title']} against {r['against_title']} {interval_cell(r)} "
+                                              f"({r['status']})" for _, r in asked.iterrows()))
+    v.states["two.real.asked"] = True
 
 
 def remedy_told(name: str, lost, home) -> str:
@@ -516,12 +522,13 @@ def of_remedies(v: Values, path: Path):
         if not (t["student"] == student).any(): continue
         mine = t[t["student"] == student]
         at = mine[mine["train_rho"] == mine["train_rho"].max()].set_index(["remedy", "measure"])
+        if (OFF, "lost") not in at.index: continue
         zero = mine[(mine["train_rho"] == 0) & (mine["measure"] == "at_0")].set_index("remedy")
         seeds = at.loc[OFF, "lost"]["n_seeds"]
         tried = [r for r in dict.fromkeys(at.index.get_level_values("remedy")) if r != OFF
                  and at.loc[r, "lost"]["n_seeds"] == seeds]
         asked = [r for r in DECLARED_REMEDIES if r in tried]
-        if not asked: raise KeyError("no declared remedy has been run with all seeds")
+        if not asked: continue
         none = at.loc[OFF]
         each = lambda measure, how, at=at, asked=asked: " and ".join(how(at.loc[r, measure]) for r in asked)
         put = {"none__home": fixed(none.loc["at_home", "value"]), "none__turned": fixed(none.loc["turned", "value"]),
@@ -534,7 +541,7 @@ def of_remedies(v: Values, path: Path):
                "asked__cost": " and ".join(interval_cell(zero.loc[r], "difference") if r in zero.index else
                                            "not measured" for r in asked),
                "told": "; ".join(remedy_told(r, at.loc[r, "lost"], at.loc[r, "at_home"]) for r in tried),
-               "tried": count_word(len(tried))}
+               "tried": count_word(len(tried)), "seeds": count_word(int(seeds))}
         v.put(path, **{f"two__remedy__{name}__{k}": text for k, text in put.items()})
         v.states[f"two.remedy.{name}"] = True
         v.states[f"two.remedy.{name}.several"] = len(asked) > 1
@@ -545,6 +552,7 @@ def of_remedies(v: Values, path: Path):
                            f"two__remedy__{name}__balance__lost": spread_of(at.loc["balance", "lost"])})
         if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho'].iloc[0]:g}",
                                  two__remedy__seeds=count_word(int(seeds)))
+    if not v.states.get("two.remedy.base"): raise KeyError("no declared remedy of base has been run with all seeds")
     runs = path.with_name(REMEDY_RUNS)
     if runs.exists() and (told := remedies_to_run(record_table(runs))):
         v.states["two.remedies.partial"] = True
@@ -586,6 +594,7 @@ def of_second(v: Values):
                     part = Values(v.top)
                     FLOORS_BY[path.stem](part, path)
                     v.texts |= part.texts
+                    v.states |= part.states
                     floors.append(path.stem)
         v.states[f"two.{name}.tables"] = names
         if files and (words := told_words(record_table(files[0]))):
