@@ -100,7 +100,8 @@ def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float 
         for ax, (name, (row, _, _)) in zip(axes, PRIMARY_ROWS.items()):
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
             ax.axvline(0, color="0.5", lw=.7)
-            lines = (*([two.loc[row]] if two is not None else []), fair.loc[(f"fair_{name}", row)], g["standin"].loc[row], None, g["real"].loc[row])
+            lines = (*([two.loc[row]] if two is not None else []), fair.loc[(f"fair_{name}", row)],
+                     g["standin"].loc[row], None, g["real"].loc[row])
             for y, ((_, marker, colour, filled), r) in enumerate(zip(kinds, lines)):
                 if r is None:
                     plain = g["standin"].loc[row, "as_trained"]
@@ -150,7 +151,8 @@ def rho_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 
 PARTS_SHOWN = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher"),
                ("mkd", "kd", "teacher alone, no mixup"), ("teacher", "random", "+MKD, teacher never trained"),
                ("ch", "5r", "+CH"), ("ch", "subce", "agesub head, cross-entropy"),
-               ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"), ("dependency", "5r", "Eq. 5, sign corrected"),
+               ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"),
+               ("dependency", "5r", "Eq. 5, sign corrected"),
                ("intervention", "bd", "back-door average over K"), ("intervention", "pr", "class prototypes"))
 
 

@@ -55,7 +55,7 @@ def interval_cell(r, middle: str = "gain", digits: int = 1) -> str:
     return signed(r[middle], digits) if pd.isna(r["low"]) else difference_cell(r[middle], r["low"], r["high"], digits)
 
 
-def spread_of(r) -> str:
+def value_cell(r) -> str:
     "A value with its interval, where it has one"
     low, high = r.get("value_low"), r.get("value_high")
     return fixed(r["value"]) + ("" if low is None or pd.isna(low) else f" {bracketed(low, high, sign=False)}")
@@ -112,14 +112,14 @@ def family_lines(t: pd.DataFrame):
                   for _, r in t.iterrows()]
 
 
-ROW_NAMES = {"none": "no K", "untrained": "K untrained", "causes": "K of causes"}  # of the controls
+K_SAID = {"none": "no K", "untrained": "K untrained", "causes": "K of causes"}  # of the controls
 
 
 def plain_row(row: str) -> str:
     "A row of protocol 2 in words: Table 1's number, and what K is"
     if row == "subce": return "3, third head, CE"
     number, _, kind = row.partition("-")
-    return f"{number}, {ROW_NAMES.get(kind, kind)}" if kind else number
+    return f"{number}, {K_SAID.get(kind, kind)}" if kind else number
 
 
 def encoder_of(row: str) -> str:
@@ -140,7 +140,8 @@ def score_lines(t: pd.DataFrame):
 
 def control_lines(t: pd.DataFrame):
     return (["control", "difference, 95 % interval", "seeds", "word"],
-            [[r["contrast"].replace("FCVG", "of clean speech").replace("K causes", "K of the true causes"), interval_cell(r), count_cell(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
+            [[r["contrast"].replace("FCVG", "of clean speech").replace("K causes", "K of the true causes"),
+              interval_cell(r), count_cell(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
 
 
 CURVES = {"speakers": "training speakers, times", "labels": "labels moved, share",
@@ -178,7 +179,8 @@ def other_lines(t: pd.DataFrame):
 
 
 def leak_lines(t: pd.DataFrame):
-    return (["split by", "row", "trained on", "method", "own test set", "new speakers", "difference, 95 % interval", "seeds"],
+    return (["split by", "row", "trained on", "method", "own test set", "new speakers", "difference, 95 % interval",
+             "seeds"],
             [[r["split_by"], r["row"], r["role"], r["method"], fixed(r["own"]), fixed(r["fresh"]),
               interval_cell(r, "difference"), count_cell(r["n_seeds"])] for _, r in t.iterrows()])
 
@@ -230,40 +232,40 @@ LINES_OF = {"decisive": family_lines, "decisive-scores": score_lines, "decisive-
             "decisive-others": other_lines, "regime": regime_lines, "regime-leak": leak_lines, "real": real_lines,
             "real-contrasts": real_contrast_lines, "remedies": remedy_lines}
 CAPTIONS = {
-    "decisive": "The declared family of protocol 2, agesup macro F1 on the stand-in. A word is tested against the margin "
-                "of one point (null hypothesis: for better and worse, that the difference is not beyond the margin; for "
-                "no difference, that it is); p is that of the word that the mean points to, corrected by Holm's "
-                "procedure for the whole family. Seeds needed: seeds that would decide the contrast if mean and spread "
-                "stayed as they are, at a tenth of the usual level.",
-    "decisive-scores": "Scores under protocol 2 in percent, statistics re-estimated in every row, at least 4,000 new test "
-                       "speakers; rows are numbered as in the paper's table. Ceiling: the oracle, which knows the acoustic "
-                       "causes, against the same labels. Closed: share of the way from an even draw to the oracle on true "
-                       "labels. Years are read from five decades where a row has an agesub head (+CH, +MKD+CH, third "
-                       "head), otherwise from three groups: MAE can be compared only between rows that are read alike. "
-                       "Conflicts: answers that contradict the hierarchy.",
-    "decisive-controls": "Controls under protocol 2, agesup macro F1 on the stand-in: what K adds, by what it is made of, "
-                         "against the same row without K; and mixup or a third head alone. Rows are those of the paper's "
-                         "table. Words are tested against the margin of one point and not corrected.",
-    "decisive-doses": "Dose and response, agesup macro F1 on the stand-in, ECAPA-TDNN: a row against another at the same "
-                      "dose. Rows are those of the paper's table: 3 base, 5 +CH, 6 +MKD+CH.",
+    "decisive": "The declared family of protocol 2, agesup macro F1 on the stand-in. A word is tested against the "
+                "margin of one point (null hypothesis: for better and worse, that the difference is not beyond the "
+                "margin; for no difference, that it is); p is that of the word that the mean points to, corrected by "
+                "Holm's procedure for the whole family. Seeds needed: seeds that would decide the contrast if mean "
+                "and spread stayed as they are, at a tenth of the usual level.",
+    "decisive-scores": "Scores under protocol 2 in percent, statistics re-estimated in every row, at least 4,000 new "
+                       "test speakers; rows are numbered as in the paper's table. Ceiling: the oracle, which knows "
+                       "the acoustic causes, against the same labels. Closed: share of the way from an even draw to "
+                       "the oracle on true labels. Years are read from five decades where a row has an agesub head "
+                       "(+CH, +MKD+CH, third head), otherwise from three groups: MAE can be compared only between "
+                       "rows that are read alike. Conflicts: answers that contradict the hierarchy.",
+    "decisive-controls": "Controls under protocol 2, agesup macro F1 on the stand-in: what K adds, by what it is made "
+                         "of, against the same row without K; and mixup or a third head alone. Rows are those of the "
+                         "paper's table. Words are tested against the margin of one point and not corrected.",
+    "decisive-doses": "Dose and response, agesup macro F1 on the stand-in, ECAPA-TDNN: a row against another at the "
+                      "same dose. Rows are those of the paper's table: 3 base, 5 +CH, 6 +MKD+CH.",
     "decisive-others": "The other scores of protocol 2 on the stand-in, differences with 95 % t intervals over seeds: "
                        "exploratory, not corrected. More is better but for conflicts and MAE. Conflicts need both age "
                        "heads in both rows, and years are compared only where both rows are read from the same head; "
                        "the rest is left empty.",
-    "regime": "Few speakers with many utterances, agesup macro F1 on the stand-in, ECAPA-TDNN: gains over base "
-              "with 95 % t intervals over seeds.",
-    "regime-leak": "The same corpus: score on the split's own test set, on new speakers, and the difference, paired by seed. "
-                   "Row 1 is the teacher.",
+    "regime": "Few speakers with many utterances, agesup macro F1 on the stand-in, ECAPA-TDNN: gains over base with "
+              "95 % t intervals over seeds.",
+    "regime-leak": "The same corpus: score on the split's own test set, on new speakers, and the difference, paired "
+                   "by seed. Row 1 is the teacher.",
     "real": "Real speech, out of fold. A speaker counts once; intervals resample speakers within age group, with the "
             "trained heads as given.",
     "real-contrasts": "The declared questions on real speech, changed after floors had been seen. Better: the "
                       "interval lies above zero, after Holm's correction over the questions of one division of the "
-                      "speakers. A gain in MAE is a number of years less. The smallest attainable p is set by the number "
-                      "of resamples.",
-    "remedies": "Points of agesup F1 lost on the stand-in where the tie of line and age is reversed, by remedy, and what it "
-                "costs; in brackets the difference to no remedy with a 95 % t interval. Words compare the loss with that of "
-                "no remedy, against a margin of one point; the declared remedies, replay and matching, are corrected by "
-                "Holm's procedure, the others not."}
+                      "speakers. A gain in MAE is a number of years less. The smallest attainable p is set by the "
+                      "number of resamples.",
+    "remedies": "Points of agesup F1 lost on the stand-in where the tie of line and age is reversed, by remedy, and "
+                "what it costs; in brackets the difference to no remedy with a 95 % t interval. Words compare the "
+                "loss with that of no remedy, against a margin of one point; the declared remedies, replay and "
+                "matching, are corrected by Holm's procedure, the others not."}
 WEAK_CAPTION = " ‡ By the protocol this block compares nothing."
 
 
@@ -328,9 +330,9 @@ def alone_told(t: pd.DataFrame) -> str:
     if lost.empty: return "As the only question of its protocol, each would have the same word."
     lean = ["better" if g > MARGIN else "worse" if g < -MARGIN else "no difference" for g in lost["gain"]]
     told = listed(f"{c} ({w})" for c, w in zip(lost["contrast"], lean))
-    return (f"As the only question of {'their' if len(lost) > 1 else 'its'} protocol, {count_word(len(lost))} more would "
-            f"have a word: {told}; Holm's correction for {count_word(len(t))} questions leaves "
-            f"{'them' if len(lost) > 1 else 'it'} undecided.")
+    its, it = ("their", "them") if len(lost) > 1 else ("its", "it")
+    return (f"As the only question of {its} protocol, {count_word(len(lost))} more would have a word: {told}; Holm's "
+            f"correction for {count_word(len(t))} questions leaves {it} undecided.")
 
 
 def of_closed(v: Values, path: Path):
@@ -421,7 +423,8 @@ def of_leak(v: Values, path: Path):
 def sides_told(t: pd.DataFrame) -> str:
     "Of some intervals, how many lie on a side of zero"
     above, below = int((t["low"] > 0).sum()), int((t["high"] < 0).sum())
-    told = [f"{'all' if n == len(t) else count_word(n)} {side} zero" for n, side in ((above, "above"), (below, "below")) if n]
+    told = [f"{'all' if n == len(t) else count_word(n)} {side} zero"
+            for n, side in ((above, "above"), (below, "below")) if n]
     return " and ".join(told) or "none clear of zero"
 
 
@@ -435,14 +438,15 @@ def of_others(v: Values, path: Path):
     def lie(score, what): return sides_told(t[(t["score"] == score) & (t["contrast"] == what)])
     for name, score in (("gender", "gender_f1"), ("auc", "auc_60")):
         for what, part in (("+MKD+CH − base", "full"), ("+CH − base", "ch"), ("+MKD+CH − +CH", "more")):
-            v.put(path, **{f"two__{name}__{part}__spans": spans(score, what), f"two__{name}__{part}__sides": lie(score, what)})
+            v.put(path, **{f"two__{name}__{part}__spans": spans(score, what),
+                           f"two__{name}__{part}__sides": lie(score, what)})
     v.put(path, two__conflict__more__spans=spans("conflict_rate", "+MKD+CH − +CH"),
           two__mae__more__spans=spans("mae_years", "+MKD+CH − +CH", 2))
     mkd = t[(t["score"] == "as_trained_agesup_f1") & t["contrast"].isin(("+MKD − base", "+MKD+CH − base"))]
     some = ("ECAPA-TDNN", "ResNet")
     v.put(path, two__trained__mkd__spans=spans("as_trained_agesup_f1", "+MKD − base", blocks=some),
-          two__trained__full__spans=spans("as_trained_agesup_f1", "+MKD+CH − base"), two__trained__sides=sides_told(mkd),
-          two__trained__rows=count_word(len(mkd)), two__trained__least=signed(mkd["difference"].max()),
+          two__trained__full__spans=spans("as_trained_agesup_f1", "+MKD+CH − base"),
+          two__trained__sides=sides_told(mkd), two__trained__rows=count_word(len(mkd)), two__trained__least=signed(mkd["difference"].max()),
           two__trained__most=signed(mkd["difference"].min()))
     v.states["two.others"] = True
 
@@ -510,7 +514,7 @@ def of_real_gains(v: Values, path: Path):
 
 def remedy_told(name: str, lost, home) -> str:
     "What one remedy loses, and what it costs where the tie of the training holds"
-    return (f"{REMEDY_NAMES.get(name, name)} {spread_of(lost)} "
+    return (f"{REMEDY_NAMES.get(name, name)} {value_cell(lost)} "
             f"({interval_cell(home, 'difference')} under the training condition)")
 
 
@@ -532,11 +536,11 @@ def of_remedies(v: Values, path: Path):
         none = at.loc[OFF]
         each = lambda measure, how, at=at, asked=asked: " and ".join(how(at.loc[r, measure]) for r in asked)
         put = {"none__home": fixed(none.loc["at_home", "value"]), "none__turned": fixed(none.loc["turned", "value"]),
-               "none__lost": spread_of(none.loc["lost"]), "asked": " and ".join(REMEDY_NAMES[r] for r in asked),
+               "none__lost": value_cell(none.loc["lost"]), "asked": " and ".join(REMEDY_NAMES[r] for r in asked),
                "asked__turned": each("turned", lambda r: fixed(r["value"])),
                "asked__home": each("at_home", lambda r: fixed(r["value"])),
                "asked__paid": each("at_home", lambda r: signed(r["difference"])),
-               "asked__lost": each("lost", spread_of),
+               "asked__lost": each("lost", value_cell),
                "asked__untied": each("untied", lambda r: interval_cell(r, "difference")),
                "asked__cost": " and ".join(interval_cell(zero.loc[r], "difference") if r in zero.index else
                                            "not measured" for r in asked),
@@ -549,7 +553,7 @@ def of_remedies(v: Values, path: Path):
             v.states[f"two.remedy.{name}.balance"] = True
             v.put(path, **{f"two__remedy__{name}__balance__turned": fixed(at.loc["balance", "turned"]["value"]),
                            f"two__remedy__{name}__balance__paid": signed(at.loc["balance", "at_home"]["difference"]),
-                           f"two__remedy__{name}__balance__lost": spread_of(at.loc["balance", "lost"])})
+                           f"two__remedy__{name}__balance__lost": value_cell(at.loc["balance", "lost"])})
         if name == "base": v.put(path, two__remedy__rho=f"{none['train_rho'].iloc[0]:g}",
                                  two__remedy__seeds=count_word(int(seeds)))
     if not v.states.get("two.remedy.base"): raise KeyError("no declared remedy of base has been run with all seeds")

@@ -440,7 +440,7 @@ def of_cost(v: Values):
                         ("interventions", "Interventions"), ("sensitivity", "Sensitivity"),
                         ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc"),
                         ("decisive", "Protocol 2: primary contrasts, controls, doses"),
-                        ("regime", "Protocol 2: the paper's regime"), ("remedies", "Protocol 2: remedies")):
+                        ("regime", "Protocol 2: few speakers, many utterances"), ("remedies", "Protocol 2: remedies")):
         path = folder / inside.get(name, f"{name}/runs.csv")
         if "Protocol 2" in title and not (path.exists() and (folder / f"{name}.csv").exists()): continue
         runs = record_table(path)
