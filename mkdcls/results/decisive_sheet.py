@@ -22,7 +22,7 @@ from mkdcls.seeds import Paired, excludes, family, paired_gains, seeds_needed
 
 MEAN = "+MKD+CH − base, mean of the three blocks"
 SCORE = "agesup_f1"  # protocol 2, section 1: re-estimated statistics, observed labels, fresh speakers
-TESTED = {"the split's own": f"split_{SCORE}", "fresh speakers": SCORE}  # who is tested → the score's column
+SCORE_BY_TESTED = {"the split's own": f"split_{SCORE}", "fresh speakers": SCORE}  # who is tested → the score's column
 SHOWN = {SCORE: "agesup macro F1", f"true_{SCORE}": "true labels", f"as_trained_{SCORE}": "as trained",
          f"split_{SCORE}": "split's own test", "agesub_f1": "agesub", "gender_f1": "gender", "mae_years": "MAE, years",
          "auc_60": "AUC of 60+", "conflict_rate": "conflicts"}
@@ -284,7 +284,7 @@ def regime_table(folder: Path) -> pd.DataFrame:
     runs, out = read(folder), []
     for knobs in sorted(runs["knobs"].unique()):
         by = json.loads(knobs).get("by", "speaker")
-        for tested, score in TESTED.items():
+        for tested, score in SCORE_BY_TESTED.items():
             for row in REGIME_ROWS:
                 mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)]
                 if mine.empty: continue
@@ -304,7 +304,7 @@ def leak_table(folder: Path) -> pd.DataFrame:
     for knobs in sorted(runs["knobs"].unique()):
         for row in REGIME_ROWS:
             mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)]
-            own, fresh = (mine[score] for score in TESTED.values())
+            own, fresh = (mine[score] for score in SCORE_BY_TESTED.values())
             if not len(d := (own - fresh).dropna()): continue
             line = dict(split_by=json.loads(knobs).get("by", "speaker"), row=row, role=mine["dataset"].iloc[0],
                         method=mine["method"].iloc[0], n_seeds=len(d), own=round(own.mean(), 4),
