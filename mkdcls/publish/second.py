@@ -446,7 +446,8 @@ def of_others(v: Values, path: Path):
     some = ("ECAPA-TDNN", "ResNet")
     v.put(path, two__trained__mkd__spans=spans("as_trained_agesup_f1", "+MKD − base", blocks=some),
           two__trained__full__spans=spans("as_trained_agesup_f1", "+MKD+CH − base"),
-          two__trained__sides=sides_told(mkd), two__trained__rows=count_word(len(mkd)), two__trained__least=signed(mkd["difference"].max()),
+          two__trained__sides=sides_told(mkd), two__trained__rows=count_word(len(mkd)),
+          two__trained__least=signed(mkd["difference"].max()),
           two__trained__most=signed(mkd["difference"].min()))
     v.states["two.others"] = True
 
