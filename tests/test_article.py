@@ -6,11 +6,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mkdcls.publish import article
 from mkdcls.publish.named import PAPER, Values, minus, record_table
-from mkdcls.publish.second import LINES_OF, SECOND_SHEETS, printed_second, second_files
+from mkdcls.publish.second import LINES_OF, SECOND_SHEETS, printed_second, second_files, sides_told
 from mkdcls.publish.values import collect_values
 from mkdcls.runs import PRESETS
 from mkdcls.standin import STANDINS
@@ -187,8 +188,8 @@ def test_remedies_under_conditions_are_left_out(paper):
     lines.append("base,replay,0.8,noisy,lost,30,10,5,15,worse,3")
     (without_second(paper) / "results" / "standin-laptop" / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
     v = collect_values(paper)
-    assert v.states["two.remedies.remedies"] and v.texts["two.remedy.base.best"]["text"] == "counterfactual replay"
-    assert v.texts["two.remedy.base.best.turned"]["text"] == "66.0" and v.texts["two.remedy.seeds"]["text"] == "five"
+    assert v.states["two.remedies.remedies"] and v.texts["two.remedy.base.asked"]["text"] == "counterfactual replay"
+    assert v.texts["two.remedy.base.asked.turned"]["text"] == "66.0" and v.texts["two.remedy.seeds"]["text"] == "five"
     shown = [r[:3] for r in v.tables["two.remedies.remedies"]["rows"] if r[0] == "base"]
     assert shown == [["base", "no remedy", "45.0"], ["base", "counterfactual replay", "20.0 (−25.0 [−30.0, −20.0])"],
                      ["base", "IRM", "3.0 (−42.0)"]]
@@ -211,6 +212,151 @@ def test_one_student_and_one_curve_make_their_sentences(paper):
     assert v.texts["two.remedy.sofar"]["text"].startswith("So far trained: 1 of 180 of named remedies")
     assert v.states["two.dose.speakers"] and not v.states.get("two.dose.labels") and "two.dose.teacher.least" not in v.texts
     assert v.texts["two.dose.speakers.most"]["text"].startswith("+1.1") and v.texts["two.dose.speakers.most.level"]["text"] == "11,520"
+
+
+def changed(path: Path, change) -> Path:
+    "A csv with something changed in it"
+    t = record_table(path)
+    (t if (new := change(t)) is None else new).to_csv(path, index=False)
+    return path
+
+
+def test_intervals_clear_of_zero_and_words_without_correction(paper):
+    "What the words leave open: sides of zero, and the word that a contrast would have as the only question"
+    v = collect_values(with_second(paper))
+    assert v.texts["two.family.signs"]["text"] == (
+        "three lie above zero (+MKD+CH − base, ECAPA-TDNN; +MKD+CH − base, call centre; +MKD+CH − base, mean of the three "
+        "blocks), and none lie below zero")
+    assert v.texts["two.family.alone"]["text"].startswith(
+        "As the only question of its protocol, one more would have a word: +MKD+CH − base, ECAPA-TDNN (better); Holm's")
+    path = paper / "results" / "standin-laptop" / "decisive.csv"
+    path.write_text(FAMILY.replace("1.44,0.81,2.04", "-0.44,-0.81,0.0").replace("0.12,-0.41,0.63", "-.8,-1.1,-.4"), "utf-8")
+    told = collect_values(paper).texts["two.family.signs"]["text"]
+    assert "seven lie below zero" in told and "one ends at zero to two decimals (+MKD+CH − base, ECAPA" in told
+    path.write_text(FAMILY.replace(",0.01,0.0402", ",0.2,0.4"), "utf-8")
+    assert collect_values(paper).texts["two.family.alone"]["text"].startswith("As the only question of its protocol, each")
+
+
+def test_the_rule_on_weak_bases_tells_how_it_came_out(paper):
+    path = with_second(paper) / "results" / "standin-laptop" / "decisive.csv"
+    path.with_name("decisive-scores.csv").write_text("row,closed\n3,69\n7,58\n11,50.0\n", "utf-8")
+    v = collect_values(paper)
+    assert v.texts["two.closed.word"]["text"] == "and its block counts" and "‡" not in v.tables["two.decisive.decisive"]["caption"]
+    path.with_name("decisive-scores.csv").write_text("row,closed\n3,69\n7,58\n11,49.9\n", "utf-8")
+    v = collect_values(paper)
+    assert v.texts["two.closed.word"]["text"].endswith("compares nothing") and "‡" in v.tables["two.decisive.decisive"]["caption"]
+
+
+def test_gender_and_other_scores_are_told_where_all_blocks_are_there(paper):
+    path = paper / "results" / "standin-laptop" / "decisive-others.csv"
+    def gender(t, name="call centre"): return (t["score"] == "gender_f1") & (t["contrast"] == "+MKD+CH − base") & (t["block"] == name)
+    def change(t): t.loc[gender(t), ["difference", "low", "high"]] = -4.4, -5.5, -1.04
+    changed(path, change)
+    v = collect_values(paper)
+    assert v.texts["two.gender.full.spans"]["text"].endswith(" and −4.4 [−5.5, −1.0]") and v.states["two.others"]
+    claim = v.tables["claims"]["rows"][2]
+    assert claim[0] == "+MKD+CH improves gender (Table 1: +1.3, +3.7 and +1.8)" and "call centre −4.4" in claim[3]
+    assert claim[4].endswith("beyond the margin: one")
+    changed(path, lambda t: t[~gender(t)])
+    v = collect_values(paper)
+    assert "two.others" not in v.states and "two.gender.full.spans" not in v.texts
+    assert v.tables["claims"]["rows"][2][1].startswith("Table 1, gender F1") and v.tables["claims"]["rows"][2][2] == "5"
+
+
+def test_sides_of_zero():
+    t = pd.DataFrame(dict(low=[.1, -.2, -3.], high=[.2, .1, -1.]))
+    assert sides_told(t) == "one above zero and one below zero" and sides_told(t[:1]) == "all above zero"
+    assert sides_told(t[1:2]) == "none clear of zero"
+
+
+def test_leaks_need_the_teacher_and_base(paper):
+    path = paper / "results" / "standin-laptop" / "regime-leak.csv"
+    def change(t): t.loc[(t["row"] == "1") & (t["split_by"] == "utterance"), "difference"] = 33.33
+    v = collect_values(changed(path, change).parents[2])
+    assert v.texts["two.leak.teacher.utterance"]["text"].startswith("+33.3 [") and v.states["two.regime.regime-leak"]
+    changed(path, lambda t: t[t["row"] != "1"])
+    v = collect_values(paper)
+    assert not v.states["two.regime.regime-leak"] and v.states["two.regime.regime"] and "two.leak.base.utterance" not in v.texts
+
+
+def test_remedies_are_told_with_their_price_and_one_student_alone(paper):
+    path = paper / "results" / "standin-laptop" / "remedies.csv"
+    def change(t):
+        more = t[(t["remedy"] == "none") & t["condition"].isna()].assign(student="+MKD+CH")
+        return pd.concat([t, more])
+    v = collect_values(changed(path, change).parents[2])
+    told = v.texts["two.remedy.base.told"]["text"]
+    assert "balanced weights 3.5 [−2.7, 9.7] (−11.8 [−13.9, −9.6] under the training condition)" in told
+    assert v.states["two.remedy.base.balance"] and not v.states.get("two.remedy.full")
+    assert v.texts["two.remedy.base.asked"]["text"] == "counterfactual replay and counterfactual matching"
+    changed(path, lambda t: t[t["remedy"] != "match"])
+    v = collect_values(paper)
+    assert v.texts["two.remedy.base.asked"]["text"] == "counterfactual replay" and not v.states["two.remedy.base.several"]
+    changed(path, lambda t: t[~t["remedy"].isin(("match", "replay"))])
+    v = collect_values(paper)
+    assert not v.states["two.remedies.remedies"] and "two.remedy.base.told" not in v.texts and v.tables["two.remedies.remedies"]["rows"]
+
+
+def test_trained_rows_of_real_speech_get_their_sentence(paper):
+    path = paper / "results" / "real-laptop" / "real-contrasts.csv"
+    changed(path, lambda t: t[t["row"].isin(("campplus", "fbank", "dvector"))])
+    assert "two.real.asked" not in collect_values(paper).states
+    def change(t): return pd.concat([t, t[(t["row"] == "campplus") & t["declared"]].assign(row="mkd_ch", title="the full method")])
+    v = collect_values(changed(path, change).parents[2])
+    assert v.states["two.real.asked"] and v.texts["two.real.asked.told"]["text"].startswith("the full method against language")
+
+
+def test_corpora_are_the_generators():
+    "Settings and shares of age groups as the generator has them"
+    rows = {r[0]: r[1:] for r in collect_values().tables["corpora"]["rows"]}
+    assert set(rows) == set(STANDINS)
+    for name, (speakers, ages, shares, line, noise, slips, second) in rows.items():
+        s = STANDINS[name]
+        assert speakers == f"{PRESETS['laptop'].speakers[name]:,}" and ages == f"{s.decades[0]}-{s.decades[-1] + 9}"
+        assert 99 <= sum(int(x.strip(" %")) for x in shares.split(",")) <= 101 and line == s.channel
+        assert (slips, second) == (f"{100 * s.label_noise:.0f} %", f"{100 * s.p_overlay:.0f} %")
+        assert (noise == "none") == (s.channel == "studio")
+    assert rows["call centre"][2] == "38 %, 50 %, 12 %"
+
+
+def test_a_network_at_chance_is_no_evidence_of_an_order(paper):
+    v = collect_values()
+    path = paper / "results" / "standin-laptop" / "imu_elevoc-claims.csv"
+    def change(t): t.loc[t["claim"] == "squeeze-excitation on Res2Net", "coin"] = 1
+    w = collect_values(changed(path, change).parents[2])
+    assert int(w.texts["verify.printed"]["text"]) == int(v.texts["verify.printed"]["text"]) - 1
+    assert (v.texts["verify.with"]["text"], w.texts["verify.with"]["text"]) == ("two", "one")
+
+
+def test_losses_as_trained_have_intervals(paper):
+    "Student's t over five seeds of protocol 1: of six rows none lies beyond the margin"
+    v = collect_values()
+    assert v.texts["mkd.below"]["text"] == "four" and v.texts["mkd.clear"]["text"] == "none"
+    path = paper / "results" / "standin-laptop" / "runs.csv"
+    def change(t): t.loc[t["row"] == "4b", "as_trained_agesup_f1"] -= 1
+    assert collect_values(changed(path, change).parents[2]).texts["mkd.clear"]["text"] == "one"
+
+
+@pytest.mark.parametrize("name,change,sentence", [
+    ("interventions.csv", lambda t: t.loc[(t["under"] == "overlay") & (t["row"] == "6") & (t["against"] == "base"), "high"].index,
+     "a second voice moves \\+MKD\\+CH further"),
+    ("table1.csv", lambda t: t.loc[t["row"] == "3"].index, "base on real speech is close to chance")])
+def test_sentences_on_drift_and_chance_are_asked_for(paper, name, change, sentence):
+    folder = "real-laptop" if name == "table1.csv" else "standin-laptop"
+    path = paper / "results" / folder / name
+    def more(t): t.loc[change(t), "agesup_f1" if name == "table1.csv" else "high"] = 55.
+    changed(path, more)
+    with pytest.raises(ValueError, match=sentence): collect_values(paper)
+
+
+def test_rows_have_plain_names():
+    "No name of a row that only the records know, in the tables of ablations and of scores"
+    v = collect_values()
+    codes = {"subce", "subasl", "5r", "3r", "dep_literal", "kmix"}
+    assert not codes & {c for r in v.tables["ablations"]["rows"] for c in r}
+    if "two.decisive.decisive-scores" in v.tables:
+        rows = v.tables["two.decisive.decisive-scores"]["rows"]
+        assert not any("-" in r[0] for r in rows) and {r[1] for r in rows} == {"ECAPA", "ResNet"}
 
 
 def test_f1_of_one_class_is_told_as_the_share_recognised(paper):
@@ -345,7 +491,7 @@ def test_size_of_the_pdfs(built):
     import pypdf
     pages = {what: pypdf.PdfReader(io.BytesIO(pdf)).pages for what, pdf in built[1][0].items()}
     mm = [[round(float(x) / 72 * 25.4) for x in (p.mediabox.width, p.mediabox.height)] for p in (*pages["article"], *pages["poster"])]
-    assert 8 <= len(pages["article"]) <= 20 and len(pages["poster"]) == 1
+    assert 8 <= len(pages["article"]) <= 22 and len(pages["poster"]) == 1
     assert mm == [[210, 297]] * len(pages["article"]) + [[594, 841]]
 
 
@@ -354,9 +500,17 @@ def test_protocol_2_is_typeset(built, paper, tmp_path):
     "Records that arrive later appear in text, table and picture without a change of the sources"
     folder = article.lay_out(tmp_path / "laid", with_second(paper))
     text = words(article.typeset(folder, "article"))
-    assert squeezed("The words of the family are: 7 no difference, 2 better, 1 undecided.") in text
+    assert squeezed("the words are: 7 no difference, 2 better, 1 undecided.") in text
     assert squeezed("+1.5 [+1.1, +1.9] on average (better)") in text and (folder / "figures" / "decisive.svg").exists()
     assert squeezed("Not run yet. The records of remedies are not there") in text
+    assert squeezed("+1.5 [+1.1, +1.9] points on average") in words(article.typeset(folder, "poster"))
+
+
+@pytest.mark.slow
+def test_nothing_of_protocol_2_is_typeset_too(built, paper, tmp_path):
+    folder = article.lay_out(tmp_path / "laid", without_second(paper))
+    assert squeezed("None of the sheets of protocol 2 has been run") in words(article.typeset(folder, "article"))
+    assert squeezed("The primary contrasts of protocol 2 have not been run") in words(article.typeset(folder, "poster"))
 
 
 def test_without_typst_one_line_says_how_to_get_it(monkeypatch):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from mkdcls.evaluation import MARGIN
@@ -22,7 +23,7 @@ from mkdcls.results.remedies_sheet import undisturbed
 
 PRINT_WIDTH = 160  # mm, the article's column
 ON_POSTER = 124, 55  # mm, scaled to 346 mm there: letters of 20 points
-BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre ‡"}
+BLOCK_TITLES = {"ecapa": "ECAPA-TDNN", "resnet": "ResNet", "calls": "call centre"}
 DARK, WARM, MUTED = "#0173b2", "#c05a00", "0.45"
 
 
@@ -70,10 +71,23 @@ def _whisker(ax, y, value, low, high, marker, colour, label=None, filled=True):
     ax.plot(value, y, marker, color=colour, mfc=colour if filled else "white", ms=5, mew=1.1, label=label)
 
 
-def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 60) -> Figure:
+def second_primary(top: Path) -> pd.DataFrame | None:
+    "The three primary contrasts of protocol 2 by block, where all have been run"
+    path = top / "results" / RESULT_FOLDERS["standin"] / "decisive.csv"
+    if not path.exists(): return None
+    t = record_table(path)
+    if not {"block", "row", "gain", "low", "high"} <= set(t): return None
+    t = t[t["contrast"].str.startswith("+MKD+CH − base, ")].set_index("row")
+    rows = [r for r, _, _ in PRIMARY_ROWS.values()]
+    return t.loc[rows] if set(rows) <= set(t.index) else None
+
+
+def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 60, second: bool = False) -> Figure:
     """The three primary contrasts under protocol 1: stand-in three ways, real speech, and what the paper prints; in
-    millimetres, the narrower the larger the letters where it is scaled"""
-    kinds = (("stand-in, base re-estimated too", "o", DARK, False),
+    millimetres, the narrower the larger the letters where it is scaled; with `second`, protocol 2 above them"""
+    two = second_primary(top) if second else None
+    kinds = (*([("stand-in, protocol 2", "s", "0.1", True)] if two is not None else []),
+             ("stand-in, base re-estimated too", "o", DARK, False),
              ("stand-in, headline of protocol 1", "o", DARK, True),
              ("stand-in, as trained", "v", WARM, False),
              ("real speech, headline", "D", MUTED, True))
@@ -86,16 +100,21 @@ def gains_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float 
         for ax, (name, (row, _, _)) in zip(axes, PRIMARY_ROWS.items()):
             ax.axvspan(-MARGIN, MARGIN, color="0.9", lw=0, label="margin of one point")
             ax.axvline(0, color="0.5", lw=.7)
-            lines = (fair.loc[(f"fair_{name}", row)], g["standin"].loc[row], None, g["real"].loc[row])
+            lines = (*([two.loc[row]] if two is not None else []), fair.loc[(f"fair_{name}", row)],
+                     g["standin"].loc[row], None, g["real"].loc[row])
             for y, ((_, marker, colour, filled), r) in enumerate(zip(kinds, lines)):
                 if r is None:
                     plain = g["standin"].loc[row, "as_trained"]
                     ax.plot(plain, y, marker, color=colour, mfc="white", ms=5.5, mew=1.1)
                 else: _whisker(ax, y, r["gain"], r["low"], r["high"], marker, colour, filled=filled)
+                if name == "calls" and marker in "ov":  # compares nothing under protocol 1
+                    ax.annotate("‡", (plain if r is None else r["high"], y), (6, 0), textcoords="offset points",
+                                va="center", fontsize=SMALLEST)
             ax.axvline(g["standin"].loc[row, "paper_gain"], color="k", lw=1.6, ls=(0, (4, 1.5)),
                        label="the paper's gain")
-            ax.set(title=BLOCK_TITLES[name], yticks=range(4), yticklabels=[k[0] for k in kinds], xlim=(-8, 17))
-            ax.set_ylim(3.6, -.6)
+            ax.set(title=BLOCK_TITLES[name], yticks=range(len(kinds)), yticklabels=[k[0] for k in kinds],
+                   xlim=(-8, 17))
+            ax.set_ylim(len(kinds) - .4, -.6)
             ax.tick_params(axis="y", length=0)
         fig.supxlabel("+MKD+CH less base, points of agesup macro F1, 95 % interval", fontsize=7.5)
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
@@ -132,7 +151,8 @@ def rho_in_print(top: Path = PAPER, width: float = PRINT_WIDTH, height: float = 
 PARTS_SHOWN = (("mkd", "4a", "+MKD"), ("mkd", "3mix", "mixup alone, no teacher"),
                ("mkd", "kd", "teacher alone, no mixup"), ("teacher", "random", "+MKD, teacher never trained"),
                ("ch", "5r", "+CH"), ("ch", "subce", "agesub head, cross-entropy"),
-               ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"), ("dependency", "5r", "Eq. 5, sign mended"),
+               ("asymmetry", "subasl", "Eq. 4 in place of cross-entropy"),
+               ("dependency", "5r", "Eq. 5, sign corrected"),
                ("intervention", "bd", "back-door average over K"), ("intervention", "pr", "class prototypes"))
 
 
@@ -190,13 +210,14 @@ def doses_in_print(path: Path) -> Figure:
               ("teacher", "utterances the teacher learnt from"))
     panels = [p for p in panels if (t["curve"] == p[0]).any()]
     with mpl.rc_context(PRINTED):
-        fig = blank_page(PRINT_WIDTH, 62, layout="constrained")
+        fig = blank_page(PRINT_WIDTH, 52, layout="constrained")
         axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (curve, words) in zip(axes, panels):
             ax.axhspan(-MARGIN, MARGIN, color="0.9", lw=0)
             ax.axhline(0, color="0.5", lw=.7)
             for i, (pair, part) in enumerate(t[t["curve"] == curve].groupby(["row", "against"])):
                 name, style, marker, colour = DOSE_PAIRS[pair]
+                if len(part) < 3: style = "none"  # two points are no curve
                 x = part["level"] + .004 * (i - 1) if curve == "labels" else part["train_utterances"] * 1.05**(i - 1)
                 ax.errorbar(x, part["gain"], [part["gain"] - part["low"], part["high"] - part["gain"]], ls=style,
                             marker=marker, ms=4, lw=1.1, color=colour, label=name)
@@ -224,15 +245,20 @@ def remedies_in_print(path: Path) -> Figure:
         for student, marker, colour, up in (("base", "o", DARK, -.12), ("+MKD+CH", "^", WARM, .12)):
             part = lost[lost["student"] == student]
             if part.empty: continue
-            ax.plot(part["value"], [names.index(n) + up for n in part["remedy"]], marker, color=colour, ms=5,
-                    mfc=colour if student == "base" else "white", mew=1.1, label=student)
+            for i, (_, r) in enumerate(part.iterrows()):
+                low, high = (r[c] if pd.notna(r.get(c)) else r["value"] for c in ("value_low", "value_high"))
+                _whisker(ax, names.index(r["remedy"]) + up, r["value"], low, high, marker, colour,
+                         student if i == 0 else None, student == "base")
         seeds = lost.groupby("remedy")["n_seeds"].min()
         few = {n: "" if k == seeds.max() else f" ({k:.0f} seed{'s' if k > 1 else ''})" for n, k in seeds.items()}
+        who = lost["student"].unique()
         ax.set(yticks=range(len(names)), yticklabels=[REMEDY_NAMES.get(n, n) + few[n] for n in names],
-               ylim=(len(names) - .4, -.6), xlabel="points of agesup F1 lost, mean over seeds")
+               ylim=(len(names) - .4, -.6), xlabel="points of agesup F1 lost, mean and 95 % interval"
+               + (f", {who[0]}" if len(who) == 1 else ""))
         ax.grid(axis="y", color="0.92", lw=.6)
         ax.tick_params(axis="y", length=0)
-        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+        if len(who) > 1:
+            fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
     return fig
 
 
@@ -243,7 +269,7 @@ SECOND_FIGURES = {"decisive": ("decisive", family_in_print), "doses": ("decisive
 def figures(top: Path = PAPER) -> dict[str, Figure]:
     "Every figure of the article and the poster that the records allow, by the name that the sources use"
     found = {"method": method_in_print(), "gains": gains_in_print(top), "rho": rho_in_print(top),
-             "parts": parts_in_print(top), "gains-poster": gains_in_print(top, *ON_POSTER),
+             "parts": parts_in_print(top), "gains-poster": gains_in_print(top, *ON_POSTER, second=True),
              "rho-poster": rho_in_print(top, *ON_POSTER)}
     for name, (table, draw) in SECOND_FIGURES.items():
         path = next((p for p in second_files(top, table.split("-")[0]) if p.stem == table), None)

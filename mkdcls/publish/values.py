@@ -21,6 +21,14 @@ from mkdcls.publish.second import of_second
 from mkdcls.results import front
 from mkdcls.results.report import oracle_bounds
 from mkdcls.runs import PRESETS
+from mkdcls.seeds import Paired, paired_gains
+from mkdcls.standin import LONGEST, MEDIAN, SHORTEST, STANDINS
+
+
+def three(texts) -> str:
+    "A list of three in a sentence"
+    first, second, third = texts
+    return f"{first}, {second} and {third}"
 
 
 # ---- what the paper prints, and the networks
@@ -34,7 +42,10 @@ def of_paper(v: Values):
                        f"paper__{name}__base": fixed(t.loc[base, "agesup_f1"], 2),
                        f"paper__{name}__full": fixed(t.loc[row, "agesup_f1"], 2)})
     v.put(path, paper__teacher=fixed(t.loc["1", "agesup_f1"], 2), paper__ch__gain=signed(t.loc["5", "agesup_f1"]
-          - t.loc["3", "agesup_f1"]), paper__mkd__gain=signed(t.loc["4a", "agesup_f1"] - t.loc["3", "agesup_f1"]))
+          - t.loc["3", "agesup_f1"]), paper__mkd__gain=signed(t.loc["4a", "agesup_f1"] - t.loc["3", "agesup_f1"], 2),
+          paper__mkd__resnet=signed(t.loc["8", "agesup_f1"] - t.loc["7", "agesup_f1"], 2),
+          paper__gender__gains=three(signed(t.loc[row, "gender_f1"] - t.loc[base, "gender_f1"])
+                                     for row, base, _ in PRIMARY_ROWS.values()))
     entry = (PAPER / "article" / "references.bib").read_text("utf-8").split("@inproceedings{baeg2023,", 1)[1]
     v.put("paper/article/references.bib", paper__venue=", ".join(
         re.search(rf"{field} = {{(.*?)}}", entry)[1] for field in ("booktitle", "year")))
@@ -62,6 +73,9 @@ def of_protocol(v: Values):
     right = [int(r[1].strip(" %")) for r in told]
     v.put(page, cover__least=f"{min(right)} %", cover__most=f"{max(right)} %")
     v.put("mkdcls/evaluation.py", margin=count_word(int(MARGIN)), level="95 %")
+
+
+def paired_cell(c: Paired, digits: int = 1) -> str: return difference_cell(c.value, c.low, c.high, digits)
 
 
 # ---- what the stand-in can show at all
@@ -157,6 +171,8 @@ def of_standin(v: Values):
             "every row with MKD loses more than the margin as trained, and none is clearly worse re-estimated")
     v.put(folder / "gains.csv", mkd__rows=count_word(len(mkd)), mkd__lost__most=fixed(-mkd["as_trained"].min()),
           mkd__lost__least=fixed(-mkd["as_trained"].max()))
+    of_trained(v, runs, folder / "runs.csv", list(mkd.index))
+    of_resnet_seeds(v, runs, folder / "runs.csv")
     f1 = runs.groupby("row").mean(numeric_only=True)
     alone = (f1["agesup_f1"] - f1["LTV_agesup_f1"]).dropna()
     # all of FCVE is over sixty, so that its F1 is 2r/(1 + r) for the share r that is recognised
@@ -177,22 +193,72 @@ def of_standin(v: Values):
     v.put(folder / "runs.csv", seconds__least=fixed(spent.min(), 0), seconds__most=fixed(spent.max(), 0))
 
 
+BASE_OF = {row: base for base, rows in {"3": ("4a", "4b", "5", "6"), "7": ("8", "9", "10"), "11": ("12", "13")}.items()
+           for row in rows}
+
+
+def of_trained(v: Values, runs: pd.DataFrame, path: Path, rows: list[str]):
+    "Rows with MKD before re-estimation against base, each with Student's t over the paired seeds of protocol 1"
+    f1, trained = (runs.pivot(index="seed", columns="row", values=c) for c in ("agesup_f1", "as_trained_agesup_f1"))
+    gains = {r: paired_gains((trained[r] - f1[BASE_OF[r]]).dropna()) for r in rows}
+    clear = [r for r, c in gains.items() if c.high < -MARGIN]
+    v.put(path, mkd__below=count_word(sum(c.high < 0 for c in gains.values())), mkd__clear=count_word(len(clear)),
+          mkd__spans="; ".join(f"{r} {paired_cell(c)}" for r, c in gains.items()))
+
+
+def of_resnet_seeds(v: Values, runs: pd.DataFrame, path: Path):
+    "How much of the ResNet's gain under protocol 1 is one seed"
+    by = runs.pivot(index="seed", columns="row", values="agesup_f1")
+    gain = (by["10"] - by["7"]).dropna()
+    most = gain.idxmax()
+    v.put(path, one__resnet__t=paired_cell(paired_gains(gain)), one__resnet__most=signed(gain[most]),
+          one__resnet__base=fixed(by.loc[most, "7"]), one__resnet__without=paired_cell(paired_gains(gain.drop(most))))
+
+
 def of_real(v: Values):
     "Real speech, the floors that need no listening, and where the recordings come from"
     of_table1(v, "real")
     folder = v.path("results", RESULT_FOLDERS["real"])
     words = record_table(folder / "gains.csv")["status"]
     v.asked(folder / "gains.csv", set(words) == {"undecided"}, "every gain on real speech is undecided")
+    chance = ("one.real.ecapa.base", "one.real.resnet.base", "one.real.calls.base")
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What no listening scores")
     floor = {(r[0], r[1]): r for r in rows}
     v.put(page, floor__real=floor["real speech", "LTV+FCVE"][4], floor__standin=floor["stand-in", "LTV+FCVE"][4],
-          floor__constant=floor["stand-in", "LTV+FCVE"][3])
+          floor__constant=floor["stand-in", "LTV+FCVE"][3], floor__real__calls=floor["real speech", "call centre"][4])
     v.table(page, "floors", head, rows)
+    least = min(float(v.texts[f"floor.real{at}"]["text"]) for at in ("", ".calls"))
+    v.asked(page, all(float(v.texts[b]["text"]) < least + 6 for b in chance), "base on real speech is close to chance")
     path = v.path("selection", "real.csv")
     chosen = record_table(path)
     people = chosen.groupby("corpus")["speaker"].nunique()
     v.put(path, **{f"real__{'accent' if 'Accent' in k else 'common'}": f"{n:,}" for k, n in people.items()})
+    folds = chosen.assign(language=chosen["file"].str.extract(r"common_voice/([^/]+)/")[0])
+    licence = {"Speech Accent Archive": "CC BY-NC-SA 2.0 (by a copy of it)", "Common Voice 6.1": "CC0 1.0"}
+    v.table(path, "recordings", ["corpus", "plays", "speakers", "clips", "languages", "licence"],
+            [[corpus, role, f"{part['speaker'].nunique():,}", f"{len(part):,}",
+              "English, many accents" if part["language"].isna().all() else str(part["language"].nunique()),
+              licence[corpus]] for (role, corpus), part in folds.groupby(["role", "corpus"], sort=False)])
+
+
+# ---- the four stand-ins
+
+def of_corpora(v: Values):
+    "The four synthetic corpora as the generator has them, with what preset laptop draws"
+    size = PRESETS["laptop"].speakers
+    def shares(s):
+        groups = {"20-30": 0., "40-50": 0., "60+": 0.}
+        for d, w in zip(s.decades, s.weights):
+            groups["20-30" if d < 40 else "40-50" if d < 60 else "60+"] += w / sum(s.weights)
+        return ", ".join(f"{100 * x:.0f} %" for x in groups.values())
+    v.table("mkdcls/standin.py", "corpora",
+            ["stands in for", "speakers", "ages", "20-30, 40-50, 60+", "line", "noise, dB", "slips", "second voice"],
+            [[s.name, f"{size[s.name]:,}", f"{s.decades[0]}-{s.decades[-1] + 9}", shares(s), s.channel,
+              f"{s.snr_mean:g} ± {s.snr_sd:g}" if s.channel == "telephone" else "none", f"{100 * s.label_noise:.0f} %",
+              f"{100 * s.p_overlay:.0f} %"] for s in STANDINS.values()])
+    v.put("mkdcls/standin.py", corpora__shortest=f"{SHORTEST:g}", corpora__median=f"{MEDIAN:g}",
+          corpora__longest=f"{LONGEST:g}")
 
 
 # ---- ablations, interventions, what is printed
@@ -240,8 +306,10 @@ def of_ablations(v: Values):
              "direction": "direction", "intervention": "intervention", "numbers": "numbers, MKD",
              "numbers_ch": "numbers, CH", "fair_ecapa": "full, ECAPA", "fair_resnet": "full, ResNet",
              "fair_calls": "full, call centre"}
-    v.table(path, "ablations", ["part", "row", "what is changed", "against", "seeds", "F1", "difference", "word"],
-            [[spelt.get(r["question"], r["question"]), r["row"], r["what"], r["against"], r["n_seeds"],
+    plain = {"3": "base, as trained", "3r": "base", "7r": "base", "11r": "base", "4a": "+MKD", "5r": "+CH",
+             "6": "+MKD+CH", "subce": "agesub head, CE", "subasl": "agesub head, Eq. 4"}
+    v.table(path, "ablations", ["part", "what is changed", "against", "seeds", "F1", "difference", "word"],
+            [[spelt.get(r["question"], r["question"]), r["what"], plain.get(r["against"], r["against"]), r["n_seeds"],
               fixed(r["agesup_f1"]), difference_cell(r["gain"], r["low"], r["high"]),
               r["status"] + WEAK * (r["question"] == "fair_calls")] for _, r in firm.iterrows()])
 
@@ -276,7 +344,17 @@ def of_interventions(v: Values):
     c = one(sheet="effects", row="6", under="channel", task="agesup", measure="move", against="base")
     v.put(path, drift__less=difference_cell(c["value"], c["low"], c["high"], 2),
           effects__seeds=count_word(int(c["n_seeds"])), effects__speakers=f"{int(c['n_speakers']):,}")
-    v.asked(path, c["high"] < 0, "+MKD+CH drifts less than base")
+    v.asked(path, c["high"] < 0, "+MKD+CH drifts less than base over the studio line")
+    for name, row in (("base", "3"), ("mkd", "4a"), ("ch", "5"), ("full", "6")):
+        voice = one(sheet="effects", row=row, under="overlay", task="agesup", measure="move", against=None)
+        sex = one(sheet="effects", row=row, under="gender", task="agesup", measure="tv", against=None)
+        v.put(path, **{f"overlay__{name}": difference_cell(voice["value"], voice["low"], voice["high"], 2),
+                       f"sexed__{name}": f"{fixed(sex['value'], 2)} {bracketed(sex['low'], sex['high'], 2, False)}"})
+    c = one(sheet="effects", row="6", under="overlay", task="agesup", measure="move", against="base")
+    v.asked(path, c["high"] < 0, "a second voice moves +MKD+CH further towards younger than base")
+    sex = one(sheet="effects", row="oracle", under="gender", task="agesup", measure="tv", against=None)
+    v.put(path, overlay__more=difference_cell(c["value"], c["low"], c["high"], 2),
+          sexed__oracle=fixed(sex["value"], 2))
     for name, row in (("mkd", "4a"), ("full", "6")):
         fallen = one(sheet="refuters", row=row, under="K: anybody", task="agesup", measure="drop_f1")
         own = one(sheet="refuters", row=row, under="X and K: own pairs", measure="cka")
@@ -337,6 +415,9 @@ def of_verification(v: Values):
           verify__ours=count_word(int(own["claim"].str.contains("(ours)", regex=False).sum())),
           verify__also=str(len(also)))
     printed = own[own["paper_eer_gain"] > 0]
+    coin = printed["coin"] > 0  # a network of the pair answers at chance in some seed
+    v.put(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), verify__coin=count_word(int(coin.sum())))
+    printed = printed[~coin]
     v.put(v.path("results", RESULT_FOLDERS["standin"], "seo_kim-claims.csv"), verify__printed=str(len(printed)),
           verify__against=count_word(int((printed["high"] < 0).sum())),
           verify__with=count_word(int((printed["low"] > 0).sum())))
@@ -359,7 +440,7 @@ def of_cost(v: Values):
                         ("interventions", "Interventions"), ("sensitivity", "Sensitivity"),
                         ("seo_kim", "Seo & Kim"), ("imu_elevoc", "IMU&Elevoc"),
                         ("decisive", "Protocol 2: primary contrasts, controls, doses"),
-                        ("regime", "Protocol 2: the paper's regime"), ("remedies", "Protocol 2: remedies")):
+                        ("regime", "Protocol 2: few speakers, many utterances"), ("remedies", "Protocol 2: remedies")):
         path = folder / inside.get(name, f"{name}/runs.csv")
         if "Protocol 2" in title and not (path.exists() and (folder / f"{name}.csv").exists()): continue
         runs = record_table(path)
@@ -423,12 +504,33 @@ def of_rounding(v: Values):
     v.put(path, portable__statements=str(len(p)), portable__arithmetics=count_word(int(p["arithmetics"].max())))
 
 
+def gender_claim(v: Values) -> list[str]:
+    "The line on gender: protocol 2 where its other scores are there, otherwise protocol 1"
+    names = {"ECAPA-TDNN": "ECAPA", "ResNet": "ResNet", "call centre": "call centre"}
+    path = v.path("results", RESULT_FOLDERS["standin"], "decisive-others.csv")
+    t = record_table(path) if path.exists() else None
+    if t is not None: t = t[(t["score"] == "gender_f1") & (t["contrast"] == "+MKD+CH − base")]
+    if t is not None and len(t) == len(names):
+        how, t = "protocol 2, gender F1, base re-estimated too; not corrected", t.rename(columns={"difference": "gain"})
+    else:
+        how = "Table 1, gender F1, base as trained; not corrected"
+        t = record_table(path.with_name("gains.csv")).query("task == 'gender' and scope == 'pooled'")
+        t = t[t["row"].isin([r for r, _, _ in PRIMARY_ROWS.values()])].assign(block=list(names))
+    told = "; ".join(f"{names[r['block']]} {difference_cell(r['gain'], r['low'], r['high'])}" for _, r in t.iterrows())
+    beyond, below = (count_word(int((t["high"] < edge).sum())) for edge in (-MARGIN, 0))
+    return [f"+MKD+CH improves gender (Table 1: {v.texts['paper.gender.gains']['text']})", how,
+            str(int(t["n_seeds"].min())), told, f"intervals below zero: {below}; beyond the margin: {beyond}"]
+
+
 def of_claims(v: Values):
     "The table of claims, from the page of all results, which a test holds to the records"
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
     rows = [[re.sub(r"call centre: speaks for it(?!\s*‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
             for r in rows]
+    rows = [[("Not claimed by the paper: " + c if i == 0 and "one may expect" in c else c) for i, c in enumerate(r)]
+            for r in rows]
+    rows.insert(2, gender_claim(v))
     v.table(page, "claims", head, rows)
     last = [r[head.index("verdict") if "verdict" in head else -1] for r in rows]
     v.put(page, claims__lines=count_word(len(rows)),
@@ -440,7 +542,8 @@ def collect_values(top: Path = PAPER) -> Values:
     v = Values(top)
     cfg = settings()
     v.put("settings.ini", version=cfg["version"],
-          where=f"at {cfg['git_url']}" if cfg["git_url"] else "in the archive that this PDF came with")
-    for part in (of_paper, of_protocol, of_bounds, of_standin, of_real, of_ablations, of_interventions,
+          where=f"at {cfg['git_url']}" if cfg["git_url"] else "in the archive that this PDF came with",
+          where__poster=f"at {cfg['git_url']}" if cfg["git_url"] else "in the archive of the project mkdcls")
+    for part in (of_paper, of_protocol, of_bounds, of_corpora, of_standin, of_real, of_ablations, of_interventions,
                  of_verification, of_cost, of_settings, of_rounding, of_claims, of_second): part(v)
     return v
