@@ -248,6 +248,8 @@ def test_kinds_of_cells(text, kind): assert kind_of({"source": text}, opening=Tr
 def test_notebook_sizes():
     heavy = {str(p): f"{(ROOT / p).stat().st_size // 1000} kB" for p in notebooks() if (ROOT / p).stat().st_size >= 400_000}
     assert not heavy, f"400 kB is the most a notebook may weigh: {heavy}"
+    live = [str(p) for p in [*notebooks(), *(ROOT / "paper").rglob("*.ipynb")] if "widget-view+json" in (ROOT / p).read_text("utf-8")]
+    assert not live, f"a kept page cannot show a widget: {live}"
 
 
 def test_pictures_are_whole():
