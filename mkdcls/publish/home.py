@@ -136,8 +136,10 @@ def told_gains(root: Path) -> str:
     best = max(every, key=lambda r: float(r["gain"]))
     weak = " ‡" * (best["corpus"] == "standin" and best["row"] in weak_blocks(root))
     least = min(float(r["paper_gain"]) for r in every)
+    sex = front.gender_in_short(root / "paper/results/standin-laptop") if newest(root) is not None else ""
     return (f"The paper's gains are {least:.1f} points and more; ours are {float(best['gain']):.1f}{weak} at most, "
-            f"and {'all' if below == len(every) else below} of our {len(every)} intervals end below the paper's gain.")
+            f"and {'all' if below == len(every) else below} of our {len(every)} intervals end below the paper's gain."
+            + f" {sex}" * bool(sex))
 
 
 def when_it_helps(root: Path) -> str:
