@@ -107,7 +107,7 @@ def test_the_ten_questions_and_the_other_task(tmp_path):
         "score,contrast,block,row,against,n_seeds,difference,low,high,sd,interval,better,paper\n" + "".join(
             f"{s},+MKD+CH − base,{b},6,3,10,{d},{d - .25},{d + .25},.3,below 0,higher,{p}\n" for s, b, d, p in
             (("gender_f1", "ECAPA-TDNN", -.5, 1.25), ("gender_f1", "ResNet", -1.25, 3.75), ("auc_60", "ResNet", -1, ""))))
-    assert front.gender_in_short(tmp_path) == "Gender: +MKD+CH − base is -1.2 to -0.5 (paper +1.2 to +3.8)."
+    assert front.gender_in_short(tmp_path) == "Gender: +MKD+CH − base is -1.2 to -0.5 (all intervals below 0), the paper's +1.2 to +3.8."
     assert "prints +1.2, +3.8 for" in front.other_scores(found) and "-0.50 [-0.75, -0.25], below 0" in front.other_scores(found)
 
 

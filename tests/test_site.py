@@ -200,6 +200,12 @@ def test_when_it_helps_is_told_from_the_records(tmp_path):
     (folder / "decisive-controls.csv").write_text("\n".join(["contrast,gain", *lines]) + "\n", "utf-8")
     told = home.when_it_helps(tmp_path)
     assert "K made of the true causes is worth +9.0 to +9.0 points" in told and "[The sheet]" in told
+    dose = "curve,level,train_utterances,row,against,n_seeds,score,gain,low,high\n"
+    lines = [f"speakers,{level},{many},6,3,3,66,{gain},{gain - 1.5},{gain + 1.5}" for level, many, gain in ((1, 2880, .75), (4, 11520, -.75))]
+    (folder / "decisive-doses.csv").write_text(dose + "\n".join(lines) + "\n", "utf-8")
+    assert "we found no condition in which it gains more than a point for sure" in home.when_it_helps(tmp_path)
+    (folder / "decisive-doses.csv").write_text(dose + "\n".join(lines).replace("0.75,-0.75", "3.25,1.75") + "\n", "utf-8")
+    assert "+3.2 [" in home.when_it_helps(tmp_path) and "no condition" not in home.when_it_helps(tmp_path)
 
 
 def test_an_executed_sheet_shows_the_parameters_it_was_run_with(tmp_path):
