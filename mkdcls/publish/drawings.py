@@ -200,7 +200,8 @@ def family_in_print(path: Path) -> Figure:
 
 
 DOSE_PAIRS = {("6", "3"): ("+MKD+CH − base", "-", "o", DARK), ("5", "3"): ("+CH − base", (0, (5, 1.5)), "s", WARM),
-              ("6", "5"): ("+MKD+CH − +CH", (0, (1, 1)), "^", "0.15"), ("4a", "3"): ("+MKD − base", "-.", "x", MUTED)}
+              ("6", "5"): ("+MKD+CH − +CH", (0, (1, 1)), "^", "0.15"),
+               ("4a", "3"): ("+MKD − base", "-.", "x", MUTED)}
 
 
 def doses_in_print(path: Path) -> Figure:

@@ -128,9 +128,9 @@ def told_counts(root: Path) -> str:
 def counted_seeds(root: Path) -> str:
     "Seeds of the pictures at the left and the right"
     t = newest(root)
-    return ("*By how much* and *Which part helps*: five seeds, 95 % intervals over speakers and seeds." if t is None else
-            f"*By how much*: {t['n_seeds'].min()} seeds on the stand-in, five folds of real speech. *Which part helps*: "
-            "five other seeds, of protocol 1.")
+    if t is None: return "*By how much* and *Which part helps*: five seeds, 95 % intervals over speakers and seeds."
+    return (f"*By how much*: {t['n_seeds'].min()} seeds on the stand-in, five folds of real speech. *Which part "
+            "helps*: five other seeds, of protocol 1.")
 
 
 def told_gains(root: Path) -> str:
@@ -149,15 +149,16 @@ def told_gains(root: Path) -> str:
 def when_it_helps(root: Path) -> str:
     "What a teacher is worth that knows more, and what more speakers bring; nothing before either has been run"
     folder = root / "paper/results/standin-laptop"
-    kept = [pd.read_csv(p, dtype={"row": str, "against": str}) if (p := folder / name).exists()
-            and p.read_text("utf-8").strip() else pd.DataFrame() for name in ("decisive-controls.csv", "decisive-doses.csv")]
+    kept = [pd.read_csv(p, dtype={"row": str, "against": str}) if (p := folder / f"decisive-{name}.csv").exists()
+            and p.read_text("utf-8").strip() else pd.DataFrame() for name in ("controls", "doses")]
     told = " ".join(t for t in (doses_text(kept[1]), worth_of_k(kept[0])) if t)
     asked = kept[1][kept[1]["row"] == "6"] if len(kept[1]) else kept[1]
     nowhere = len(asked) and (asked["low"] <= MARGIN).all()
     return told and ("**When does the method help?** "
                      + "So far we found no condition in which it gains more than a point for sure. " * bool(nowhere)
                      + f"{told} (The teacher's features K stand in Z beside the student's; FCVG is clean speech, on "
-                     "which the paper's kind of teacher learns.) [The sheet](paper/results/standin-laptop/decisive.ipynb)")
+                     "which the paper's kind of teacher learns.) [The "
+                     "sheet](paper/results/standin-laptop/decisive.ipynb)")
 
 
 def by_how_much(root: Path) -> str:
@@ -238,6 +239,6 @@ def told_part(root: Path) -> str:
     "How many of these gains clear the margin, and the largest, in words"
     kept = parts_of(root)
     clear, best = sum(float(r["low"]) > 1 for r in kept), kept[0]
-    return (f"Of the {len(kept)} changes to the base with ECAPA-TDNN that have five seeds, {clear or 'none'} clears the "
-            f"margin of one point. The largest gain is that of *{best['what']}*, {spanned(best)}: {best['status']}, and as the best "
-            f"of {len(kept)} it looks larger than it is.")
+    return (f"Of the {len(kept)} changes to the base with ECAPA-TDNN that have five seeds, {clear or 'none'} clears "
+            f"the margin of one point. The largest gain is that of *{best['what']}*, {spanned(best)}: {best['status']}, "
+            f"and as the best of {len(kept)} it looks larger than it is.")

@@ -34,7 +34,8 @@ EQUATION_PAGES = {"1": "nbs/method/04_mixup.ipynb", "2": "nbs/method/06_distilla
              "3": "nbs/method/10_objective.ipynb", "4": "nbs/method/07_asymmetric_loss.ipynb",
              "5": "nbs/method/08_dependency_loss.ipynb"}
 # words of the glossary that everybody uses: the first mention on a page leads nowhere
-COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial", "key", "target"}
+COMMON = {"seed", "fold", "chance", "status", "mechanism", "row", "recipe", "conflict", "trial", "chain", "dial",
+          "key", "target"}
 LINKED = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()\s*(?:<([^>]*)>|([^)\s]+))([^)]*\))")
 CODE_PARTS = re.compile(r"(```.*?```|~~~.*?~~~|`[^`\n]*`)", re.S)
 
