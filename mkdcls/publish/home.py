@@ -240,5 +240,5 @@ def told_part(root: Path) -> str:
     kept = parts_of(root)
     clear, best = sum(float(r["low"]) > 1 for r in kept), kept[0]
     return (f"Of the {len(kept)} changes to the base with ECAPA-TDNN that have five seeds, {clear or 'none'} clears "
-            f"the margin of one point. The largest gain is that of *{best['what']}*, {spanned(best)}: {best['status']}, "
-            f"and as the best of {len(kept)} it looks larger than it is.")
+            f"the margin of one point. The largest gain is that of *{best['what']}*, {spanned(best)}: {best['status']}"
+            f", and as the best of {len(kept)} it looks larger than it is.")
