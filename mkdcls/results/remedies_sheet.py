@@ -650,7 +650,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
                        f"at ρ = {-top:g}, trained at {top:g}": plain("turned", top),
                        f"at ρ = {top:g}, trained at {top:g}": get("at_home", top),
                        f"at ρ = 0, trained at {top:g}": plain("at_0", top),
-                       "the same, less no remedy trained at ρ = 0":
+                       "gap to an untied training, at ρ = 0":
                        untied(of["untied", top]) if ("untied", top) in of else "",
                        f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
                        "training, s": f"{of['train_s', top].value:.0f}" if ("train_s", top) in of else "",
