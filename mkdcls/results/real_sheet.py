@@ -680,6 +680,20 @@ def shown_scores(table: pd.DataFrame, by: str, heard: str = "all") -> pd.DataFra
                           "gender F1": gender(r)} for _, r in t.iterrows()])
 
 
+def worth_in_words(folder: Path) -> str:
+    """What a public encoder as K is worth in Z, and what of it a student keeps that only learns from it: the AUC of
+    60+ with folds by speaker; nothing before these rows have been run"""
+    path = Path(folder) / "real.csv"
+    if not path.exists(): return ""
+    auc = pd.read_csv(path).query("heard == 'all' and folds == 'speaker'").set_index("row")["auc"]
+    k, asked = K_DEFAULT, ("language", "base", "mkd_ch", f"mkd_ch_of_{K_DEFAULT}", f"alone_of_{K_DEFAULT}")
+    if not set(asked) <= set(auc.index): return ""
+    language, base, scratch, with_k, alone = (f"{auc[r]:.0f}" for r in asked)
+    return (f"With the public encoder {PUBLIC[k].title} as K beside X, +MKD+CH finds the real speakers over 60 with an "
+            f"AUC of {with_k} (K from scratch {scratch}, language alone {language}); a student that only learns from it "
+            f"has {alone}, base {base}")
+
+
 EXPLAINED = (
     "AUC of 60+ and mean absolute error (MAE) are the declared scores; macro F1 stands beside them. A speaker counts "
     "once: posteriors are averaged over utterances. Intervals are 95 %, speakers resampled within age group; they "
