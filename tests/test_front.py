@@ -67,7 +67,7 @@ def test_protocol_2_appears_when_it_was_run(tmp_path):
     scored = runs.assign(as_trained_agesup_f1=runs["row"].map({"6": 58., "10": 57.5, "13": 61.}).fillna(60.))
     scored.to_csv(tmp_path / "decisive" / "runs.csv", index=False)
     assert "unmixed speech (without that -2.0, -2.5, +1.0); on real speech" in front.how_to_read(found), "what re-estimation hides is told"
-    assert "had +0.7, +3.2, +3.9." in front.how_to_read(found) and "As trained" not in front.cautions(found)
+    assert "trained): +0.7, +3.2, +3.9." in front.how_to_read(found) and "As trained" not in front.cautions(found)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "doses.svg").write_text("<svg/>")
     assert "When does the method help?" in front.decides(found)
@@ -109,6 +109,20 @@ def test_the_ten_questions_and_the_other_task(tmp_path):
             (("gender_f1", "ECAPA-TDNN", -.5, 1.25), ("gender_f1", "ResNet", -1.25, 3.75), ("auc_60", "ResNet", -1, ""))))
     assert front.gender_in_short(tmp_path) == "Gender: +MKD+CH − base is -1.2 to -0.5 (all intervals below 0), the paper's +1.2 to +3.8."
     assert "prints +1.2, +3.8 for" in front.other_scores(found) and "-0.50 [-0.75, -0.25], below 0" in front.other_scores(found)
+
+
+def test_what_a_public_encoder_is_worth(tmp_path):
+    "In Z, and to a student that only learns from it; nothing before each of these rows has been run"
+    from mkdcls.results.real_sheet import worth_in_words
+    assert worth_in_words(tmp_path) == ""
+    rows = dict(language=72, base=55, mkd_ch=58, mkd_ch_of_campplus=85)
+    lines = [f"speaker,all,{r},{v}" for r, v in rows.items()]
+    (tmp_path / "real.csv").write_text("\n".join(["folds,heard,row,auc", *lines]) + "\n")
+    assert worth_in_words(tmp_path) == "", "the student alone is missing"
+    lines += ["speaker,all,alone_of_campplus,56.4", "language,all,base,99", "speaker,Common Voice,base,98"]
+    (tmp_path / "real.csv").write_text("\n".join(["folds,heard,row,auc", *lines]) + "\n")
+    told = worth_in_words(tmp_path)
+    assert "AUC of 85 (K from scratch 58, language alone 72); a student that only learns from it has 56, base 55" in told
 
 
 def test_each_equation_has_its_page_and_code():

@@ -12,6 +12,7 @@ from mkdcls.decisive import ASKED_BLOCKS, PRIMARY_SEEDS
 from mkdcls.evaluation import MARGIN
 from mkdcls.results import front, report
 from mkdcls.results.decisive_sheet import compares_nothing, doses_text, worth_of_k
+from mkdcls.results.real_sheet import worth_in_words
 
 # told apart by the colour-blind, and by their marks
 PRINTED_GREY, OURS_BLUE, REAL_ORANGE = "#8a93a3", "#0173b2", "#de8f05"
@@ -154,11 +155,13 @@ def when_it_helps(root: Path) -> str:
     told = " ".join(t for t in (doses_text(kept[1]), worth_of_k(kept[0])) if t)
     asked = kept[1][kept[1]["row"] == "6"] if len(kept[1]) else kept[1]
     nowhere = len(asked) and (asked["low"] <= MARGIN).all()
+    public = worth_in_words(root / "paper/results/real-laptop")
     return told and ("**When does the method help?** "
                      + "So far we found no condition in which it gains more than a point for sure. " * bool(nowhere)
                      + f"{told} (The teacher's features K stand in Z beside the student's; FCVG is clean speech, on "
                      "which the paper's kind of teacher learns.) [The "
-                     "sheet](paper/results/standin-laptop/decisive.ipynb)")
+                     "sheet](paper/results/standin-laptop/decisive.ipynb)"
+                     + f" {public} ([real speech](paper/results/real-laptop/real.ipynb))." * bool(public))
 
 
 def by_how_much(root: Path) -> str:

@@ -16,11 +16,13 @@ from mkdcls.remedies import REMEDIES
 from mkdcls.results import report
 from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_text, others_in_columns,
                                            read, seed_gains, still_to_run, worth_of_k)
+from mkdcls.results.real_sheet import worth_in_words
 from mkdcls.results.remedies_sheet import REMEDIES_TABLE, REMEDY_RUNS, least_lost, remedies_to_run
 from mkdcls.results.sheets import SHEETS, sheet_of
 from mkdcls.runs import PRESETS
 
 RESULTS = PROJECT / "paper" / "results"
+EXECUTED_REAL = "../paper/results/real-laptop/real.ipynb"
 EXECUTED = "../paper/results/standin-laptop"  # executed pages, as the notebooks of the front link to them
 LABELS = {"standin-laptop": "stand-in", "real-laptop": "real speech"}
 # the same seed under several arithmetics; columns as in ARITHMETIC_COLUMNS
@@ -223,8 +225,8 @@ def how_to_read(found: dict[str, Path]) -> str:
             f"speech{f' (without that {plain})' if plain else ''}; on real speech a bootstrap over speakers and seeds. "
             "*Better* and *worse* lie beyond a margin of "
             f"one point, *no difference* inside it, for [ten contrasts]({EXECUTED}/decisive.ipynb) at once. "
-            "Five other seeds under [protocol 1](../paper/protocol.md), "
-            f"which leaves base as trained, had {before}. Before you rely on the table:")
+            "[Protocol 1](../paper/protocol.md) (five other seeds, base as "
+            f"trained): {before}. Before you rely on the table:")
 
 
 def cautions(found: dict[str, Path]) -> str:
@@ -256,6 +258,7 @@ def cautions(found: dict[str, Path]) -> str:
         out.append("Trained from scratch on real speech of this size, our networks learn hardly anything about age: "
                    f"the rows score {t.min():.0f} to {t.max():.0f}, and base's own answers, shuffled, still "
                    f"{ours.min():.0f}.")
+        if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
     return "\n".join(f"- {line}" for line in out)
@@ -475,8 +478,8 @@ def where_to_go() -> str:
     tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb), of which the "
-                             f"whole takes {reading_minutes(tour)}; [words and symbols](glossary.ipynb)"),
+    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb) (in "
+                             f"all {reading_minutes(tour)}); [words and symbols](glossary.ipynb)"),
              ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
                          "and the sum of losses that it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
@@ -484,8 +487,8 @@ def where_to_go() -> str:
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
                       f"{hours([p for f in FOLDERS for p in pages(f)])} hours: speech with known causes "
-                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}, "
-                      f"{link(page_path('14_causal'))} and others; what helps: {link(page_path('16_remedies'))}), "
+                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}; "
+                      f"what helps: {link(page_path('16_remedies'))}), "
                       "the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a class", "[the course](course/README.md): eight lessons with checks"),
@@ -493,7 +496,7 @@ def where_to_go() -> str:
               "[mkdcls.pdf](../paper/mkdcls.pdf)"),
              ("a recording", "`.venv/bin/mkdcls predict a.wav` asks a model of synthetic speech, which takes nearly "
               "every real voice for over 60; "
-              f"{link(page_path('17_use'))}: how sure is it?"),
+              f"{link(page_path('17_use'))}"),
              ("an idea of your own", f"{link(page_path('13a_yours'))}: row, loss, task, encoder in one file"),
              ("a corpus of your own", "[own_data](own_data.ipynb): recordings with age and gender, or speaker corpora")]
     return report.as_markdown(pd.DataFrame([{"you have": h, "go to": w} for h, w in lines]))
@@ -609,8 +612,7 @@ def machines_in_short(path: Path = ARITHMETIC) -> str:
         widths = [part[c].max() - part[c].min() for c in ("agesup_f1", "agesup_f1_as_trained")]
         moved[encoder] = max(moved.get(encoder, 0.), *(w for w in widths if pd.notna(w)))
     told = " and ".join(f"{v:.1f} ({report.ENCODER.get(e, e)})" for e, v in moved.items())
-    return (f"The same seed may differ by up to {told} points on another machine, because processors round "
-            "differently: compare means over seeds "
+    return (f"The same seed may differ by up to {told} points on another machine: compare means over seeds "
             "([measured](../paper/results/README.md#the-same-seed-on-another-machine)).")
 
 

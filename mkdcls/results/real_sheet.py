@@ -689,7 +689,7 @@ def worth_in_words(folder: Path) -> str:
     k, asked = K_DEFAULT, ("language", "base", "mkd_ch", f"mkd_ch_of_{K_DEFAULT}", f"alone_of_{K_DEFAULT}")
     if not set(asked) <= set(auc.index): return ""
     language, base, scratch, with_k, alone = (f"{auc[r]:.0f}" for r in asked)
-    return (f"With the public encoder {PUBLIC[k].title} as K beside X, +MKD+CH finds the real speakers over 60 with an "
+    return (f"With the public encoder {PUBLIC[k].title} as K beside X, +MKD+CH finds real speakers over 60 with an "
             f"AUC of {with_k} (K from scratch {scratch}, language alone {language}); a student that only learns from it "
             f"has {alone}, base {base}")
 
