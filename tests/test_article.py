@@ -304,6 +304,13 @@ def test_trained_rows_of_real_speech_get_their_sentence(paper):
     def change(t): return pd.concat([t, t[(t["row"] == "campplus") & t["declared"]].assign(row="mkd_ch", title="the full method")])
     v = collect_values(changed(path, change).parents[2])
     assert v.states["two.real.asked"] and v.texts["two.real.asked.told"]["text"].startswith("the full method against language")
+    assert "two.real.alone" not in v.texts and not v.states.get("two.real.alone")
+    def alone(t):
+        pairs = (("alone_of_campplus", "base", 1.25), ("mkd_ch_of_campplus", "base_of_campplus", -2.5))
+        return pd.concat([t, *(t[(t["row"] == "mkd_ch")].assign(row=a, against=b, gain=g, low=g - 1, high=g + 1) for a, b, g in pairs)])
+    v = collect_values(changed(path, alone).parents[2])
+    assert v.states["two.real.alone"] and v.texts["two.real.alone"]["text"] == "+1.2 [+0.2, +2.2]"
+    assert v.texts["two.real.beside.blocked"]["text"] == "−2.5 [−3.5, −1.5]"
 
 
 def test_corpora_are_the_generators():

@@ -511,6 +511,12 @@ def of_real_gains(v: Values, path: Path):
     v.put(path, two__real__asked__told=listed(f"{r['title']} against {r['against_title']} {interval_cell(r)} "
                                               f"({r['status']})" for _, r in asked.iterrows()))
     v.states["two.real.asked"] = True
+    pairs = [("alone_of_campplus", "base"), ("mkd_ch_of_campplus", "base_of_campplus")]
+    if not {("speaker", *p, "auc") for p in pairs} <= set(t.index): return
+    for name, p in zip(("alone", "beside"), pairs):
+        v.put(path, **{f"two__real__{name}": interval_cell(t.loc["speaker", *p, "auc"]),
+                       f"two__real__{name}__blocked": interval_cell(t.loc["language", *p, "auc"])})
+    v.states["two.real.alone"] = True
 
 
 def remedy_told(name: str, lost, home) -> str:

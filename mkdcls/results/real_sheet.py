@@ -690,8 +690,8 @@ def worth_in_words(folder: Path) -> str:
     if not set(asked) <= set(auc.index): return ""
     language, base, scratch, with_k, alone = (f"{auc[r]:.0f}" for r in asked)
     return (f"With the public encoder {PUBLIC[k].title} as K beside X, +MKD+CH finds real speakers over 60 with an "
-            f"AUC of {with_k} (K from scratch {scratch}, language alone {language}); a student that only learns from it "
-            f"has {alone}, base {base}")
+            f"AUC of {with_k} (K from scratch {scratch}, language alone {language}); a student that only learns from "
+            f"it has {alone}, base {base}")
 
 
 EXPLAINED = (
