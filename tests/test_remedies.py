@@ -573,3 +573,29 @@ def test_a_real_command(tmp_path, monkeypatch):
     command = "-m mkdcls.results.cli table --sheet remedies --preset smoke --corpus real --real".split()
     refused = subprocess.run([sys.executable, *command, str(tmp_path)], env=env, capture_output=True, text=True, cwd=ROOT)
     assert refused.returncode and "only the stand-in knows" in refused.stderr + refused.stdout
+
+
+def test_the_papers_own_shortcut_by_hand():
+    "Means over seeds, and differences paired by seed: 12, 14, 16 and their t interval"
+    rows = [dict(student="base", remedy=r, seed=100 + i, train_rho=np.nan, condition="", ltv_agesup=60. + d, pooled_agesup=70. - d,
+                 over_60_on_telephone=50. + i + (12 + 2*i)*d, studio_auc_in_x=100. - 30*d) for r, d in (("none", 0), ("line", 1)) for i in range(3)]
+    runs = pd.DataFrame([*rows, dict(student="base", remedy="none", seed=100, train_rho=.8, condition="")])
+    t = sheet.shortcut_gains(runs).set_index(["remedy", "measure"])
+    old = t.loc[("line", "over_60_on_telephone")]
+    assert old.value == 65 and old.difference == 14 and old.low == pytest.approx(14 - 4.3027*2/3**.5, abs=1e-3) and old.n_seeds == 3
+    assert np.isnan(t.loc[("none", "ltv_agesup"), "difference"]) and len(t) == 8
+    shown = sheet.shortcut_table(runs)
+    assert list(shown.index) == [("base", "none"), ("base", "line")] and shown.iloc[0, 0] == "60.0"
+    told = sheet.say_shortcut(runs)
+    assert "65 % are called elderly instead of 51 (+14.0 [" in told and "by +1.0 on LTV alone and by -1.0 on all (3 seeds)" in told
+    assert sheet.say_shortcut(runs.drop(columns="ltv_agesup")) == "" == sheet.say_shortcut(runs[runs.remedy == "none"])
+
+
+def test_the_shortcut_in_short(tmp_path):
+    assert sheet.shortcut_in_short(tmp_path) == ""
+    def line(remedy, old): return dict(student="base", remedy=remedy, seed=100, train_rho=np.nan, condition="",
+                                       ltv_agesup=60, pooled_agesup=70, over_60_on_telephone=old, studio_auc_in_x=99)
+    pd.DataFrame([line("none", 52)]).to_csv(tmp_path / sheet.REMEDY_RUNS)
+    assert sheet.shortcut_in_short(tmp_path) == "", "nothing to compare"
+    pd.DataFrame([line("none", 52), line("line", 65)]).to_csv(tmp_path / sheet.REMEDY_RUNS)
+    assert "recognises 65 % of the people over sixty on the telephone, instead of 52 %" in sheet.shortcut_in_short(tmp_path)

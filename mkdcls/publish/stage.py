@@ -20,7 +20,7 @@ from mkdcls.engine.needs import ROOT, settings
 from mkdcls.publish import api, home
 from mkdcls.publish.named import count_word
 from mkdcls.publish.second import REMEDY_NAMES
-from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost
+from mkdcls.results.remedies_sheet import REMEDIES_TABLE, least_lost, shortcut_in_short
 
 FOLDER = Path(__file__).parent
 # the list of sheets, in its order, without loading what they need
@@ -388,13 +388,14 @@ def remedies(root: Path) -> str:
     if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
     found = least_lost(pd.read_csv(root / table), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
+    own = shortcut_in_short((root / table).parent)
     one, with_it = found.tried == 1, REMEDY_NAMES.get(found.name, found.name)
     return (f"{count_word(found.tried)} of them {'has' if one else 'have'} been tried on speech, on base, with all "
             f"seeds: trained where the line tells the age, base falls from {a:.0f} to {b:.0f} points when that is "
             f"turned round; with {with_it} it has {c:.0f} and {d:.0f} ([their sheet]({at.as_posix()}))."
             + " That one hears every utterance over both lines, which is exact in a simulator only; what is left for "
             "recordings is told where you [bring your own](nbs/own_data.ipynb)."
-            * (found.name in ("replay", "match")))
+            * (found.name in ("replay", "match")) + f" {own}." * bool(own))
 
 
 def code_from(root: Path) -> str:

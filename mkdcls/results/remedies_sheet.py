@@ -383,7 +383,8 @@ def refusals(sheet: RemedyRunners) -> list[dict]:
 
 def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
     """On Table 1's corpus: agesup on LTV alone, the share of speakers over 60 on the telephone that are called
-    elderly, and how well the studio is still told inside X (a linear probe among people over 60)"""
+    elderly, and how well the studio is still told inside X (a linear probe among people over 60, each heard as the row
+    was tested: a row with `line` over the telephone)"""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
@@ -391,13 +392,14 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
     p = runner.store.predictions(row, seed, runner.key(row, seed)[1])
     phone = p[p["corpus"] == "LTV"]
     old = phone[phone["true_agesup"] == TASKS["agesup"] - 1]
-    c = runner.data(*runner.heard(row, seed)[:2])
-    m = c.manifest
+    role, s, *twin = runner.heard(row, seed)
+    m = (c := runner.data(role, s)).manifest
+    heard = runner.twins(role, s, *twin).features if twin == ["telephone"] else c.features  # as the row was tested
     at = np.flatnonzero(((m["split"] == "test") & (truth(m, "agesup") == TASKS["agesup"] - 1)).to_numpy())
     studio = (m["channel"].iloc[at] == "studio").to_numpy()
     told = np.nan
     if min(studio.sum(), (~studio).sum()) >= 5:
-        x = network_hears(runner.trained(row, seed), c.features, torch.from_numpy(at), ("agesup",)).x
+        x = network_hears(runner.trained(row, seed), heard, torch.from_numpy(at), ("agesup",)).x
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
         told = 100 * cross_val_score(probe, x, studio, cv=5, scoring="roc_auc").mean()
     return dict(ltv_agesup=robust_f1(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
@@ -658,14 +660,65 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
     return pd.DataFrame(out).T.rename_axis("remedy")
 
 
-def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
-    "Table 1's corpus with and without the remedy: mean over seeds; empty before it has been run"
+SHORTCUT_ASKED = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
+                  "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
+                  "studio_auc_in_x": "studio told inside X (AUC, %)"}
+
+
+def shortcut_gains(runs: pd.DataFrame) -> pd.DataFrame:
+    """Table 1's corpus with and without the remedy: mean over seeds, and the paired difference to no remedy with its t
+    interval, exploratory; empty before it has been run"""
     if "ltv_agesup" not in runs: return pd.DataFrame()
-    part = undisturbed(runs[runs["train_rho"].isna() & (runs["student"] != "oracle")])
-    names = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
-             "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
-             "studio_auc_in_x": "studio told inside X (AUC, %)"}
-    return part.groupby(["student", "remedy"], sort=False)[list(names)].mean().round(1).rename(columns=names)
+    part, lines = undisturbed(runs[runs["train_rho"].isna() & runs["ltv_agesup"].notna()]), []
+    for (student, remedy), mine in part.groupby(["student", "remedy"], sort=False):
+        none = part[(part["student"] == student) & (part["remedy"] == OFF)].set_index("seed")
+        for measure in SHORTCUT_ASKED:
+            score = mine.set_index("seed")[measure].dropna()
+            line = dict(student=student, remedy=remedy, measure=measure, value=score.mean(), n_seeds=len(score))
+            if remedy != OFF and len(d := (score - none[measure]).dropna()) > 1:
+                c = paired_gains(d)
+                line |= dict(difference=c.value, low=c.low, high=c.high)
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
+    "The same as a reader wants to see it"
+    t = shortcut_gains(runs)
+    if not len(t): return t
+    told = lambda r: f"{r.value:.1f}" + ("" if pd.isna(getattr(r, "difference", np.nan)) else
+                                         f" ({r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}])")
+    return t.assign(told=[told(r) for r in t.itertuples()]).pivot(
+        index=["student", "remedy"], columns="measure", values="told").loc[
+        list(dict.fromkeys(zip(t["student"], t["remedy"]))), list(SHORTCUT_ASKED)].rename(
+        columns=SHORTCUT_ASKED).rename_axis(columns=None)
+
+
+def shortcut_in_short(folder: Path) -> str:
+    "What hearing everybody over the telephone does to base on Table 1's corpus, in a sentence; '' before it was run"
+    t = shortcut_gains(read(folder)) if (Path(folder) / REMEDY_RUNS).exists() else pd.DataFrame()
+    t = t.set_index(["student", "remedy", "measure"])["value"] if len(t) else pd.Series(dtype=float)
+    asked = [("base", r, "over_60_on_telephone") for r in ("line", OFF)]
+    if not set(asked) <= set(t.index): return ""
+    over, none = (t[a] for a in asked)
+    return (f"On LTV+FCVE, where studio sound means elderly, base recognises {over:.0f} % of the people over sixty on "
+            f"the telephone, instead of {none:.0f} %, if everybody is heard over the telephone")
+
+
+def say_shortcut(runs: pd.DataFrame) -> str:
+    "What each remedy does to people over sixty on the telephone, and what it costs, in sentences"
+    t, told = shortcut_gains(runs), []
+    if not len(t) or "difference" not in t: return ""
+    at = t.set_index(["student", "remedy", "measure"])
+    for student, remedy in dict.fromkeys((s, r) for s, r, _ in at.index if r != OFF):
+        get = lambda m, student=student, remedy=remedy: at.loc[(student, remedy, m)]
+        old, none = get("over_60_on_telephone"), at.loc[(student, OFF, "over_60_on_telephone"), "value"]
+        if pd.isna(old["difference"]): continue
+        told.append(f"- **{student}**, *{remedy}*: of the people over sixty on the telephone {old['value']:.0f} % are "
+                    f"called elderly instead of {none:.0f} ({old['difference']:+.1f} [{old['low']:+.1f}, "
+                    f"{old['high']:+.1f}]); agesup changes by {get('ltv_agesup')['difference']:+.1f} on LTV alone and "
+                    f"by {get('pooled_agesup')['difference']:+.1f} on all ({old['n_seeds']:.0f} seeds).")
+    return "\n".join(told)
 
 
 @dataclass(frozen=True)
