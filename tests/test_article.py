@@ -297,6 +297,20 @@ def test_remedies_are_told_with_their_price_and_one_student_alone(paper):
     assert not v.states["two.remedies.remedies"] and "two.remedy.base.told" not in v.texts and v.tables["two.remedies.remedies"]["rows"]
 
 
+def test_the_papers_own_shortcut_gets_its_sentence(paper):
+    "From the records of Table 1's corpus, where there are two seeds with and without"
+    runs = paper / "results" / "standin-laptop" / "remedies-runs.csv"
+    def change(t):
+        part = t[t["student"].eq("base") & t["remedy"].isin(("none", "line")) & t["train_rho"].isna() & t["condition"].isna()]
+        old = part["remedy"].eq("line") * 12. + 50 + (part["seed"] % 2)*part["remedy"].eq("line")
+        return pd.concat([t[t["train_rho"].notna()], part.assign(over_60_on_telephone=old)])
+    v = collect_values(changed(runs, change).parents[2])
+    assert v.states["two.shortcut"] and v.texts["two.shortcut.none"]["text"] == "50" and not v.states.get("two.shortcut.codec")
+    assert v.texts["two.shortcut.gain"]["text"].startswith("+12.4 [")
+    v = collect_values(changed(runs, lambda t: t[~t["remedy"].eq("line")]).parents[2])
+    assert not v.states.get("two.shortcut")
+
+
 def test_trained_rows_of_real_speech_get_their_sentence(paper):
     path = paper / "results" / "real-laptop" / "real-contrasts.csv"
     changed(path, lambda t: t[t["row"].isin(("campplus", "fbank", "dvector"))])

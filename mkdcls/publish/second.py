@@ -15,7 +15,9 @@ from mkdcls.decisive import ASKED_BLOCKS, CONTROL_SEEDS, DOSES, PRIMARY_SEEDS
 from mkdcls.evaluation import ALPHA, MARGIN
 from mkdcls.publish.named import (RESULT_FOLDERS, Values, bracketed, count_word, difference_cell, fixed, minus,
                                   record_table, signed)
-from mkdcls.results.remedies_sheet import DECLARED_REMEDIES, OFF, REMEDY_RUNS, remedies_to_run, undisturbed
+from mkdcls.results.remedies_sheet import read as remedy_runs
+from mkdcls.results.remedies_sheet import (DECLARED_REMEDIES, OFF, REMEDY_RUNS, remedies_to_run, shortcut_gains,
+                                           undisturbed)
 from mkdcls.seeds import paired_gains
 
 # sheet of protocol 2 → what the article calls it
@@ -568,6 +570,26 @@ def of_remedies(v: Values, path: Path):
     if runs.exists() and (told := remedies_to_run(record_table(runs))):
         v.states["two.remedies.partial"] = True
         v.put(runs, two__remedy__sofar=told)
+    if runs.exists(): of_shortcut(v, runs)
+
+
+def of_shortcut(v: Values, path: Path):
+    "Base on Table 1's corpus with everybody over the telephone; nothing before that was run with two seeds"
+    t = shortcut_gains(remedy_runs(path.parent))
+    if not len(t) or "difference" not in t: return
+    t = t[t["student"] == "base"].set_index(["remedy", "measure"])
+    if ("line", "over_60_on_telephone") not in t.index: return
+    get = lambda measure: t.loc[("line", measure)]
+    old = get("over_60_on_telephone")
+    v.put(path, two__shortcut__old=fixed(old["value"], 0), two__shortcut__seeds=count_word(int(old["n_seeds"])),
+          two__shortcut__none=fixed(t.loc[(OFF, "over_60_on_telephone"), "value"], 0),
+          two__shortcut__gain=interval_cell(old, "difference"),
+          two__shortcut__ltv=interval_cell(get("ltv_agesup"), "difference"),
+          two__shortcut__all=interval_cell(get("pooled_agesup"), "difference"))
+    if ("codec", "over_60_on_telephone") in t.index:
+        v.put(path, two__shortcut__codec=interval_cell(t.loc[("codec", "over_60_on_telephone")], "difference"))
+        v.states["two.shortcut.codec"] = True
+    v.states["two.shortcut"] = True
 
 
 TOLD_BY = {"decisive": of_family, "decisive-controls": of_controls, "decisive-doses": of_doses,
