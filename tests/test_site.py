@@ -216,6 +216,14 @@ def test_an_executed_sheet_shows_the_parameters_it_was_run_with(tmp_path):
     assert 'preset = \\"laptop\\"' in told and 'preset = \\"smoke\\"' not in told
 
 
+def test_comments_in_commands_are_no_headings(tmp_path):
+    pages = stage.site_pages(ROOT)
+    own = next(p for p in pages if p.doc == "nbs/own_data")
+    told = json.loads(stage.staged_notebook(own, stage.Links(pages, ROOT, tmp_path)))
+    lines = [l for c in told["cells"] if c["cell_type"] == "markdown" for l in "".join(c["source"]).splitlines()]
+    assert "# half of the training is, by a coin" in lines and "## Recordings with gender and age" in lines
+
+
 def test_commands_say_where_they_are_typed(tmp_path):
     "With a public address the code is cloned from there; without one nothing is invented"
     ini = (ROOT / "settings.ini").read_text("utf-8")
