@@ -209,7 +209,7 @@ def test_one_student_and_one_curve_make_their_sentences(paper):
                                                + dose.format(1, 2880, .4) + dose.format(4, 11520, 1.1), "utf-8")
     v = collect_values(paper)
     assert v.states["two.remedy.base"] and not v.states.get("two.remedy.full") and v.states["two.remedies.partial"]
-    assert v.texts["two.remedy.sofar"]["text"].startswith("So far trained: 1 of 180 of named remedies")
+    assert v.texts["two.remedy.sofar"]["text"].startswith("So far trained: 1 of 180 runs with named remedies")
     assert v.states["two.dose.speakers"] and not v.states.get("two.dose.labels") and "two.dose.teacher.least" not in v.texts
     assert v.texts["two.dose.speakers.most"]["text"].startswith("+1.1") and v.texts["two.dose.speakers.most.level"]["text"] == "11,520"
 

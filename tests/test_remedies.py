@@ -351,7 +351,7 @@ def test_a_part_of_the_records_makes_a_page(tmp_path):
     for shown in (sheet.needs_shown(table), sheet.rooms_table(runs), sheet.refusals_table(runs), sheet.shortcut_table(runs)): assert not len(shown)
     assert sheet.figure_needs(runs) is None and sheet.say_needs(table, runs) == ""
     told = sheet.remedies_to_run(runs)
-    assert told == ("So far trained: 28 of 180 of named remedies and no remedy, 0 of 42 of screened remedies, 0 of 33 of conditions "
+    assert told == ("So far trained: 28 of 180 runs with named remedies and with none, 0 of 42 with screened remedies, 0 of 33 under conditions that train anew "
                     "and 0 of 30 of Table 1's own corpus.")
     found = sheet.least_lost(table, "base")
     assert found.name == "replay" and found.tried == 1 and found.zero["difference"] == -.5, "matching has one seed only"
@@ -364,7 +364,7 @@ def test_nothing_is_left_when_all_of_the_plan_has_run():
     lines = [dict(student=sheet.STUDENTS[r[0]], remedy=r[1:], train_rho=k.rho, condition="", seed=x) for k, r, x in s.wanted(5)]
     under = [dict(student="base", remedy=r[1:].removesuffix(f"-{c}"), train_rho=.8, condition=c, seed=x) for c, jobs in s.wanted_disturbed(5).items() for r, x in jobs]
     assert sheet.remedies_to_run(pd.DataFrame(lines + under)) == ""
-    assert "32 of 33 of conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
+    assert "32 of 33 under conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
 
 
 def test_choice_takes_the_best_mean_and_the_weakest_of_equals(tmp_path):

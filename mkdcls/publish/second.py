@@ -259,10 +259,11 @@ CAPTIONS = {
     "regime-leak": "The same corpus: score on the split's own test set, on new speakers, and the difference, paired "
                    "by seed. Row 1 is the teacher.",
     "real": "Real speech, out of fold. A speaker counts once; intervals resample speakers within age group, with the "
-            "trained heads as given.",
+            "trained heads as given. Trained rows met the age groups equally often, but for the one whose groups stand "
+            "as they come. Years are read from the three age groups in every row.",
     "real-contrasts": "The declared questions on real speech, changed after floors had been seen. Better: the "
                       "interval lies above zero, after Holm's correction over the questions of one division of the "
-                      "speakers. A gain in MAE is a number of years less. The smallest attainable p is set by the "
+                      "speakers. A gain in MAE is a number of years less, read from the three age groups in every row. The smallest attainable p is set by the "
                       "number of resamples.",
     "remedies": "Points of agesup F1 lost on the stand-in where the tie of line and age is reversed, by remedy, and "
                 "what it costs; in brackets the difference to no remedy with a 95 % t interval. Words compare the "
@@ -329,12 +330,12 @@ def signs_told(t: pd.DataFrame) -> str:
 def alone_told(t: pd.DataFrame) -> str:
     "Contrasts that Holm's correction leaves undecided, with the word that each would have as the only question"
     lost = t[(t["word"] == "undecided") & (t["p"] < ALPHA)]
-    if lost.empty: return "As the only question of its protocol, each would have the same word."
+    if lost.empty: return "Uncorrected, each would have the same word."
     lean = ["better" if g > MARGIN else "worse" if g < -MARGIN else "no difference" for g in lost["gain"]]
     told = listed(f"{c} ({w})" for c, w in zip(lost["contrast"], lean))
-    its, it = ("their", "them") if len(lost) > 1 else ("its", "it")
-    return (f"As the only question of {its} protocol, {count_word(len(lost))} more would have a word: {told}; Holm's "
-            f"correction for {count_word(len(t))} questions leaves {it} undecided.")
+    it = "them" if len(lost) > 1 else "it"
+    return (f"Uncorrected, {count_word(len(lost))} more would have a word: {told}; Holm's correction for "
+            f"{count_word(len(t))} questions leaves {it} undecided.")
 
 
 def of_closed(v: Values, path: Path):
@@ -413,7 +414,7 @@ def of_doses(v: Values, path: Path):
 def of_leak(v: Values, path: Path):
     "What a split's own test set scores above new speakers: the teacher's row and base, both splits"
     t = record_table(path).set_index(["row", "split_by"])
-    for row, name in (("1", "teacher"), ("3", "base")):
+    for row, name in (("1", "teacher"), ("3", "base"), ("5", "ch"), ("6", "full")):
         for split in ("utterance", "speaker"):
             r, at = t.loc[row, split], f"two__leak__{name}__{split}"
             v.put(path, **{at: interval_cell(r, "difference"), f"{at}__own": fixed(r["own"]),
@@ -486,6 +487,9 @@ def of_real_sheet(v: Values, path: Path):
     for name, row in (("both", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
         v.put(path, **{f"two__real__{name}__auc": spread_cell(t.loc[row], "auc"),
                        f"two__real__{name}__mae": spread_cell(t.loc[row], "mae")})
+    third = record_table(path).query("heard == 'Saarbrücken' and folds == 'speaker' and row == 'base'")
+    if len(third): v.put(path, two__real__third__base=spread_cell(third.iloc[0], "auc"))
+    v.states["two.real.third"] = bool(len(third))
 
 
 def of_real_floors(v: Values, path: Path):
@@ -513,6 +517,15 @@ def of_real_gains(v: Values, path: Path):
     v.put(path, two__real__asked__told=listed(f"{r['title']} against {r['against_title']} {interval_cell(r)} "
                                               f"({r['status']})" for _, r in asked.iterrows()))
     v.states["two.real.asked"] = True
+    if ("speaker", "base", "base_flat", "auc") in t.index:
+        v.put(path, **{f"two__real__flat__{score}": interval_cell(t.loc["speaker", "base", "base_flat", score])
+                       for score in ("auc", "f1")})
+        v.states["two.real.flat"] = True
+    if ("speaker", "mkd_ch", "base", "mae") in t.index:
+        years = [(t.loc[by, "mkd_ch", "base", "mae"], words) for by, words in (("speaker", "with folds by speaker"),
+                                                                              ("language", "with folds by language"))]
+        v.put(path, two__real__years=" and ".join(f"{interval_cell(r)} {words} ({r['status']})" for r, words in years))
+        v.states["two.real.years"] = True
     pairs = [("alone_of_campplus", "base"), ("mkd_ch_of_campplus", "base_of_campplus")]
     if not {("speaker", *p, "auc") for p in pairs} <= set(t.index): return
     for name, p in zip(("alone", "beside"), pairs):

@@ -416,13 +416,15 @@ def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seed
     if "refused" in r: r = r[r["refused"].isna()]
     of, tied = conditions_of(r), r["train_rho"].notna()
     named = r["remedy"].isin((OFF, *NAMED))
-    parts = {"named remedies and no remedy": (((of == "") & tied & named).sum(), grid * seeds * (1 + len(NAMED))),
-             "screened remedies": (((of == "") & tied & ~named).sum(), grid * len(SCREENED)),
-             "conditions": ((~of.isin(("", REFERENCE)) & ~of.isin([n for n, c in CONDITIONS.items() if not c.trains])
-                             ).sum(), extent.disturbed * sum(len(c.trains) for c in CONDITIONS.values())),
-             "Table 1's own corpus": (((of == "") & ~tied).sum(), len(STUDENTS) * seeds * (1 + len(SHORTCUT)))}
+    heard_only = [n for n, c in CONDITIONS.items() if not c.trains]
+    parts = {"runs with named remedies and with none": (((of == "") & tied & named).sum(),
+                                                        grid * seeds * (1 + len(NAMED))),
+             "with screened remedies": (((of == "") & tied & ~named).sum(), grid * len(SCREENED)),
+             "under conditions that train anew": ((~of.isin(("", REFERENCE, *heard_only))).sum(),
+                                                  extent.disturbed * sum(len(c.trains) for c in CONDITIONS.values())),
+             "on Table 1's own corpus": (((of == "") & ~tied).sum(), len(STUDENTS) * seeds * (1 + len(SHORTCUT)))}
     if all(n >= want for n, want in parts.values()): return ""
-    told = [f"{n} of {want} of {what}" for what, (n, want) in parts.items()]
+    told = [f"{n} of {want} {what}" for what, (n, want) in parts.items()]
     return f"So far trained: {', '.join(told[:-1])} and {told[-1]}."
 
 
