@@ -228,13 +228,13 @@ def test_intervals_clear_of_zero_and_words_without_correction(paper):
         "three lie above zero (+MKD+CH − base, ECAPA-TDNN; +MKD+CH − base, call centre; +MKD+CH − base, mean of the three "
         "blocks), and none lie below zero")
     assert v.texts["two.family.alone"]["text"].startswith(
-        "As the only question of its protocol, one more would have a word: +MKD+CH − base, ECAPA-TDNN (better); Holm's")
+        "Uncorrected, one more would have a word: +MKD+CH − base, ECAPA-TDNN (better); Holm's correction")
     path = paper / "results" / "standin-laptop" / "decisive.csv"
     path.write_text(FAMILY.replace("1.44,0.81,2.04", "-0.44,-0.81,0.0").replace("0.12,-0.41,0.63", "-.8,-1.1,-.4"), "utf-8")
     told = collect_values(paper).texts["two.family.signs"]["text"]
     assert "seven lie below zero" in told and "one ends at zero to two decimals (+MKD+CH − base, ECAPA" in told
     path.write_text(FAMILY.replace(",0.01,0.0402", ",0.2,0.4"), "utf-8")
-    assert collect_values(paper).texts["two.family.alone"]["text"].startswith("As the only question of its protocol, each")
+    assert collect_values(paper).texts["two.family.alone"]["text"].startswith("Uncorrected, each")
 
 
 def test_the_rule_on_weak_bases_tells_how_it_came_out(paper):

@@ -352,7 +352,7 @@ def test_a_part_of_the_records_makes_a_page(tmp_path):
     assert sheet.figure_needs(runs) is None and sheet.say_needs(table, runs) == ""
     told = sheet.remedies_to_run(runs)
     assert told == ("So far trained: 28 of 180 runs with named remedies and with none, 0 of 42 with screened remedies, 0 of 33 under conditions that train anew "
-                    "and 0 of 30 of Table 1's own corpus.")
+                    "and 0 of 30 on Table 1's own corpus.")
     found = sheet.least_lost(table, "base")
     assert found.name == "replay" and found.tried == 1 and found.zero["difference"] == -.5, "matching has one seed only"
     assert found.ends(found.none) == (66, 26) and found.ends(found.best) == (65.5, 60.5)

@@ -263,7 +263,8 @@ CAPTIONS = {
             "as they come. Years are read from the three age groups in every row.",
     "real-contrasts": "The declared questions on real speech, changed after floors had been seen. Better: the "
                       "interval lies above zero, after Holm's correction over the questions of one division of the "
-                      "speakers. A gain in MAE is a number of years less, read from the three age groups in every row. The smallest attainable p is set by the "
+                      "speakers. A gain in MAE is a number of years less, read from the three age groups in every "
+                      "row. The smallest attainable p is set by the "
                       "number of resamples.",
     "remedies": "Points of agesup F1 lost on the stand-in where the tie of line and age is reversed, by remedy, and "
                 "what it costs; in brackets the difference to no remedy with a 95 % t interval. Words compare the "

@@ -276,7 +276,8 @@ def staged_notebook(page: Page, links: Links) -> str:
         else:
             source = links.relinked(source, page, folder)
             if re.search(r"^# ", "\n".join(c["source"] for c in cells if c["cell_type"] == "markdown"), re.M):
-                parts = re.split(r"(^```.*?^```)", source, flags=re.S | re.M)  # a page has one title; code is left alone
+                # a page has one title; code is left alone
+                parts = re.split(r"(^```.*?^```)", source, flags=re.S | re.M)
                 source = "".join(p if i % 2 else re.sub(r"^# ", "## ", p, flags=re.M) for i, p in enumerate(parts))
         cell["source"] = source
         cells.append(cell)
