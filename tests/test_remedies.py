@@ -591,6 +591,30 @@ def test_the_papers_own_shortcut_by_hand():
     assert sheet.say_shortcut(runs.drop(columns="ltv_agesup")) == "" == sheet.say_shortcut(runs[runs.remedy == "none"])
 
 
+@pytest.mark.parametrize("twin", ["telephone", "codec", ""])
+def test_the_probe_asks_over_the_line_that_the_row_was_tested_on(monkeypatch, twin):
+    "`line` is trained and tested over the telephone; a made-up one by a coin is in training only"
+    n = 20
+    m = pd.DataFrame(dict(split="test", channel=["studio", "telephone"] * (n // 2), age=70., agesup="60+"))
+    answers = pd.DataFrame(dict(corpus="LTV", true_agesup=[0, 1, 2, 2], agesup=[0, 1, 2, 1]))
+    class Asked:
+        store = type("S", (), dict(predictions=staticmethod(lambda *_: answers)))
+        def key(self, row, seed): return None, "k"
+        def heard(self, row, seed): return "LTV+FCVE", seed, *([twin] if twin else [])
+        def data(self, role, seed): return type("C", (), dict(manifest=m, features="own"))
+        def twins(self, role, seed, kind): return type("C", (), dict(features=f"over the {kind}"))
+        def trained(self, row, seed): return None
+    heard = []
+    def network_hears(model, features, rows, tasks):
+        heard.append(features)
+        return type("R", (), dict(x=np.arange(len(rows))[:, None] % 2.))
+    monkeypatch.setattr(sheet, "network_hears", network_hears)
+    monkeypatch.setattr(sheet, "truth", lambda m, task: pd.Series(2, m.index))
+    scores = sheet.shortcut_scores(Asked(), "3line", 100)
+    assert heard == ["over the telephone" if twin == "telephone" else "own"]
+    assert scores["over_60_on_telephone"] == 50 and scores["studio_auc_in_x"] == 100
+
+
 def test_the_shortcut_in_short(tmp_path):
     assert sheet.shortcut_in_short(tmp_path) == ""
     def line(remedy, old): return dict(student="base", remedy=remedy, seed=100, train_rho=np.nan, condition="",

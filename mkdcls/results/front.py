@@ -42,6 +42,12 @@ def results(top: Path = RESULTS) -> dict[str, Path]:
 def _read(path: Path) -> pd.DataFrame: return pd.read_csv(path, dtype={"row": str, "base_row": str})
 
 
+def written(path: Path) -> pd.DataFrame:
+    "A table of the records; empty where it is not there or nothing is in it yet"
+    if not path.exists() or not path.read_text("utf-8").strip(): return pd.DataFrame()
+    return pd.read_csv(path, dtype={"row": str, "against": str})
+
+
 def span(gain: float, low: float, high: float) -> str: return f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
 
 
@@ -72,9 +78,8 @@ def primary(found: dict[str, Path]) -> pd.DataFrame:
 
 def second_protocol(found: dict[str, Path]) -> pd.DataFrame | None:
     "The declared family of protocol 2 on the stand-in, once half of its planned seeds have been run"
-    path = found["stand-in"] / "decisive.csv" if "stand-in" in found else None
-    if path is None or not path.exists() or not path.read_text("utf-8").strip(): return None
-    t = pd.read_csv(path, dtype={"row": str}).set_index("contrast")
+    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive.csv")): return None
+    t = t.set_index("contrast")
     return t if 2 * t["n_seeds"].min() >= PRIMARY_SEEDS else None
 
 
@@ -103,9 +108,7 @@ def told_word(c: pd.Series) -> str:
 
 def declared_family(found: dict[str, Path]) -> str:
     "The ten questions of protocol 2 beside the paper's gains, and how much of the plan they rest on"
-    path = found["stand-in"] / "decisive.csv" if "stand-in" in found else None
-    if path is None or not path.exists() or not path.read_text("utf-8").strip(): return "Not run yet."
-    t = pd.read_csv(path, dtype={"row": str})
+    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive.csv")): return "Not run yet."
     table = report.as_markdown(pd.DataFrame(
         [{"question": c["contrast"], "paper": f"{c['paper']:+.1f}", "stand-in": span(c["gain"], c["low"], c["high"]),
           "seeds": f"{c['n_seeds']:.0f}", "word": told_word(c),
@@ -116,10 +119,8 @@ def declared_family(found: dict[str, Path]) -> str:
 
 
 def other_scores(found: dict[str, Path]) -> str:
-    "Gender and the AUC of 60+ under protocol 2, in sentences and a table; nothing before two seeds have been run"
-    path = found["stand-in"] / "decisive-others.csv" if "stand-in" in found else None
-    if path is None or not path.exists() or not path.read_text("utf-8").strip(): return ""
-    t = pd.read_csv(path, dtype={"row": str, "against": str})
+    "Gender and the AUC of 60+ under protocol 2, beside the paper's gains; nothing before two seeds have been run"
+    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive-others.csv")): return ""
     t = t[t["score"].isin(("gender_f1", "auc_60"))]
     table = report.as_markdown(others_in_columns(t).astype(object).fillna(""))
     theirs = t[(t["score"] == "gender_f1") & (t["contrast"] == "+MKD+CH − base")]["paper"]
@@ -478,8 +479,8 @@ def where_to_go() -> str:
     tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb) (in "
-                             f"all {reading_minutes(tour)}); [words and symbols](glossary.ipynb)"),
+    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb) "
+                             f"({reading_minutes(tour)} minutes); [words and symbols](glossary.ipynb)"),
              ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
                          "and the sum of losses that it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
@@ -537,17 +538,14 @@ def _pairs(table: pd.DataFrame, each: str) -> dict[tuple[str, str], pd.Series]:
 def decides(found: dict) -> str:
     "What protocol 2 adds on the first page: how much of it has been run, and its pictures; nothing before that"
     folder = found.get("stand-in")
-    if folder is None or not (at := folder / "decisive.csv").exists() or not at.read_text("utf-8").strip(): return ""
+    if folder is None or not len(family := written(folder / "decisive.csv")): return ""
     told = still_to_run(read(folder / "decisive"))
-    records = lambda name: (pd.read_csv(p, dtype={"row": str, "against": str}) if (p := folder / name).exists()
-                            and p.read_text("utf-8").strip() else pd.DataFrame())
-    worth, doses = worth_of_k(records("decisive-controls.csv")), records("decisive-doses.csv")
+    worth, doses = worth_of_k(written(folder / "decisive-controls.csv")), written(folder / "decisive-doses.csv")
     varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(doses))
     pictures = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
                 (("doses", f"When does the method help? Gains against {varied}"),
                  ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
                 if (folder / "figures" / f"{name}.svg").exists()]
-    family = pd.read_csv(at)
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's"
     settled = family[family["word"] != "undecided"]
     out += "".join(f"; *{word}*: {' and '.join(part['contrast'])}" for word, part in settled.groupby("word")) + "."
@@ -558,9 +556,8 @@ def decides(found: dict) -> str:
 
 def gender_in_short(folder: Path) -> str:
     "What the full method does to the paper's other task, in a sentence; nothing before it has been run"
-    path = folder / "decisive-others.csv"
-    if not path.exists() or not path.read_text("utf-8").strip(): return ""
-    t = pd.read_csv(path).query("score == 'gender_f1' and contrast == '+MKD+CH − base'")
+    if not len(t := written(folder / "decisive-others.csv")): return ""
+    t = t.query("score == 'gender_f1' and contrast == '+MKD+CH − base'")
     ends = lambda c: f"{t[c].min():+z.1f} to {t[c].max():+z.1f}"
     below = " (all intervals below 0)" * bool((t["interval"] == "below 0").all())
     return f"Gender: +MKD+CH − base is {ends('difference')}{below}, the paper's {ends('paper')}."
