@@ -616,6 +616,10 @@ def test_smoke_never_gets_a_status(tmp_path, invention, monkeypatch):
     assert set(report.gains(folder)["status"]) == {"plumbing only"}
     table, contrasts = report.write(folder)
     assert "PLUMBING CHECK" in (folder / "table1.md").read_text("utf-8") and "PLUMBING CHECK" in (folder / "table1.tex").read_text("utf-8")
+    from mkdcls.results import figures
+    for preset, said in (("smoke", True), ("laptop", False)):
+        fig = figures.figure_gains(folder, contrasts.assign(preset=preset))
+        assert bool(fig.get_supxlabel().startswith("Plumbing check")) == said
 
 
 def test_a_sheet_with_some_rows(tmp_path):

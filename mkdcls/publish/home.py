@@ -148,7 +148,7 @@ def told_gains(root: Path) -> str:
 def when_it_helps(root: Path) -> str:
     "What a teacher is worth that knows more, and what more speakers bring; nothing before either has been run"
     folder = root / "paper/results/standin-laptop"
-    controls, doses, family = (front.written(folder / f"decisive{name}.csv") for name in ("-controls", "-doses", ""))
+    controls, doses, family = (front.table_at(folder / f"decisive{name}.csv") for name in ("-controls", "-doses", ""))
     told = " ".join(t for t in (doses_text(doses), worth_of_k(controls)) if t)
     lows = [*doses.loc[doses["row"] == "6", "low"]] if len(doses) else []
     if lows and len(family): lows += [*family.loc[family["contrast"].str.startswith("+MKD+CH − base"), "low"]]

@@ -13,7 +13,7 @@ from mkdcls.results.report import about, rows_of_yours, read, scored_on
 from mkdcls.engine.store import writable
 from mkdcls.evaluation import MARGIN, confusion
 from mkdcls.labels import CLASSES, TASKS
-from mkdcls.runs import table1_rows
+from mkdcls.runs import preset_of, table1_rows
 
 # now: loaded inside rc_context below, a notebook's backend would forget after one figure that it shows figures
 plt.switch_backend(mpl.get_backend())
@@ -68,7 +68,7 @@ def figure_curves(folder: Path):
 
 
 def figure_gains(folder: Path, contrasts: pd.DataFrame):
-    "Gain over base with its interval, and the paper's gain; ±1 point shaded"
+    "Gain over base with its interval, and the paper's gain; ±1 point shaded. A preset too small for evidence is named"
     table = contrasts[contrasts["scope"] == "pooled"]
     with mpl.rc_context(STYLE):
         fig, axes = plt.subplots(1, 2, figsize=(8, 3.3), sharey=True, layout="constrained")
@@ -86,6 +86,9 @@ def figure_gains(folder: Path, contrasts: pd.DataFrame):
                 ax.annotate(block, (1, where.min() - .75), xycoords=("axes fraction", "data"), ha="right", fontsize=7,
                             color="0.35")
         axes[0].invert_yaxis()
+        if not preset_of(table["preset"].iloc[0]).evidence:
+            fig.supxlabel(f"Plumbing check at preset {table['preset'].iloc[0]}: nothing in this picture is evidence.",
+                          color="C3", fontsize=9)
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
         save_figure(fig, folder, "gains")
     return fig

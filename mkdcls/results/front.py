@@ -42,7 +42,7 @@ def results(top: Path = RESULTS) -> dict[str, Path]:
 def _read(path: Path) -> pd.DataFrame: return pd.read_csv(path, dtype={"row": str, "base_row": str})
 
 
-def written(path: Path) -> pd.DataFrame:
+def table_at(path: Path) -> pd.DataFrame:
     "A table of the records; empty where it is not there or nothing is in it yet"
     if not path.exists() or not path.read_text("utf-8").strip(): return pd.DataFrame()
     return pd.read_csv(path, dtype={"row": str, "against": str})
@@ -78,7 +78,7 @@ def primary(found: dict[str, Path]) -> pd.DataFrame:
 
 def second_protocol(found: dict[str, Path]) -> pd.DataFrame | None:
     "The declared family of protocol 2 on the stand-in, once half of its planned seeds have been run"
-    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive.csv")): return None
+    if "stand-in" not in found or not len(t := table_at(found["stand-in"] / "decisive.csv")): return None
     t = t.set_index("contrast")
     return t if 2 * t["n_seeds"].min() >= PRIMARY_SEEDS else None
 
@@ -108,7 +108,7 @@ def told_word(c: pd.Series) -> str:
 
 def declared_family(found: dict[str, Path]) -> str:
     "The ten questions of protocol 2 beside the paper's gains, and how much of the plan they rest on"
-    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive.csv")): return "Not run yet."
+    if "stand-in" not in found or not len(t := table_at(found["stand-in"] / "decisive.csv")): return "Not run yet."
     table = report.as_markdown(pd.DataFrame(
         [{"question": c["contrast"], "paper": f"{c['paper']:+.1f}", "stand-in": span(c["gain"], c["low"], c["high"]),
           "seeds": f"{c['n_seeds']:.0f}", "word": told_word(c),
@@ -120,7 +120,7 @@ def declared_family(found: dict[str, Path]) -> str:
 
 def other_scores(found: dict[str, Path]) -> str:
     "Gender and the AUC of 60+ under protocol 2, beside the paper's gains; nothing before two seeds have been run"
-    if "stand-in" not in found or not len(t := written(found["stand-in"] / "decisive-others.csv")): return ""
+    if "stand-in" not in found or not len(t := table_at(found["stand-in"] / "decisive-others.csv")): return ""
     t = t[t["score"].isin(("gender_f1", "auc_60"))]
     table = report.as_markdown(others_in_columns(t).astype(object).fillna(""))
     theirs = t[(t["score"] == "gender_f1") & (t["contrast"] == "+MKD+CH − base")]["paper"]
@@ -538,9 +538,9 @@ def _pairs(table: pd.DataFrame, each: str) -> dict[tuple[str, str], pd.Series]:
 def decides(found: dict) -> str:
     "What protocol 2 adds on the first page: how much of it has been run, and its pictures; nothing before that"
     folder = found.get("stand-in")
-    if folder is None or not len(family := written(folder / "decisive.csv")): return ""
+    if folder is None or not len(family := table_at(folder / "decisive.csv")): return ""
     told = still_to_run(read(folder / "decisive"))
-    worth, doses = worth_of_k(written(folder / "decisive-controls.csv")), written(folder / "decisive-doses.csv")
+    worth, doses = worth_of_k(table_at(folder / "decisive-controls.csv")), table_at(folder / "decisive-doses.csv")
     varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(doses))
     pictures = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
                 (("doses", f"When does the method help? Gains against {varied}"),
@@ -556,7 +556,7 @@ def decides(found: dict) -> str:
 
 def gender_in_short(folder: Path) -> str:
     "What the full method does to the paper's other task, in a sentence; nothing before it has been run"
-    if not len(t := written(folder / "decisive-others.csv")): return ""
+    if not len(t := table_at(folder / "decisive-others.csv")): return ""
     t = t.query("score == 'gender_f1' and contrast == '+MKD+CH − base'")
     ends = lambda c: f"{t[c].min():+z.1f} to {t[c].max():+z.1f}"
     below = " (all intervals below 0)" * bool((t["interval"] == "below 0").all())
