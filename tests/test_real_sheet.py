@@ -13,7 +13,9 @@ import torch
 from mkdcls.engine.codehash import code_hashes
 from mkdcls.evaluation import confusion, prf
 from mkdcls.labels import AGESUP
+from mkdcls.remedies import REMEDIES
 from mkdcls.results import real_sheet as sheet
+from mkdcls.results.remedies_sheet import strengths
 from mkdcls.results.sheets import SHEETS, plans
 from mkdcls.runs import preset_of
 
@@ -273,6 +275,8 @@ def test_remedies_on_real_speech_are_asked_for_and_change_no_other_row(monkeypat
     rows, more = (sheet.real_rows(preset_of("laptop"), "campplus", r) for r in ((), sheet.REAL_REMEDIES))
     assert {n: more[n] for n in rows} == rows and [n for n in more if n not in rows] == ["base_balance", "base_codec", "base_reverse"]
     assert all(more[f"base_{n}"].remedy[0][0] == n and sheet.row_title(f"base_{n}").startswith("base, ") for n in sheet.REAL_REMEDIES)
+    assert [more[f"base_{n}"].remedy[0][1] for n in sheet.REAL_REMEDIES] == [strengths()[n] for n in sheet.REAL_REMEDIES] != \
+        [REMEDIES[n].strength for n in sheet.REAL_REMEDIES], "the strengths that were chosen on the stand-in"
     assert ("base_codec", "base", False) in sheet.real_pairs(list(more)) and not any("base_codec" in p for p in sheet.real_pairs(list(rows)))
     assert sheet.asked_remedies() == ()
     monkeypatch.setenv("MKDCLS_REMEDIES", "codec, reverse")

@@ -34,6 +34,7 @@ from mkdcls.labels import AGESUB, AGESUP, CLASSES, PARENT, TASKS
 from mkdcls.pretrained import PUBLIC, fetch_weights, public_encoder
 from mkdcls.remedies import REMEDIES, known_of
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
+from mkdcls.results.remedies_sheet import strengths
 from mkdcls.results.runner import Runner
 from mkdcls.runs import Knobs, Preset, like, preset_of, recipe, recordings
 
@@ -170,7 +171,10 @@ def row_title(row: str) -> str:
 
 
 def real_rows(preset: Preset, k: str = "", remedies: tuple = ()) -> dict:
-    "The trained rows; `k` is a public encoder, '' leaves its rows out; with `remedies` base is trained with each, too"
+    """The trained rows; `k` is a public encoder, '' leaves its rows out; with `remedies` base is trained with each, too
+
+    Strengths are those chosen on the stand-in (protocol 2, section 6), never on real speech.
+    """
     settings = preset.scheduled(epochs=EPOCHS.get(preset.name)).ecapa
     make = lambda name, method, teacher=None, size="student", role="LTV+FCVE": recipe(
         name, "ecapa", size, role, method, settings, scale=preset.scale, teacher=teacher, reestimate=True)
@@ -182,8 +186,8 @@ def real_rows(preset: Preset, k: str = "", remedies: tuple = ()) -> dict:
         rows += [like(make(f"base_of_{k}", "base"), f"base_of_{k}", teacher=k), make(f"mkd_of_{k}", "+MKD", k),
                  make(f"mkd_ch_of_{k}", "+MKD+CH", k)]
         rows.append(like(rows[-1], f"alone_of_{k}", z="student"))
-    base = next(r for r in rows if r.row == "base")
-    rows += [like(base, f"base_{n}", remedy=((n, REMEDIES[n].strength),)) for n in remedies]
+    base, chosen = next(r for r in rows if r.row == "base"), strengths() if remedies else {}
+    rows += [like(base, f"base_{n}", remedy=((n, chosen[n]),)) for n in remedies]
     return {r.row: r for r in rows}
 
 
