@@ -188,8 +188,9 @@ def test_contrasts_are_paired_and_a_smaller_error_is_better(m):
 def test_rows_of_the_sheet():
     rows = sheet.real_rows(preset_of("laptop"), "campplus")
     assert all(r.row == n and r.reestimate for n, r in rows.items())
-    assert {n for n, r in rows.items() if r.teacher == "campplus"} == {"base_of_campplus", "mkd_of_campplus", "mkd_ch_of_campplus", "alone_of_campplus"}
-    assert rows["base_of_campplus"].objective == rows["base"].objective and rows["alone_of_campplus"].z == "student"
+    assert {n for n, r in rows.items() if r.teacher == "campplus"} == {
+        "base_of_campplus", "mkd_of_campplus", "ch_of_campplus", "mkd_ch_of_campplus", "alone_of_campplus"}
+    assert all(rows[f"{r}_of_campplus"].objective == rows[r].objective for r in ("base", "ch")) and rows["alone_of_campplus"].z == "student"
     assert not any("_of_" in n for n in sheet.real_rows(preset_of("smoke")))
     assert [sheet.row_title(n) for n in ("mkd_ch", "mkd_ch_of_campplus", "language")] == ["+MKD+CH, K from scratch", "+MKD+CH, K of CAM++",
                                                                                            "language of the clip alone"]

@@ -153,7 +153,8 @@ TRAINED = {"teacher": "teacher, from scratch", "base_flat": "base, groups as the
         "base_balance": "base, language and corpus balanced over ages",
         "base_codec": "base, heard over a made-up telephone by a coin",
         "base_reverse": "base, X does not tell language and corpus"}
-WITH_K = {"base": "base, K beside X", "mkd": "+MKD", "mkd_ch": "+MKD+CH", "alone": "+MKD+CH, student alone"}
+WITH_K = {"base": "base, K beside X", "mkd": "+MKD", "ch": "+CH, K beside X", "mkd_ch": "+MKD+CH",
+          "alone": "+MKD+CH, student alone"}
 UNBALANCED = ("base_flat",)
 # remedies 1, 3 (recordings know only a made-up telephone) and 7 of page 16; asked for by MKDCLS_REMEDIES
 REAL_REMEDIES = ("balance", "codec", "reverse")
@@ -183,8 +184,9 @@ def real_rows(preset: Preset, k: str = "", remedies: tuple = ()) -> dict:
             like(make("base_flat", "base"), "base_flat", **twice), make("base", "base"),
             make("mkd", "+MKD", "teacher"), make("ch", "+CH"), make("mkd_ch", "+MKD+CH", "teacher")]
     if k:
-        rows += [like(make(f"base_of_{k}", "base"), f"base_of_{k}", teacher=k), make(f"mkd_of_{k}", "+MKD", k),
-                 make(f"mkd_ch_of_{k}", "+MKD+CH", k)]
+        rows += [*(like(make(f"{name}_of_{k}", method), f"{name}_of_{k}", teacher=k)
+                   for name, method in (("base", "base"), ("ch", "+CH"))),
+                 make(f"mkd_of_{k}", "+MKD", k), make(f"mkd_ch_of_{k}", "+MKD+CH", k)]
         rows.append(like(rows[-1], f"alone_of_{k}", z="student"))
     base, chosen = next(r for r in rows if r.row == "base"), strengths() if remedies else {}
     rows += [like(base, f"base_{n}", remedy=((n, chosen[n]),)) for n in remedies]
@@ -626,7 +628,8 @@ def real_pairs(rows: list[str]) -> list[tuple[str, str, bool]]:
     wanted = [(f"mkd_ch_of_{k}", "mkd_ch", True), (f"mkd_ch_of_{k}", "language", True), ("mkd_ch", "language", True),
               (k, "language", True), ("mkd_ch", "base", True),
               (f"mkd_of_{k}", "mkd", False), (f"mkd_ch_of_{k}", "base", False), (f"mkd_ch_of_{k}", k, False),
-              (f"mkd_ch_of_{k}", f"base_of_{k}", False), (f"alone_of_{k}", "base", False), ("mkd", "base", False),
+              (f"mkd_ch_of_{k}", f"base_of_{k}", False), (f"mkd_ch_of_{k}", f"ch_of_{k}", False),
+              (f"ch_of_{k}", f"base_of_{k}", False), (f"alone_of_{k}", "base", False), ("mkd", "base", False),
               ("ch", "base", False), ("mkd_ch", "ch", False), ("base", "language", False),
               ("base", "base_flat", False), (k, "language_corpus", False), (k, "fbank", False), (k, "permuted", False),
               ("fbank", "language", False), ("dvector", k, False),
