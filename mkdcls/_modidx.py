@@ -279,6 +279,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mkdcls.decisive.CausesTeacher.forward': ( 'method/decisive.html#causesteacher.forward',
                                                                             'mkdcls/decisive.py'),
                                  'mkdcls.decisive.Dose': ('method/decisive.html#dose', 'mkdcls/decisive.py'),
+                                 'mkdcls.decisive.alone_row': ('method/decisive.html#alone_row', 'mkdcls/decisive.py'),
                                  'mkdcls.decisive.causes_k': ('method/decisive.html#causes_k', 'mkdcls/decisive.py'),
                                  'mkdcls.decisive.decisive_rows': ('method/decisive.html#decisive_rows', 'mkdcls/decisive.py'),
                                  'mkdcls.decisive.declared': ('method/decisive.html#declared', 'mkdcls/decisive.py'),

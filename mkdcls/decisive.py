@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'PRIMARY_SEEDS', 'CONTROL_SEEDS', 'DOSE_SEEDS', 'REGIME_SEEDS', 'PRIMARY', 'ASKED_BLOCKS',
-           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'DOSES', 'REGIME_ROWS', 'declared', 'oracle_answers', 'CausesTeacher',
-           'causes_k', 'k_row', 'decisive_rows', 'Dose', 'regimes']
+           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'ALONE', 'DOSES', 'REGIME_ROWS', 'declared', 'oracle_answers',
+           'CausesTeacher', 'causes_k', 'k_row', 'alone_row', 'decisive_rows', 'Dose', 'regimes']
 
 # %% ../nbs/method/14d_decisive.ipynb #59482786
 from dataclasses import dataclass, replace
@@ -94,6 +94,12 @@ def k_row(
     "4a, 6 and 13 are their own rows with the teacher trained on FCVG"
     return row if kind == 'FCVG' else f'{row}-{kind}'
 
+def alone_row(
+    row:str, # '4a' or '6'
+)->str: # name of the row whose student learns from the causes by Eq. 2, with nothing but X in Z
+    "Tells what distillation hands on from what K brings into Z"
+    return f"{k_row(row, 'causes')}-alone"
+
 def decisive_rows(
     preset:Preset, # under protocol 2
     corpus:str='standin',
@@ -109,9 +115,11 @@ def decisive_rows(
             start = t[row].starts_from and k_row(t[row].starts_from, kind)
             rows[k_row(row, kind)] = replace(t[row], teacher=teacher, objective=aim, starts_from=start)
     rows['subce'] = replace(t['3'], tasks=t['5'].tasks)
+    rows |= {alone_row(row): replace(rows[k_row(row, 'causes')], z='student') for row in ('4a', '6')}
     return {n: replace(r, row=n) for n, r in rows.items()}
 
 CONTROLS = (*(k_row(r, k) for r in ('4a', '6', '13') for k in K_KINDS if k != 'FCVG'), 'subce')
+ALONE = tuple(alone_row(row) for row in ('4a', '6')) # not in protocol 2: exploratory, as many seeds as a dose
 
 # %% ../nbs/method/14d_decisive.ipynb #fe96d7f8
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.decisive import (DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, CausesTeacher, causes_k, decisive_rows,
+from mkdcls.decisive import (ALONE, DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, CausesTeacher, causes_k, decisive_rows,
                              declared, oracle_answers, regimes)
 from mkdcls.engine.store import digest
 from mkdcls.evaluation import auc, ordinal_scores
@@ -116,6 +116,7 @@ def test_the_plan_has_what_the_protocol_says():
     seeds = lambda row: sorted(s for r, s in jobs if r == row)
     assert all(seeds(r) == list(range(100, 120)) for r in PRIMARY)
     assert all(seeds(r) == list(range(100, 110)) for r in CONTROLS)
+    assert all(seeds(r) == [100, 101, 102] for r in ALONE)
     assert [s for _, s in jobs] == sorted(s for _, s in jobs)  # seed by seed
     assert len(doses) == len(DOSES) - 1 and all({s for _, s in j} == {100, 101, 102} for _, j in doses)
     parts = plans("regime", "laptop", 5)
@@ -131,7 +132,7 @@ def records(tmp_path, effect: dict, seeds=range(100, 120), sd=.5):
     rng, lines = np.random.default_rng(0), []
     for seed in seeds:
         common = rng.normal(0, 3)
-        for row in (*PRIMARY, *CONTROLS):
+        for row in (*PRIMARY, *CONTROLS, *ALONE):
             f1 = 60 + common + effect.get(row, 0) + rng.normal(0, sd)
             lines.append(dict(row=row, seed=seed, knobs="{}", agesup_f1=f1, true_agesup_f1=f1 + 5, method="", protocol="2",
                               dataset={"1": "FCVG", "2": "FCVG"}.get(row, "call centre" if row.startswith("1") else "LTV+FCVE"),
@@ -174,7 +175,7 @@ def test_undecided_names_seeds(tmp_path):
 
 def test_one_seed_gives_tables_without_words(tmp_path):
     folder = records(tmp_path, {}, seeds=[100])
-    assert sheet.family_table(folder).empty and sheet.control_table(folder).empty and len(sheet.score_table(folder)) == 23
+    assert sheet.family_table(folder).empty and sheet.control_table(folder).empty and len(sheet.score_table(folder)) == 25
 
 
 def test_pictures_show_the_intervals_of_the_tables(tmp_path):
@@ -192,9 +193,14 @@ def test_pictures_show_the_intervals_of_the_tables(tmp_path):
 def test_the_control_in_sentences(tmp_path):
     folder = records(tmp_path, {r: 9. for r in CONTROLS if r.endswith("causes")}, seeds=range(100, 110))
     told = sheet.controls_text(table := sheet.control_table(folder))
-    causes = table[table["contrast"].str.startswith("K causes")]["gain"]
-    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and told.endswith("that knows something.")
-    assert "cannot test distillation" in sheet.controls_text(table.assign(word="undecided"))
+    causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
+    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and "where K stands beside X in Z." in told
+    assert "asked alone: " in told and told.count("asked alone") == 1 and "That Eq. 2 hands" in told
+    both = sheet.controls_text(table.assign(word="better"))
+    assert "asked alone" in both and "That Eq. 2 hands" not in both, "a student that gains alone"
+    without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
+    assert "asked alone" not in without and "That Eq. 2" not in without
+    assert "cannot test K everywhere" in sheet.controls_text(table.assign(word="undecided"))
     assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
 
 

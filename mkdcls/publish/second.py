@@ -385,8 +385,9 @@ def of_family(v: Values, path: Path):
 def of_controls(v: Values, path: Path):
     "What K is worth in the row with ECAPA-TDNN and both parts"
     t = record_table(path).set_index("contrast")
-    v.put(path, two__k__seeds=count_word(int(t["n_seeds"].min())), two__k__planned=count_word(CONTROL_SEEDS))
-    v.states["two.controls.partial"] = bool(t["n_seeds"].min() < CONTROL_SEEDS)
+    seeds = int(t.loc["K FCVG − none, row 6", "n_seeds"])
+    v.put(path, two__k__seeds=count_word(seeds), two__k__planned=count_word(CONTROL_SEEDS))
+    v.states["two.controls.partial"] = seeds < CONTROL_SEEDS
     for kind in ("untrained", "FCVG", "causes"):
         r = t.loc[f"K {kind} − none, row 6"]
         v.put(path, **{f"two__k__{kind.lower()}__span": interval_cell(r), f"two__k__{kind.lower()}__word": r["word"]})

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS, PRIMARY,
-                             PRIMARY_SEEDS, REGIME_ROWS, declared, k_row, oracle_answers)
+from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS,
+                             PRIMARY, PRIMARY_SEEDS, REGIME_ROWS, alone_row, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
@@ -231,6 +231,7 @@ def control_table(folder: Path) -> pd.DataFrame:
     runs, out = read(folder), []
     asks = [(f"K {kind} − none, row {row}", k_row(row, kind), k_row(row, "none")) for row in ("4a", "6", "13")
             for kind in K_KINDS[1:]]
+    asks += [(f"K causes − none, row {row}, X asked alone", alone_row(row), k_row(row, "none")) for row in ("4a", "6")]
     asks += [("mixup alone − base", "4a-none", "3"), ("third head, CE alone − base", "subce", "3"),
              ("+CH − third head, CE alone", "5", "subce")]
     for name, row, base in asks:
@@ -377,32 +378,39 @@ def figure_family(table: pd.DataFrame, folder: Path):
     return fig
 
 
-K_TOLD = {"untrained": "never trained", "FCVG": "trained on FCVG", "causes": "the true causes"}
+K_TOLD = {"untrained": "never trained", "FCVG": "trained on FCVG", "causes": "the true causes",
+          "alone": "the true causes, X asked alone"}
 CONTROL_ROWS = {"4a": "+MKD", "6": "+MKD+CH", "13": "+MKD+CH, call centre"}
 
 
 def by_kind(table: pd.DataFrame) -> pd.DataFrame:
     "The lines of the table of controls that ask for a kind of K, with the kind and the row of Table 1 in columns"
-    names = table["contrast"].str.extract(r"^K (\w+) − none, row (\w+)$")
-    return table.assign(kind=names[0], of=names[1]).dropna(subset="kind")
+    names = table["contrast"].str.extract(r"^K (\w+) − none, row (\w+)(, X asked alone)?$")
+    kinds = names[0].where(names[2].isna(), "alone")
+    return table.assign(kind=kinds, of=names[1]).dropna(subset="kind")
 
 
 def worth_of_k(table: pd.DataFrame) -> str:
     "What each kind of K is worth, in a sentence; empty where one has not been run"
     if not len(table): return ""
     worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
-    if set(worth) != set(K_TOLD): return ""
+    if not set(K_KINDS[1:]) <= set(worth): return ""
+    alone = f" A student that learns from the true causes by Eq. 2 and is asked alone: {worth.get('alone')}."
     return (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
-            f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}.")
+            f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}."
+            + alone * ("alone" in worth))
 
 
 def controls_text(table: pd.DataFrame) -> str:
     "The same, and what it says about this pipeline"
     if not (told := worth_of_k(table)): return ""
     k = by_kind(table)
-    able = (k.loc[k["kind"] == "causes", "word"] == "better").all()
-    return told + (" So this pipeline can show what a teacher is worth that knows something." if able else
-                   " The true causes do not help in every row, so this pipeline cannot test distillation everywhere.")
+    able, alone = ((k.loc[k["kind"] == kind, "word"] == "better").all() for kind in ("causes", "alone"))
+    if not able: return f"{told} The true causes do not help in every row, so this pipeline cannot test K everywhere."
+    told += " So this pipeline can show what a K is worth that knows something, where K stands beside X in Z."
+    if (k["kind"] == "alone").any() and not alone:
+        told += " That Eq. 2 hands the student what such a K knows, it does not show."
+    return told
 
 
 def others_in_columns(table: pd.DataFrame) -> pd.DataFrame:

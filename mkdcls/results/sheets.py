@@ -127,12 +127,13 @@ def _from_first(rows, seeds: int) -> Jobs:
 
 
 def _decisive(w: Wanted) -> RunPlan:
-    from mkdcls.decisive import CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, PRIMARY, PRIMARY_SEEDS
+    from mkdcls.decisive import ALONE, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, PRIMARY, PRIMARY_SEEDS
     from mkdcls.runs import Knobs, preset_of
     whole = preset_of(w.preset).evidence  # smoke checks that each kind of run works, not every one
-    controls = CONTROLS if whole else ("4a-none", "4a-causes", "subce")
-    first = [(r, FIRST_SEED + s) for s in range(min(w.seeds, PRIMARY_SEEDS)) for r in (*PRIMARY, *controls)
-             if r in PRIMARY or s < CONTROL_SEEDS]
+    controls, alone = (CONTROLS, ALONE) if whole else (("4a-none", "4a-causes", "subce"), ALONE[:1])
+    several = dict.fromkeys(PRIMARY, PRIMARY_SEEDS) | dict.fromkeys(controls, CONTROL_SEEDS) | dict.fromkeys(
+        alone, DOSE_SEEDS)
+    first = [(r, FIRST_SEED + s) for s in range(w.seeds) for r, most in several.items() if s < most]
     turned = [d for d in DOSES if d.knobs != Knobs()]
     return [(_second(w), first), *((_second(w, d.knobs), _from_first(d.rows, min(w.seeds, DOSE_SEEDS)))
                                    for d in (turned if whole else turned[2:3]))]
