@@ -204,6 +204,41 @@ def test_the_control_in_sentences(tmp_path):
     assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
 
 
+def test_single_scores_have_an_interval_over_speakers_within_their_class(tmp_path):
+    "A row that is always right has no width; a class of which one of four is missed has that of its binomial"
+    y = np.repeat([0, 1, 2], [40, 40, 40])
+    wrong = y.copy()
+    wrong[:10] = 1
+    folder = tmp_path / "decisive"
+    folder.mkdir()
+    pd.DataFrame([dict(row=r, seed=s, knobs=None, dataset="LTV+FCVE", protocol="2") for r in "36" for s in (100, 101)]).to_csv(
+        folder / "runs.csv", index=False)
+    n, more = np.arange(len(y), dtype=np.uint16), dict(knobs="{}")
+    asked = [pd.DataFrame(dict(n=n, y_agesup=y, corpus="LTV", split="fresh", role="LTV+FCVE", seed=s, **more)) for s in (100, 101)]
+    said = [pd.DataFrame(dict(n=n, agesup=a, row=r, seed=s, **more)) for r, a in (("3", y), ("6", wrong)) for s in (100, 101)]
+    pd.concat(asked).to_parquet(folder / "asked.parquet")
+    pd.concat(said).to_parquet(folder / "answers.parquet")
+    got = sheet.over_speakers(folder)
+    assert tuple(got.loc["3"]) == (100, 100)
+    rng = np.random.default_rng(1)
+    missed = rng.binomial(40, .25, (20000, 2))  # by hand: 2 tp / (labels + answers) of each class
+    f1 = (200 * (40 - missed) / (80 - missed) + 200 * 40 / (80 + missed) + 100) / 3
+    assert np.abs(got.loc["6"] - np.percentile(f1.mean(1), [2.5, 97.5])).max() < .4
+
+
+def test_ceilings_of_turned_knobs_stand_beside_their_doses(tmp_path):
+    folder = records(tmp_path, {"6": 2.}, sd=.01)
+    runs = pd.read_csv(folder / "runs.csv", dtype={"row": str})
+    clean = '{"adjacent": 0.0}'
+    pd.concat([runs, runs[runs["row"].isin(["3", "5", "6"]) & (runs["seed"] < 103)].assign(knobs=clean)]).to_csv(folder / "runs.csv", index=False)
+    tops = pd.read_csv(folder / "ceilings.csv")
+    pd.concat([tops.assign(knobs="{}"), tops.assign(knobs=clean, agesup_f1=82.)]).to_csv(folder / "ceilings.csv", index=False)
+    table = sheet.dose_table(folder)
+    assert set(table.query("curve == 'labels' and level == 0")["ceiling"]) == {82.}
+    assert set(table.query("curve == 'labels' and level == .1")["ceiling"]) == {round(tops.query("role == 'LTV+FCVE'")["agesup_f1"].mean(), 2)}
+    assert sheet.score_table(folder).set_index("row").loc["3", "ceiling"] == round(tops.query("role == 'LTV+FCVE'")["agesup_f1"].mean(), 2)
+
+
 def test_doses_in_sentences(tmp_path):
     "The ends of each curve that was run, +MKD+CH against what is asked of that curve; no curve, no sentence"
     folder = records(tmp_path, {"6": 2., "5": 1.}, sd=.01)

@@ -13,7 +13,7 @@ import pandas as pd
 from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS,
                              PRIMARY, PRIMARY_SEEDS, REGIME_ROWS, alone_row, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
-from mkdcls.evaluation import ALPHA, MARGIN, expected_years, ordinal_scores, scorecard
+from mkdcls.evaluation import ALPHA, MARGIN, confusion, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.report import published, record_line
@@ -31,8 +31,10 @@ CONTRASTS = {"+MKD+CH − base": ("both", "base"), "+CH − base": ("ch", "base"
 OTHERS = {"gender_f1": ("gender macro F1", "higher"), "auc_60": ("AUC of 60+", "higher"),
           f"true_{SCORE}": ("agesup macro F1, true labels", "higher"),
           f"as_trained_{SCORE}": ("agesup macro F1, both rows as trained", "higher"),
+          SCORE: ("agesup macro F1, contrasts outside the family", "higher"),
           "conflict_rate": ("conflicts of agesub and agesup, %", "lower"),
           "mae_years": ("MAE, years", "lower")}  # score → its name, and which is better
+CEILINGS = {"ceiling": SCORE, "true_ceiling": f"true_{SCORE}", "mae_ceiling": "mae_years", "auc_ceiling": "auc_60"}
 EVEN = 100 / 3  # macro F1 of an even draw among three classes lies at or below it
 
 
@@ -79,7 +81,7 @@ def publish(inside: str, parts, folder: Path) -> Path:
             role = runner.rows[row].role
             if (at := (json.dumps(runner.knobs.turned()), role, seed)) not in labels:
                 labels[at] = labels_asked(runner, row, seed, rec["key"])
-                if runner.knobs == Knobs(): tops[role, seed] = ceilings(runner, role, seed)
+                tops[at] = ceilings(runner, role, seed) | dict(knobs=at[0])
     if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
     write_table(folder / "answers.parquet", pd.concat(said, ignore_index=True))
     write_table(folder / "asked.parquet", pd.concat(labels.values(), ignore_index=True))
@@ -95,17 +97,43 @@ def read(folder: Path) -> pd.DataFrame:
     if not path.exists(): raise FileNotFoundError(f"no runs.csv in {folder}: run the sheet first")
     runs = pd.read_csv(path, dtype={"row": str, "protocol": str})
     if "knobs" not in runs: runs["knobs"] = None
-    return runs.assign(knobs=runs["knobs"].fillna("{}"))
+    return runs.assign(knobs=runs["knobs"].astype(object).where(runs["knobs"].notna(), "{}"))
+
+
+def read_ceilings(folder: Path) -> pd.DataFrame:
+    "The oracle's scores, a line for each corpus: role, seed and knobs; none for records that were kept without"
+    path = Path(folder) / "ceilings.csv"
+    tops = pd.read_csv(path) if path.exists() and path.stat().st_size > 1 else pd.DataFrame(columns=["role", SCORE])
+    return tops if "knobs" in tops else tops.assign(knobs="{}")
+
+
+def fresh_answers(folder: Path) -> pd.DataFrame:
+    "What every run answered about the fresh speakers, beside their labels"
+    role = read(folder).set_index(["row", "seed", "knobs"])["dataset"]
+    said, labels = (pd.read_parquet(Path(folder) / f"{n}.parquet") for n in ("answers", "asked"))
+    both = said.join(role.rename("role"), on=["row", "seed", "knobs"]).merge(
+        labels, on=["role", "seed", "knobs", "n"], suffixes=("", "_"))
+    return both[both["split"] == "fresh"]
+
+
+def over_speakers(folder: Path, draws: int = 1000) -> pd.DataFrame:
+    """`low` and `high` of each row's headline score, 95 %, seeds as they are: fresh speakers resampled within their
+    class, so that none is lost (protocol 2, section 2); each of them says one utterance"""
+    rng, out, many = np.random.default_rng(0), {}, TASKS["agesup"]
+    both = fresh_answers(folder)
+    for row, mine in both[both["knobs"] == "{}"].groupby("row", sort=False):
+        scores = np.zeros(draws)
+        for _, t in mine.groupby("seed"):
+            seen = confusion(t["y_agesup"].to_numpy(int), t["agesup"].to_numpy(int), many)
+            again = np.stack([rng.multinomial(n.sum(), n / n.sum(), draws) for n in seen], 1)  # [draws, class, answer]
+            scores += 100 * (2 * again.diagonal(axis1=1, axis2=2) / (again.sum(1) + again.sum(2))).mean(1)
+        out[row] = np.percentile(scores / mine["seed"].nunique(), [2.5, 97.5])
+    return pd.DataFrame(out, index=["low", "high"]).T
 
 
 def recomputed(folder: Path) -> pd.DataFrame:
     "Headline agesup F1 of every run from the answers alone, beside the recorded one"
-    runs = read(folder)
-    said, labels = (pd.read_parquet(Path(folder) / f"{n}.parquet") for n in ("answers", "asked"))
-    role = runs.set_index(["row", "seed", "knobs"])["dataset"]
-    both = said.join(role.rename("role"), on=["row", "seed", "knobs"]).merge(
-        labels, on=["role", "seed", "knobs", "n"], suffixes=("", "_"))
-    both = both[both["split"] == "fresh"]
+    runs, both = read(folder), fresh_answers(folder)
     found = both.groupby(["row", "seed", "knobs"]).apply(lambda t: scorecard(t, ("agesup",))[SCORE])
     return runs.join(found.rename("again"), on=["row", "seed", "knobs"])[["row", "seed", "knobs", SCORE, "again"]]
 
@@ -166,17 +194,19 @@ def family_table(folder: Path) -> pd.DataFrame:
 
 
 def score_table(folder: Path) -> pd.DataFrame:
-    "Each row's scores, mean over seeds, and the ceiling of its role"
-    runs, tops = read(folder), pd.read_csv(Path(folder) / "ceilings.csv")
+    "Each row's scores, mean over seeds, the interval of the first over speakers, and the ceilings of its role"
+    runs, tops = read(folder), read_ceilings(folder).query("knobs == '{}'")
     mine = runs[runs["knobs"] == "{}"]
     out = mine.groupby("row", sort=False)[[c for c in SHOWN if c in mine]].mean().round(2)
     first = mine.drop_duplicates("row").set_index("row")
     out.insert(0, "method", first["method"])
     out.insert(0, "role", first["dataset"])
     out.insert(2, "n_seeds", mine.groupby("row").size())
+    if (Path(folder) / "answers.parquet").exists():
+        for i, (end, values) in enumerate(over_speakers(folder).items()): out.insert(4 + i, end, values.round(2))
     top = tops.groupby("role").mean(numeric_only=True)
-    out["ceiling"] = out["role"].map(top[SCORE]).round(2)
-    out["true_ceiling"] = out["role"].map(top[f"true_{SCORE}"]).round(2)
+    for c, score in CEILINGS.items():
+        if score in top: out[c] = out["role"].map(top[score]).round(2)
     out["closed"] = (100 * (out[f"true_{SCORE}"] - EVEN) / (out["true_ceiling"] - EVEN)).round(1)
     return out.reset_index()
 
@@ -211,6 +241,7 @@ def other_table(folder: Path) -> pd.DataFrame:
             for block, rows in ASKED_BLOCKS.items():
                 if of not in rows: continue
                 row, base = rows[of], rows[than]
+                if score == SCORE and (block, row, base) in declared().values(): continue
                 if score == "mae_years" and years_read_from(runs, row) != years_read_from(runs, base): continue
                 if len(d := seed_gains(runs, row, base, score)) < 2: continue
                 c = paired_gains(d)
@@ -248,8 +279,10 @@ def _train(runs: pd.DataFrame, knobs: str, row: str) -> float:
 
 
 def dose_table(folder: Path) -> pd.DataFrame:
-    "Gains at each dose, on the seeds that every level of the curve has"
+    """Gains at each dose, on the seeds that every level of the curve has; beside them the oracle's score, and that of
+    the teacher on its own corpus"""
     runs, out = read(folder), []
+    top = read_ceilings(folder).query("role == 'LTV+FCVE'").groupby("knobs")[SCORE].mean()
     curves = {"speakers": (("6", "3"), ("5", "3"), ("6", "5")), "labels": (("6", "3"), ("5", "3")),
               "teacher": (("6", "5"), ("4a", "3"))}
     for curve, pairs in curves.items():
@@ -265,8 +298,10 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 c = paired_gains(g)
                 n = _train(runs, knobs, "1" if curve == "teacher" else row)
                 score = float(_scores(runs, row, knobs)[g.index].mean())  # on the seeds of the gain
+                k = float(_scores(runs, "1", knobs).reindex(g.index).mean())
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
-                                score=round(score, 2), gain=round(c.value, 2), low=round(c.low, 2),
+                                score=round(score, 2), teacher=round(k, 2), ceiling=round(top.get(knobs, np.nan), 2),
+                                gain=round(c.value, 2), low=round(c.low, 2),
                                 high=round(c.high, 2), sd=round(c.sd, 2)))
     levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
     return pd.DataFrame([o for o in out if levels[o["curve"]] > 1])  # one level is no curve
@@ -281,8 +316,10 @@ def _pair(runs, row, base, knobs, curve):
 
 
 def regime_table(folder: Path) -> pd.DataFrame:
-    "Scores and gains where 180 speakers say 20 utterances each, by the way they are split; row 1 has no contrast"
+    """Scores and gains where 180 speakers say 20 utterances each, by the way they are split; row 1 has no contrast.
+    Beside the score of fresh speakers stands the oracle's"""
     runs, out = read(folder), []
+    tops = read_ceilings(folder).groupby(["knobs", "role"])[SCORE].mean()
     for knobs in sorted(runs["knobs"].unique()):
         by = json.loads(knobs).get("by", "speaker")
         for tested, score in SCORE_BY_TESTED.items():
@@ -291,6 +328,7 @@ def regime_table(folder: Path) -> pd.DataFrame:
                 if mine.empty: continue
                 line = dict(split_by=by, tested=tested, row=row, role=mine["dataset"].iloc[0],
                             method=mine["method"].iloc[0], n_seeds=len(mine), score=round(mine[score].mean(), 2))
+                if score == SCORE: line |= dict(ceiling=round(tops.get((knobs, line["role"]), np.nan), 2))
                 if row not in ("1", "3") and len(g := seed_gains(runs, row, "3", score, knobs)) > 1:
                     c = paired_gains(g)
                     line |= dict(gain=round(c.value, 2), low=round(c.low, 2), high=round(c.high, 2),
@@ -490,8 +528,10 @@ def figure_doses(table: pd.DataFrame, folder: Path):
                             fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=DOSE_GAINS[row, base])
             if curve != "labels":
                 ax.set_xscale("log")
+                k = mine.groupby("train_utterances")["teacher"].mean() if "teacher" in mine else {}
+                scored = curve == "teacher" and len(k)
                 at = sorted(set(mine["train_utterances"]))
-                ax.set_xticks(at, [f"{n:,.0f}" for n in at])
+                ax.set_xticks(at, [f"{n:,.0f}" + f"\n(K: {k[n]:.0f})" * bool(scored) for n in at])
                 ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
             ax.set_xlabel(DOSE_WORDS[curve])
             ax.legend(frameon=False, fontsize=6.5)
