@@ -40,7 +40,7 @@ class Remedy:
 
 REMEDIES = {
     'balance': Remedy('age groups alike over each line', True, True, '', 1., (1.,), 'power of the weights', 1.),
-    'standardise': Remedy('heads told the line, averaged over lines', True, True, '', 1., (1.,), 'no meaning', 1.),
+    'standardise': Remedy('the heads receive the line, then average over it', True, True, '', 1., (1.,), 'no meaning', 1.),
     'replay': Remedy('heard over either line, by a coin', False, False, 'other', .5, (.5,), 'P(other line)', 1.),
     'codec': Remedy('heard over a made-up telephone, by a coin', False, False, 'codec', .5, (.5,), 'P(telephone)', 1.),
     'line': Remedy('everybody heard over the telephone', False, False, 'telephone', 1., (1.,), 'no meaning', 1.),
@@ -75,7 +75,7 @@ def resample(
     "Systematic resampling"
     u = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     ends = (w.double().cumsum(0) + u).floor()
-    ends[-1] = len(w) # the teeth are as many as the utterances, whatever rounding does
+    ends[-1] = len(w) # as many marks as utterances, whatever rounding does
     times = ends.diff(prepend=torch.zeros(1, dtype=torch.float64)).long().clamp(min=0)
     return torch.arange(len(w)).repeat_interleave(times)
 
