@@ -214,6 +214,48 @@ def test_every_remedy_trains_the_whole_method(name, view):
     assert curves[0]["total"] == pytest.approx(terms, rel=1e-5), "the ledger adds up"
 
 
+def tied_lines(n=24):
+    "Three quarters of age 0 are on line 1, and a quarter of the others"
+    i, age = torch.arange(n), torch.arange(n) % 3
+    line = torch.where(age == 0, i < 3*n//4, i < n//4).long()
+    return rem.Known(line, age * 2 + line, age, 2)
+
+
+def with_teacher(found):
+    """+MKD+CH with remedies, as the runner trains it: K of the twins beside K, and for `line` in place of it; then what
+    comes after training"""
+    data, twin = speech()
+    model, r = fresh(("gender", "agesup", "agesub"), teacher=True), like(ROWS["6"], "x", remedy=tuple(found.items()))
+    assert rem.remedies_of(r) == found
+    k, k_twin = (encode_all(model.teacher.encoder, f) for f in (data.features, twin))
+    data, told, how = replace(data, k=k), tied_lines() if any(rem.REMEDIES[n].line for n in found) else None, rem.twin_of(r)
+    model = rem.remodel(model, r)
+    if how == "telephone": data = replace(data, features=twin, k=k_twin)
+    both = rem.with_twins(data, twin, k_twin) if how in ("other", "codec") else data
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    curves = rem.fit_remedied(model, both, Objective(age_loss="asl", dep="corrected", dist="cos"), replace(QUICK, student_view="mixup"), 0, found, told)
+    after = rem.finish(model, data, r, told).state_dict()
+    changed = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+    assert changed == {"student", "heads"} and np.isfinite(curves[0]["total"]) and curves[0]["dist"] > 0, "the teacher is frozen"
+    terms = sum(v for n, v in curves[0].items() if n not in ("epoch", "lr", "seconds", "total"))
+    assert curves[0]["total"] == pytest.approx(terms, rel=1e-5)
+    return curves[0], after
+
+
+@pytest.mark.parametrize("name", rem.REMEDIES)
+def test_every_remedy_trains_with_a_teacher(name): with_teacher({name: meant(name)})
+
+
+@pytest.mark.parametrize("found", [dict(balance=1., match=1.), dict(dro=.1, replay=.5), dict(balance=1., codec=.5)])
+def test_two_remedies_train_together(found):
+    "Neither drops out: a row with one of them ends elsewhere"
+    ledger, together = with_teacher(found)
+    assert {n for n in found if n in ("match", "dro")} <= set(ledger)
+    for name, strength in found.items():
+        _, alone = with_teacher({name: strength})
+        assert not torch.equal(alone["heads.agesup.score.weight"], together["heads.agesup.score.weight"]), name
+
+
 class Killed(Exception): pass
 
 
@@ -297,10 +339,9 @@ def test_what_reads_the_line_of_what_is_heard_is_refused_beside_codec(name):
 def test_a_made_up_telephone_leaves_balance_as_it_is():
     "Weights come from the lines of the recordings; what is heard of each pair is then cut from the age by a coin"
     data, twin = speech()
-    both, k = rem.with_twins(data, twin), known()
-    lines = replace(k, line=(torch.arange(24) % 4 == 0).long())
+    both, lines = rem.with_twins(data, twin), tied_lines()
     alone, with_twin = (rem.remedy_state(fresh(), d, {"balance": 1.}, lines, 0)[1] for d in (data, both))
-    assert torch.equal(alone, with_twin) and torch.equal(alone, rem.balance_weights(lines.age, lines.line))
+    assert torch.equal(alone, with_twin) and torch.equal(alone, rem.balance_weights(lines.age, lines.line)) and (alone != 1).any()
 
 
 def test_an_empty_line_of_a_test_utterance_is_no_matter(tied):
