@@ -40,7 +40,7 @@ class Remedy:
 
 REMEDIES = {
     'balance': Remedy('age groups alike over each line', True, True, '', 1., (1.,), 'power of the weights', 1.),
-    'standardise': Remedy('the heads receive the line, then average over it', True, True, '', 1., (1.,), 'no meaning', 1.),
+    'standardise': Remedy('heads receive the line and average over it', True, True, '', 1., (1.,), 'no meaning', 1.),
     'replay': Remedy('heard over either line, by a coin', False, False, 'other', .5, (.5,), 'P(other line)', 1.),
     'codec': Remedy('heard over a made-up telephone, by a coin', False, False, 'codec', .5, (.5,), 'P(telephone)', 1.),
     'line': Remedy('everybody heard over the telephone', False, False, 'telephone', 1., (1.,), 'no meaning', 1.),
