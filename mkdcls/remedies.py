@@ -95,8 +95,9 @@ def remedies_of(
             raise ValueError(f"row {r.row!r}: remedy {name}={strength}: its strength has no meaning; give 1")
         bounds = (f"from 0 to {m.most:g}" if m.most < endless else
                   "a finite number above 0" if name == 'retrain' else "a finite number from 0")
-        if not 0 <= strength <= m.most or strength == endless or name == 'retrain' and strength == 0:
-            raise ValueError(f"row {r.row!r}: remedy {name}={strength}: {m.unit}, {bounds}")
+        fits = isinstance(strength, int | float) and 0 <= strength <= m.most and strength != endless
+        if not fits or name == 'retrain' and strength == 0:
+            raise ValueError(f"row {r.row!r}: remedy {name}={strength!r}: {m.unit}, {bounds}")
     if len(twins := sorted({REMEDIES[n].twin for n in found} - {''})) > 1:
         raise ValueError(f"row {r.row!r}: remedies {', '.join(found)} want each utterance in several other versions "
                          f"({', '.join(twins)}); choose one of them")

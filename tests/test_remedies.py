@@ -311,6 +311,7 @@ def train_rows(m): return m.index[m.split == "train"]
     ((("replay", .5), ("codec", .5)), lambda m: m, "several other versions .codec, other.; choose one"),
     ((("match", float("inf")),), lambda m: m, "remedy match=inf: weight, a finite number from 0"),
     ((("dro", float("nan")),), lambda m: m, "remedy dro=nan: step η, a finite number from 0"),
+    ((("match", "3"),), lambda m: m, "remedy match='3': weight, a finite number from 0"),
     ((("line", .3),), lambda m: m, "remedy line=0.3: its strength has no meaning; give 1"),
     ((("standardise", 0.),), lambda m: m, "remedy standardise=0.0: its strength has no meaning; give 1"),
     ((("retrain", 0.),), lambda m: m, "remedy retrain=0.0: L2 weight, a finite number above 0"),
@@ -337,7 +338,7 @@ def test_what_reads_the_line_of_what_is_heard_is_refused_beside_codec(name):
 
 
 def test_a_made_up_telephone_leaves_balance_as_it_is():
-    "Weights come from the lines of the recordings; what is heard of each pair is then cut from the age by a coin"
+    "Weights come from the lines of the recordings; the telephone is then dealt by a coin, alike in each pair"
     data, twin = speech()
     both, lines = rem.with_twins(data, twin), tied_lines()
     alone, with_twin = (rem.remedy_state(fresh(), d, {"balance": 1.}, lines, 0)[1] for d in (data, both))
