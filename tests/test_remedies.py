@@ -32,6 +32,7 @@ QUICK = Settings(epochs=1, batch=8, lr=3e-3, drops=())
 
 
 def row(name, strength=.5, of="3"): return like(ROWS[of], "x", remedy=((name, strength),))
+def meant(name): return 1. if rem.REMEDIES[name].unit == "no meaning" else .5
 
 
 def speech(n=24, seed=0, same=False):
@@ -204,13 +205,55 @@ def test_replay_brings_the_teacher_along():
 @pytest.mark.parametrize("view", ["mixup", "both"])
 def test_every_remedy_trains_the_whole_method(name, view):
     data, twin = speech()
-    model, r = fresh(("gender", "agesup", "agesub")), row(name, of="5")
+    model, r = fresh(("gender", "agesup", "agesub")), row(name, meant(name), of="5")
     model = rem.remodel(model, r)
     curves = rem.fit_remedied(model, rem.with_twins(data, twin) if rem.REMEDIES[name].twin else data, Objective(age_loss="asl", dep="corrected"),
-                              replace(QUICK, student_view=view), 0, {name: .5}, known() if rem.REMEDIES[name].line else None)
+                              replace(QUICK, student_view=view), 0, {name: meant(name)}, known() if rem.REMEDIES[name].line else None)
     assert np.isfinite(curves[0]["total"]) and "remedy" not in dict(model.named_children())
     terms = sum(v for k, v in curves[0].items() if k not in ("epoch", "lr", "seconds", "total"))
     assert curves[0]["total"] == pytest.approx(terms, rel=1e-5), "the ledger adds up"
+
+
+def tied_lines(n=24):
+    "Three quarters of age 0 are on line 1, and a quarter of the others"
+    i, age = torch.arange(n), torch.arange(n) % 3
+    line = torch.where(age == 0, i < 3*n//4, i < n//4).long()
+    return rem.Known(line, age * 2 + line, age, 2)
+
+
+def with_teacher(found):
+    """+MKD+CH with remedies, as the runner trains it: K of the twins beside K, and for `line` in place of it; then what
+    comes after training"""
+    data, twin = speech()
+    model, r = fresh(("gender", "agesup", "agesub"), teacher=True), like(ROWS["6"], "x", remedy=tuple(found.items()))
+    assert rem.remedies_of(r) == found
+    k, k_twin = (encode_all(model.teacher.encoder, f) for f in (data.features, twin))
+    data, told, how = replace(data, k=k), tied_lines() if any(rem.REMEDIES[n].line for n in found) else None, rem.twin_of(r)
+    model = rem.remodel(model, r)
+    if how == "telephone": data = replace(data, features=twin, k=k_twin)
+    both = rem.with_twins(data, twin, k_twin) if how in ("other", "codec") else data
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    curves = rem.fit_remedied(model, both, Objective(age_loss="asl", dep="corrected", dist="cos"), replace(QUICK, student_view="mixup"), 0, found, told)
+    after = rem.finish(model, data, r, told).state_dict()
+    changed = {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+    assert changed == {"student", "heads"} and np.isfinite(curves[0]["total"]) and curves[0]["dist"] > 0, "the teacher is frozen"
+    terms = sum(v for n, v in curves[0].items() if n not in ("epoch", "lr", "seconds", "total"))
+    assert curves[0]["total"] == pytest.approx(terms, rel=1e-5)
+    return curves[0], after
+
+
+@pytest.mark.parametrize("name", rem.REMEDIES)
+def test_every_remedy_trains_with_a_teacher(name): with_teacher({name: meant(name)})
+
+
+@pytest.mark.parametrize("found", [dict(balance=1., match=1.), dict(dro=.1, replay=.5), dict(balance=1., codec=.5)])
+def test_two_remedies_train_together(found):
+    "Neither drops out: a row with one of them ends elsewhere"
+    ledger, together = with_teacher(found)
+    assert {n for n in found if n in ("match", "dro")} <= set(ledger)
+    for name, strength in found.items():
+        _, alone = with_teacher({name: strength})
+        assert not torch.equal(alone["heads.agesup.score.weight"], together["heads.agesup.score.weight"]), name
 
 
 class Killed(Exception): pass
@@ -255,6 +298,9 @@ def test_keys_of_rows_without_a_remedy_know_nothing_of_it():
 def tied(): return role_manifest("LTV+FCVE", PRESETS["smoke"], 0, knobs=Knobs(rho=.4))[0]
 
 
+def train_rows(m): return m.index[m.split == "train"]
+
+
 @pytest.mark.parametrize("remedy, change, words", [
     ((("dro", .1),), lambda m: m.assign(channel="studio"), "all training utterances have one, 'studio'"),
     ((("dro", .1),), lambda m: m.drop(columns="channel"), "no column 'channel'.*take a remedy that needs no line .replay, codec, line, match"),
@@ -263,9 +309,45 @@ def tied(): return role_manifest("LTV+FCVE", PRESETS["smoke"], 0, knobs=Knobs(rh
     ((("prayer", 1.),), lambda m: m, "no remedy 'prayer'; choose from balance, standardise, replay, codec, line, match, dro, vrex, irm, reverse, hsic, retrain"),
     ((("replay", 2.),), lambda m: m, r"remedy replay=2.0: P\(other line\), from 0 to 1"),
     ((("replay", .5), ("codec", .5)), lambda m: m, "several other versions .codec, other.; choose one"),
+    ((("match", float("inf")),), lambda m: m, "remedy match=inf: weight, a finite number from 0"),
+    ((("dro", float("nan")),), lambda m: m, "remedy dro=nan: step η, a finite number from 0"),
+    ((("match", "3"),), lambda m: m, "remedy match='3': weight, a finite number from 0"),
+    ((("line", .3),), lambda m: m, "remedy line=0.3: its strength has no meaning; give 1"),
+    ((("standardise", 0.),), lambda m: m, "remedy standardise=0.0: its strength has no meaning; give 1"),
+    ((("retrain", 0.),), lambda m: m, "remedy retrain=0.0: L2 weight, a finite number above 0"),
+    ((("match", 1.), ("dro", .1), ("match", 3.)), lambda m: m, "remedy match is given 2 times; keep one"),
+    ((("dro", .1),), lambda m: m.assign(channel=m.channel.where(m.index != train_rows(m)[2])),
+     "remedy dro reads the line, and the column 'channel' is empty for 1 of [0-9]+ training utterances, first '.+'; fill it in, or .* .replay, codec, line, match."),
+    ((("balance", 1.),), lambda m: m.assign(channel=m.channel.mask(m.index.isin(train_rows(m)[:2]), " ")), "'channel' is empty for 2 of"),
 ])
 def test_what_is_missing_is_said(tied, remedy, change, words):
     with pytest.raises(ValueError, match=words): rem.known_of(like(ROWS["3"], "x", remedy=remedy), change(tied).reset_index(drop=True))
+
+
+@pytest.mark.parametrize("name", rem.REMEDIES)
+def test_what_reads_the_line_of_what_is_heard_is_refused_beside_codec(name):
+    """The made-up telephone on top of a telephone is a telephone: a twin of `codec` is not over *the other* line. Only what
+    reads the lines of the recordings themselves goes with it"""
+    both = like(ROWS["3"], "x", remedy=(("codec", .5), (name, rem.REMEDIES[name].strength)))
+    if name in ("balance", "retrain"): assert set(rem.remedies_of(both)) == {"codec", name}
+    elif rem.REMEDIES[name].line:
+        with pytest.raises(ValueError, match=f"remedy {name} reads the line of what is heard.*telephone; take one of them"): rem.remedies_of(both)
+        assert set(rem.remedies_of(like(both, "y", remedy=(("replay", .5), (name, both.remedy[1][1]))))) == {"replay", name}
+    else:
+        with pytest.raises(ValueError): rem.remedies_of(both)
+
+
+def test_a_made_up_telephone_leaves_balance_as_it_is():
+    "Weights come from the lines of the recordings; the telephone is then dealt by a coin, alike in each pair"
+    data, twin = speech()
+    both, lines = rem.with_twins(data, twin), tied_lines()
+    alone, with_twin = (rem.remedy_state(fresh(), d, {"balance": 1.}, lines, 0)[1] for d in (data, both))
+    assert torch.equal(alone, with_twin) and torch.equal(alone, rem.balance_weights(lines.age, lines.line)) and (alone != 1).any()
+
+
+def test_an_empty_line_of_a_test_utterance_is_no_matter(tied):
+    told = rem.known_of(row("dro", .1), tied.assign(channel=tied.channel.where(tied.split == "train")))
+    assert torch.equal(told.line[train_rows(tied)], rem.known_of(row("dro", .1), tied).line[train_rows(tied)])
 
 
 def test_corpora_stand_for_lines_where_there_is_no_column(tied):
