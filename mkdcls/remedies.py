@@ -123,7 +123,8 @@ def line_of(
     if 'channel' in manifest: return manifest['channel'].astype(str)
     if manifest['corpus'].nunique() < 2:
         raise ValueError("the line of the recordings is not known: the manifest has no column 'channel', and only one "
-                         f"corpus, {manifest['corpus'].iloc[0]!r}; add the column, or take a remedy that needs no line "
+                         f"corpus, {manifest['corpus'].iloc[0]!r}; name each line's part of a list in its column "
+                         "'corpus', or take a remedy that needs no line "
                          f"({LINE_UNREAD})")
     return manifest['corpus'].astype(str)
 
