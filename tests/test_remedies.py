@@ -291,6 +291,8 @@ def test_table1_with_a_remedy():
     assert runner.results == "standin-smoke-yours" and runner.heard("3", 0) == ("LTV+FCVE", 0, "telephone") and runner.heard("1", 0) == ("FCVG", 0)
     assert Runner("smoke").key("1", 0) == runner.key("1", 0) and Runner("smoke").key("3", 0)[1] != runner.key("3", 0)[1]
     assert remedy_named("match:3") == (("match", 3.),)
+    for name, s in sheet.strengths().items(): assert remedy_named(name) == ((name, s),), "the strength that was chosen"
+    assert remedy_named("match") != (("match", rem.REMEDIES["match"].strength),), "its default was not chosen"
     for text, words in (("prayer", "choose one of balance"), ("match:much", "after the colon comes a number")):
         with pytest.raises(ValueError, match=words): plans("table1", "smoke", 1, remedy=text)
     with pytest.raises(ValueError, match="SHEET=ablations does not take it; only table1"): plans("ablations", "smoke", 1, remedy="line")

@@ -281,11 +281,12 @@ def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> Ru
 
 
 def remedy_named(text: str) -> tuple:
-    "REMEDY=line, or name:strength, as a recipe carries it"
+    "REMEDY=line, or name:strength, as a recipe carries it; without a strength the one that was chosen on the stand-in"
     from mkdcls.remedies import REMEDIES
+    from mkdcls.results.remedies_sheet import strengths
     name, _, strength = text.partition(":")
     if name not in REMEDIES: raise ValueError(f"REMEDY={text}: choose one of {', '.join(REMEDIES)}")
-    try: return ((name, float(strength) if strength else REMEDIES[name].strength),)
+    try: return ((name, float(strength) if strength else strengths()[name]),)
     except ValueError: raise ValueError(f"REMEDY={text}: after the colon comes a number") from None
 
 
