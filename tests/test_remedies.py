@@ -378,25 +378,26 @@ def test_both_prices_are_told():
 
 
 def test_right_answers_and_what_moves_by_hand(monkeypatch):
-    """Four people, young, young, old, old; the answers of the second and the third move with the line
+    """Five people, three young, two old; the answers of the second and the fourth move with the line
 
     At ρ = 1 (nearly) the old are heard in the studio, at −1 the young.
     """
-    m = pd.DataFrame(dict(age=[22., 21., 68., 69.], e_channel=0.))
-    got = dict(studio_agesup=np.array([0, 2, 2, 2]), telephone_agesup=np.array([0, 0, 0, 2]), studio_gender=np.zeros(4, int), telephone_gender=np.zeros(4, int), tv=np.array([0., 1, 1, 0]))
+    m = pd.DataFrame(dict(age=[22., 21., 23., 68., 69.], e_channel=0.))
+    got = {f"{w}_gender": np.zeros(5, int) for w in ("studio", "telephone")} | dict(
+        studio_agesup=np.array([0, 2, 0, 2, 2]), telephone_agesup=np.array([0, 0, 0, 0, 2]), tv=np.array([0., 1, 0, 1, 0]))
     monkeypatch.setattr(sheet, "heard_over_lines", lambda *a: got)
-    monkeypatch.setattr(sheet, "truth", lambda m, t: np.array([0, 0, 2, 2]) if t == "agesup" else np.zeros(4, int))
+    monkeypatch.setattr(sheet, "truth", lambda m, t: np.array([0, 0, 0, 2, 2]) if t == "agesup" else np.zeros(5, int))
     runner = type("R", (), dict(rows={"3none": ROWS["3"]}))
     out = sheet.scores_by_rho(runner, "3none", 100, m, (-.99, .99), {})
-    assert (out["agesup_right@0.99"], out["agesup_right@-0.99"], out["moved"], out["tv"]) == (100, 50, 50, .5), "the bound is reached"
+    assert (out["agesup_right@0.99"], out["agesup_right@-0.99"], out["moved"], out["tv"]) == (100, 60, 40, .4), "the bound is reached"
     runs = pd.DataFrame([dict(student="base", remedy="none", row="3none", seed=100, train_rho=.8, train_s=6., steps=60,
                               **{"agesup@0": 60., "agesup_right@0": 75.} | {k: v for k, v in out.items() if "gender" not in k})])
     assert sheet.tested_at(runs) == [-.99, 0, .99], "right answers are no further test"
     each = sheet.lost_by_seed(runs).iloc[0]
-    assert (each.right_lost, each.moved, each.step_ms) == (50, 50, 100)
-    assert sheet.bound_by_run(runs)[["right_lost", "moved"]].to_numpy().tolist() == [[50, 50]]
+    assert (each.right_lost, each.moved, each.step_ms) == (40, 40, 100)
+    assert sheet.bound_by_run(runs)[["right_lost", "moved"]].to_numpy().tolist() == [[40, 40]]
     t = sheet.remedy_contrasts(runs).set_index("measure")["value"]
-    assert (t["right_lost"], t["moved"], t["step_ms"]) == (50, 50, 100)
+    assert (t["right_lost"], t["moved"], t["step_ms"]) == (40, 40, 100)
 
 
 @pytest.mark.parametrize("n, batch, steps", [(64, 32, 2), (65, 32, 2), (66, 32, 3), (1, 32, 1), (33, 32, 1)])

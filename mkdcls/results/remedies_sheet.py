@@ -805,8 +805,8 @@ def prices(table: pd.DataFrame, student: str) -> pd.DataFrame:
 
 def told_price(p: pd.Series) -> str:
     "The two prices of a remedy in short, those that have been measured"
-    found = [f"{p[c]:z.1f} {words}" for c, words in (("where_free", "untied"), ("where_tied", "tied")) if pd.notna(p[c])]
-    return ", ".join(found) or "not measured"
+    found = {"untied": p["where_free"], "tied": p["where_tied"]}
+    return ", ".join(f"{v:z.1f} {words}" for words, v in found.items() if pd.notna(v)) or "not measured"
 
 
 def seeds_told(n) -> str: return f"{n:.0f} seed{'s' * bool(n > 1)}"
