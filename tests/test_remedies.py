@@ -374,6 +374,9 @@ def test_both_prices_are_told():
     told = sheet.say_remedies(t)
     assert "*replay* 0.5 untied, 7.5 tied" in told and "of this page): replay; of these less than 2 points below by both prices: none." in told
     assert "by both prices: replay." in sheet.say_remedies(sheet.remedy_contrasts(made_up_runs()))
+    between = pd.concat([runs, runs[(runs.train_rho == .8) & (runs.student == "base") & (runs.remedy != "match")].assign(train_rho=.4)])
+    told = sheet.say_remedies(sheet.remedy_contrasts(between))
+    assert told.count("Trained at ρ = 0.4") == 1 and "over the same test: 40.0 without a remedy; with *replay* 5.0.\n" in told
     assert "*replay* not measured" in sheet.say_remedies(sheet.remedy_contrasts(made_up_runs().query("train_rho == .8")))
 
 

@@ -489,7 +489,8 @@ def where_to_go() -> str:
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
                       f"{hours([p for f in FOLDERS for p in pages(f)])} hours: speech with known causes "
                       f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}; "
-                      f"what helps: {link(page_path('16_remedies'))}), "
+                      f"what helps: {link(page_path('16_remedies'))}, and what it costs on speech: "
+                      f"{link(page_path('16b_remedies_in_speech'))}), "
                       "the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a class", "[the course](course/README.md): eight lessons with checks"),

@@ -809,6 +809,16 @@ def told_price(p: pd.Series) -> str:
     return ", ".join(f"{v:z.1f} {words}" for words, v in found.items() if pd.notna(v)) or "not measured"
 
 
+def told_between(table: pd.DataFrame, student: str, rho: float) -> str:
+    "Points lost over the same test by a student that was trained with a weaker tie, in a sentence; '' before it was"
+    of = table[(table["student"] == student) & (table["train_rho"] == rho) & (table["measure"] == "lost")]
+    of = of.set_index("remedy")["value"]
+    if not len(of): return ""
+    told = "; ".join(f"with *{n}* {v:z.1f}" for n, v in of.items() if n != OFF)
+    none = f"{of[OFF]:z.1f} without a remedy" if OFF in of else "not yet run without a remedy"
+    return f"Trained at ρ = {rho:g}, points lost over the same test: {none}{'; ' * bool(told)}{told}."
+
+
 def seeds_told(n) -> str: return f"{n:.0f} seed{'s' * bool(n > 1)}"
 
 
@@ -829,6 +839,8 @@ def say_remedies(table: pd.DataFrame) -> str:
         told = "; ".join(f"with *{n}*{few(n)} from {ends(n)}" for n in names)
         lines.append(f"- **{student}**, trained at ρ = {top:g}, {seeds_told(seeds)}: without a remedy it "
                      f"goes from {ends(OFF)} when the tie is turned round{'; ' * bool(told)}{told}.")
+        weaker = [told_between(table, student, rho) for rho in sorted(set(table["train_rho"]) - {top, 0.})]
+        lines += [f"  {t}" for t in weaker if t]
         if not names: continue
         flat = price.loc[[n for n in names if abs(price.loc[n, "lost"]) < LEAST_MOVED]]
         cheap = flat[(flat["where_free"] < COST_MARGIN) & (flat["where_tied"] < COST_MARGIN)]
