@@ -32,14 +32,14 @@ def test_answers_by_hand(tmp_path, truth):
     assert list(t.index) == [("3", "base", "none")] and t[shortcut.PEOPLE].iloc[0] == 2 and t["seeds"].iloc[0] == 2
     ltv = 100*(1 + 0 + .5)/3  # young: all right; middle: none; old: one of two found, one of two called old is old
     all_ = 100*(1 + 0 + 2/3)/3
-    assert t[list(shortcut.QUESTIONS)].iloc[0].tolist() == pytest.approx([50, 50, ltv, all_])
+    assert t[list(shortcut.TO_CALLERS)].iloc[0].tolist() == pytest.approx([50, 50, ltv, all_])
 
 
 def test_change_by_hand(tmp_path):
     mine, line = folder(tmp_path / "mine", [0, 2, 2, 1, 2]), folder(tmp_path / "line", [0, 1, 2, 2, 2], remedy=[["line", 1.]])
     t = shortcut.compared_with(mine, line)
     assert list(t.index) == [("3", "base", "line")]
-    asked = list(shortcut.QUESTIONS)
+    asked = list(shortcut.TO_CALLERS)
     assert [t[f"{q}, change"].iloc[0] for q in asked] == pytest.approx([50, -50, 50, 100*(3 - 5/3)/3])
     q = asked[0]
     assert t[f"{q}, low"].iloc[0] == 0 and t[f"{q}, high"].iloc[0] == 100, "of two people resampled: none, one or both were found anew"

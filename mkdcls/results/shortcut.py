@@ -17,7 +17,7 @@ from mkdcls.evaluation import bootstrap, confusion, prf
 from mkdcls.labels import TASKS
 from mkdcls.results.report import ANSWERS, RECORDS
 
-ROLE, PHONE = "LTV+FCVE", "LTV"  # the block of Table 1, and its part whose people were all recorded over one line
+POOL, PHONE = "LTV+FCVE", "LTV"  # the block of Table 1, and its part whose people were all recorded over one line
 OLD = TASKS["agesup"] - 1  # number of the class 60+
 PEOPLE, NO_REMEDY = "people over 60 on LTV", "none"
 
@@ -38,7 +38,7 @@ def age_f1(cm: np.ndarray) -> np.ndarray:
 
 
 # what is asked → the part of the test set, the score
-QUESTIONS = {"over 60 on LTV, called elderly (%)": (PHONE, old_found),
+TO_CALLERS = {"over 60 on LTV, called elderly (%)": (PHONE, old_found),
              "under 60 on LTV, called elderly (%)": (PHONE, young_taken),
              "agesup F1, LTV alone": (PHONE, age_f1), "agesup F1, LTV+FCVE": ("", age_f1)}
 
@@ -49,8 +49,8 @@ def answers_of(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
     if gone := [n for n in (ANSWERS, RECORDS) if not (folder / n).is_file()]:
         raise FileNotFoundError(f"no {gone[0]} in {folder}: give folders that `make table1 OUT=<folder>` has finished")
     runs = pd.read_csv(folder / RECORDS, dtype={"row": str})
-    runs, p = runs[runs["dataset"] == ROLE], pd.read_parquet(folder / ANSWERS)
-    if not len(runs): raise ValueError(f"{folder} has no row that was trained on {ROLE}")
+    runs, p = runs[runs["dataset"] == POOL], pd.read_parquet(folder / ANSWERS)
+    if not len(runs): raise ValueError(f"{folder} has no row that was trained on {POOL}")
     p = p.assign(y=p["true_agesup" if "true_agesup" in p else "y_agesup"].astype(int))
     if not ((p["corpus"] == PHONE) & p["row"].isin(runs["row"])).any():
         raise ValueError(f"{folder} has no test person of {PHONE}: the corpora file must say which recordings play it")
@@ -69,15 +69,15 @@ def counts_by_person(answers: pd.DataFrame, part: str = "") -> np.ndarray:
 
 
 def asked_of(folder: Path) -> pd.DataFrame:
-    "A line for each row of Table 1's block LTV+FCVE: what it answers to `QUESTIONS`, mean over seeds"
+    "A line for each row of Table 1's block LTV+FCVE: what it answers to `TO_CALLERS`, mean over seeds"
     lines = []
     for (row, seed), a in answers_of(folder).items():
         old = a[(a["corpus"] == PHONE) & (a["y"] == OLD)]
         lines.append(dict(row=row, method=a["method"].iloc[0], remedy=a["remedy"].iloc[0], seed=seed,
                           **{q: float(score(counts_by_person(a, part).sum(0))) for q, (part, score) in
-                             QUESTIONS.items()}, **{PEOPLE: old["speaker"].nunique()}))
+                             TO_CALLERS.items()}, **{PEOPLE: old["speaker"].nunique()}))
     t = pd.DataFrame(lines).groupby(["row", "method", "remedy"], sort=False)
-    return t[[*QUESTIONS, PEOPLE]].mean().assign(seeds=t.size())
+    return t[[*TO_CALLERS, PEOPLE]].mean().assign(seeds=t.size())
 
 
 def compared_with(without: Path, remedied: Path, draws: int = 2000) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def compared_with(without: Path, remedied: Path, draws: int = 2000) -> pd.DataFr
         pairs = [(a[k], b[k]) for k in b if k[0] == row and k in a]
         who = ["utterance", "speaker", "corpus", "y"]
         if not pairs or not all(p[who].equals(q[who]) for p, q in pairs): continue
-        for asked, (part, score) in QUESTIONS.items():
+        for asked, (part, score) in TO_CALLERS.items():
             cms = [[counts_by_person(x, part) for x in pair] for pair in pairs]
             change = np.mean([score(q.sum(0)) - score(p.sum(0)) for p, q in cms])
             drawn = np.diff(bootstrap(cms, score, draws), axis=1)[:, 0]
@@ -107,7 +107,7 @@ def as_told(t: pd.DataFrame) -> pd.DataFrame:
     def cell(r, q):
         if f"{q}, change" not in t or pd.isna(r[f"{q}, change"]): return f"{r[q]:.1f}"
         return f"{r[q]:.1f} ({r[f'{q}, change']:+z.1f} [{r[f'{q}, low']:+z.1f}, {r[f'{q}, high']:+z.1f}])"
-    shown = {q: [cell(r, q) for _, r in t.iterrows()] for q in QUESTIONS}
+    shown = {q: [cell(r, q) for _, r in t.iterrows()] for q in TO_CALLERS}
     return pd.DataFrame(shown | {PEOPLE: t[PEOPLE].round().astype(int).tolist(), "seeds": t["seeds"].tolist()}, t.index)
 
 
