@@ -127,7 +127,7 @@ def control(folder: Path | None = None):
     display(Markdown(told))
     rhos = trained_at(runs)
     names = [n for n in (OFF, *REMEDIES) if runs is None or (runs["remedy"] == n).any()]
-    ends = [rhos[0], rhos[-1]]  # what lies between, the slider shows
+    ends = list(dict.fromkeys((rhos[0], rhos[-1])))  # what lies between, the slider shows
     if runs is not None: laid_out(runs, ends, [n for n in ("replay", "balance", "line") if n in names] or names[:1])
     display(shares_table(ends))
     for over, wave in heard_three_ways().items(): play(wave, RATE, f"the same utterance, {over}")
