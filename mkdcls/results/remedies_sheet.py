@@ -451,7 +451,8 @@ def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seed
 
 def plan_minutes(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seeds: int = REMEDY_SEEDS) -> str:
     "What the whole plan takes, from the seconds of the runs that are recorded, in a sentence; '' without any"
-    if "total_s" not in runs or not len(made := runs.dropna(subset=["total_s", "key"]).drop_duplicates("key")): return ""
+    if "total_s" not in runs: return ""
+    if not len(made := runs.dropna(subset=["total_s", "key"]).drop_duplicates("key")): return ""
     n = len(STUDENTS) * (len(extent.rhos) * (seeds * (1 + len(NAMED)) + len(SCREENED)) + seeds * (1 + len(SHORTCUT)))
     n += extent.disturbed * sum(len(c.trains) for c in CONDITIONS.values())
     each = made["total_s"].mean()
@@ -866,7 +867,8 @@ def bound_by_run(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each undisturbed run whose records hold right answers: per cent of right answers lost from the highest
     ρ of the test to the lowest, and per cent of answers that move with the line alone, which the loss cannot exceed
     (page 16, *A bound*)"""
-    each = undisturbed(lost_by_seed(runs)).dropna(subset=["right_lost", "moved"]).sort_values("train_rho", kind="stable")
+    each = undisturbed(lost_by_seed(runs)).dropna(subset=["right_lost", "moved"])
+    each = each.sort_values("train_rho", kind="stable")
     return each[["student", "remedy", "train_rho", "seed", "right_lost", "moved"]].reset_index(drop=True)
 
 
