@@ -416,7 +416,8 @@ def test_nothing_is_left_when_all_of_the_plan_has_run():
     under = [dict(student="base", remedy=r[1:].removesuffix(f"-{c}"), train_rho=.8, condition=c, seed=x) for c, jobs in s.wanted_disturbed(5).items() for r, x in jobs]
     assert sheet.remedies_to_run(pd.DataFrame(lines + under)) == ""
     timed = pd.DataFrame([dict(total_s=t, key=k) for t, k in ((60., "a"), (60., "a"), (120., "b"), (np.nan, np.nan))])
-    assert "took 90 s on average" in (told := sheet.plan_minutes(timed)) and f"all {len(lines + under)} runs of the plan are about {len(lines + under)*1.5:.0f} minutes" in told
+    told, n = sheet.plan_minutes(timed), len(lines + under)
+    assert "took 90 s on average" in told and f"all {n} runs of the plan are about {n*1.5:.0f} minutes" in told
     assert sheet.plan_minutes(timed[3:]) == "" == sheet.plan_minutes(made_up_runs())
     assert "32 of 33 under conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
 
