@@ -643,6 +643,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.results.sensitivity_sheet': {},
             'mkdcls.results.sheets': {},
             'mkdcls.results.shipped': {},
+            'mkdcls.results.shortcut': {},
             'mkdcls.results.speaker_runner': {},
             'mkdcls.results.verification_sheets': {},
             'mkdcls.runs': { 'mkdcls.runs.Knobs': ('method/runs.html#knobs', 'mkdcls/runs.py'),

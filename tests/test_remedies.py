@@ -373,6 +373,8 @@ def test_table1_with_a_remedy():
     assert runner.results == "standin-smoke-yours" and runner.heard("3", 0) == ("LTV+FCVE", 0, "telephone") and runner.heard("1", 0) == ("FCVG", 0)
     assert Runner("smoke").key("1", 0) == runner.key("1", 0) and Runner("smoke").key("3", 0)[1] != runner.key("3", 0)[1]
     assert remedy_named("match:3") == (("match", 3.),)
+    for name, s in sheet.strengths().items(): assert remedy_named(name) == ((name, s),), "the strength that was chosen"
+    assert remedy_named("match") != (("match", rem.REMEDIES["match"].strength),), "its default was not chosen"
     for text, words in (("prayer", "choose one of balance"), ("match:much", "after the colon comes a number")):
         with pytest.raises(ValueError, match=words): plans("table1", "smoke", 1, remedy=text)
     with pytest.raises(ValueError, match="SHEET=ablations does not take it; only table1"): plans("ablations", "smoke", 1, remedy="line")
@@ -438,7 +440,56 @@ def test_a_part_of_the_records_makes_a_page(tmp_path):
     found = sheet.least_lost(table, "base")
     assert found.name == "replay" and found.tried == 1 and found.zero["difference"] == -.5, "matching has one seed only"
     assert found.ends(found.none) == (66, 26) and found.ends(found.best) == (65.5, 60.5)
-    assert "without a remedy it goes from 66.0 to 26.0" in sheet.say_remedies(table) and "with *replay* from 65.5 to 60.5" in sheet.say_remedies(table)
+    told = sheet.say_remedies(table)
+    assert "without a remedy it goes from 66.0 to 26.0" in told and "with *replay* from 65.5 to 60.5" in told and "with *match* (1 seed) from" in told
+    assert not len(sheet.bound_by_run(runs)) and "a step, ms" in sheet.remedies_shown(table, "base"), "records from before right answers were kept"
+    assert "not yet run without a remedy" in sheet.say_remedies(table[~((table.student == "+MKD+CH") & (table.remedy == "none"))])
+
+
+def test_both_prices_are_told():
+    "One remedy is free where nothing is tied and dear where something is; it is not called cheap"
+    runs = made_up_runs()
+    runs.loc[(runs.remedy == "replay") & (runs.train_rho == .8), [c for c in runs if c.startswith("agesup@")]] -= 7
+    t = sheet.remedy_contrasts(runs)
+    p = sheet.prices(t, "base").loc["replay"]
+    assert (p.where_free, p.where_tied, p.lost, p.seeds) == (.5, 7.5, 5, 3)
+    told = sheet.say_remedies(t)
+    assert "*replay* 0.5 untied, 7.5 tied" in told and "of this page): replay; of these less than 2 points below by both prices: none." in told
+    assert "by both prices: replay." in sheet.say_remedies(sheet.remedy_contrasts(made_up_runs()))
+    between = pd.concat([runs, runs[(runs.train_rho == .8) & (runs.student == "base") & (runs.remedy != "match")].assign(train_rho=.4)])
+    told = sheet.say_remedies(sheet.remedy_contrasts(between))
+    assert told.count("Trained at ρ = 0.4") == 1 and "over the same test: 40.0 without a remedy; with *replay* 5.0.\n" in told
+    assert "*replay* not measured" in sheet.say_remedies(sheet.remedy_contrasts(made_up_runs().query("train_rho == .8")))
+
+
+def test_right_answers_and_what_moves_by_hand(monkeypatch):
+    """Five people, three young, two old; the answers of the second and the fourth move with the line
+
+    At ρ = 1 (nearly) the old are heard in the studio, at −1 the young.
+    """
+    m = pd.DataFrame(dict(age=[22., 21., 23., 68., 69.], e_channel=0.))
+    got = {f"{w}_gender": np.zeros(5, int) for w in ("studio", "telephone")} | dict(
+        studio_agesup=np.array([0, 2, 0, 2, 2]), telephone_agesup=np.array([0, 0, 0, 0, 2]), tv=np.array([0., 1, 0, 1, 0]))
+    monkeypatch.setattr(sheet, "heard_over_lines", lambda *a: got)
+    monkeypatch.setattr(sheet, "truth", lambda m, t: np.array([0, 0, 0, 2, 2]) if t == "agesup" else np.zeros(5, int))
+    runner = type("R", (), dict(rows={"3none": ROWS["3"]}))
+    out = sheet.scores_by_rho(runner, "3none", 100, m, (-.99, .99), {})
+    assert (out["agesup_right@0.99"], out["agesup_right@-0.99"], out["moved"], out["tv"]) == (100, 60, 40, .4), "the bound is reached"
+    runs = pd.DataFrame([dict(student="base", remedy="none", row="3none", seed=100, train_rho=.8, train_s=6., steps=60,
+                              **{"agesup@0": 60., "agesup_right@0": 75.} | {k: v for k, v in out.items() if "gender" not in k})])
+    assert sheet.tested_at(runs) == [-.99, 0, .99], "right answers are no further test"
+    each = sheet.lost_by_seed(runs).iloc[0]
+    assert (each.right_lost, each.moved, each.step_ms) == (40, 40, 100)
+    assert sheet.bound_by_run(runs)[["right_lost", "moved"]].to_numpy().tolist() == [[40, 40]]
+    t = sheet.remedy_contrasts(runs).set_index("measure")["value"]
+    assert (t["right_lost"], t["moved"], t["step_ms"]) == (40, 40, 100)
+
+
+@pytest.mark.parametrize("n, batch, steps", [(64, 32, 2), (65, 32, 2), (66, 32, 3), (1, 32, 1), (33, 32, 1)])
+def test_steps_are_those_of_the_loop(n, batch, steps):
+    from mkdcls.training import batches
+    rec = dict(identity=dict(recipe=dict(settings=dict(epochs=3, batch=batch))), utterances=dict(train=n))
+    assert sheet.steps_of(rec) == 3*steps == 3*len(batches(torch.full((n,), 50), batch, 0))
 
 
 def test_nothing_is_left_when_all_of_the_plan_has_run():
@@ -446,6 +497,10 @@ def test_nothing_is_left_when_all_of_the_plan_has_run():
     lines = [dict(student=sheet.STUDENTS[r[0]], remedy=r[1:], train_rho=k.rho, condition="", seed=x) for k, r, x in s.wanted(5)]
     under = [dict(student="base", remedy=r[1:].removesuffix(f"-{c}"), train_rho=.8, condition=c, seed=x) for c, jobs in s.wanted_disturbed(5).items() for r, x in jobs]
     assert sheet.remedies_to_run(pd.DataFrame(lines + under)) == ""
+    timed = pd.DataFrame([dict(total_s=t, key=k) for t, k in ((60., "a"), (60., "a"), (120., "b"), (np.nan, np.nan))])
+    told, n = sheet.plan_minutes(timed), len(lines + under)
+    assert "took 90 s on average" in told and f"all {n} runs of the plan are about {n*1.5:.0f} minutes" in told
+    assert sheet.plan_minutes(timed[3:]) == "" == sheet.plan_minutes(made_up_runs())
     assert "32 of 33 under conditions" in sheet.remedies_to_run(pd.DataFrame(lines + under[1:]))
 
 
@@ -667,15 +722,19 @@ def test_the_papers_own_shortcut_by_hand():
     assert old.value == 65 and old.difference == 14 and old.low == pytest.approx(14 - 4.3027*2/3**.5, abs=1e-3) and old.n_seeds == 3
     assert np.isnan(t.loc[("none", "ltv_agesup"), "difference"]) and len(t) == 8
     shown = sheet.shortcut_table(runs)
-    assert list(shown.index) == [("base", "none"), ("base", "line")] and shown.iloc[0, 0] == "60.0"
+    assert list(shown.index) == [("base", "none"), ("base", "line")] and shown.iloc[0, 0] == "60.0" and shown.shape[1] == 4
+    more = pd.concat([runs, pd.DataFrame([r | dict(student="+MKD+CH", studio_auc_in_z=99.) for r in rows])])
+    both = sheet.shortcut_table(more)
+    assert both.shape[1] == 5 and list(both.iloc[:, -1]) == ["", "", "99.0", "99.0 (+0.0 [+0.0, +0.0])"]
     told = sheet.say_shortcut(runs)
     assert "65 % are called elderly instead of 51 (+14.0 [" in told and "by +1.0 on LTV alone and by -1.0 on all (3 seeds)" in told
     assert sheet.say_shortcut(runs.drop(columns="ltv_agesup")) == "" == sheet.say_shortcut(runs[runs.remedy == "none"])
 
 
-@pytest.mark.parametrize("twin", ["telephone", "codec", ""])
-def test_the_probe_asks_over_the_line_that_the_row_was_tested_on(monkeypatch, twin):
-    "`line` is trained and tested over the telephone; a made-up one by a coin is in training only"
+@pytest.mark.parametrize("twin, teacher", [("telephone", False), ("codec", False), ("", False), ("telephone", True)])
+def test_the_probe_asks_over_the_line_that_the_row_was_tested_on(monkeypatch, twin, teacher):
+    "`line` is trained and tested over the telephone; a made-up one by a coin is in training only. K is asked beside X"
+    from mkdcls.counterfactuals import Response
     n = 20
     m = pd.DataFrame(dict(split="test", channel=["studio", "telephone"] * (n // 2), age=70., agesup="60+"))
     answers = pd.DataFrame(dict(corpus="LTV", true_agesup=[0, 1, 2, 2], agesup=[0, 1, 2, 1]))
@@ -689,12 +748,15 @@ def test_the_probe_asks_over_the_line_that_the_row_was_tested_on(monkeypatch, tw
     heard = []
     def network_hears(model, features, rows, tasks):
         heard.append(features)
-        return type("R", (), dict(x=np.arange(len(rows))[:, None] % 2.))
+        blind = np.ones((len(rows), 1))
+        return Response({}, blind, np.arange(len(rows))[:, None] % 2.) if teacher else Response({}, np.arange(len(rows))[:, None] % 2.)
     monkeypatch.setattr(sheet, "network_hears", network_hears)
     monkeypatch.setattr(sheet, "truth", lambda m, task: pd.Series(2, m.index))
     scores = sheet.shortcut_scores(Asked(), "3line", 100)
     assert heard == ["over the telephone" if twin == "telephone" else "own"]
-    assert scores["over_60_on_telephone"] == 50 and scores["studio_auc_in_x"] == 100
+    assert scores["over_60_on_telephone"] == 50
+    if teacher: assert scores["studio_auc_in_x"] == 50 and scores["studio_auc_in_z"] == 100, "here K alone tells the studio"
+    else: assert scores["studio_auc_in_x"] == 100 and np.isnan(scores["studio_auc_in_z"]), "without a teacher Z is X"
 
 
 def test_the_shortcut_in_short(tmp_path):

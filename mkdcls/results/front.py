@@ -578,7 +578,7 @@ def remedies_in_short(found: dict) -> str:
     found = least_lost(pd.read_csv(path), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     tied = found.none["train_rho"].iloc[0]
-    return (f"Of {len(REMEDIES)} [remedies](method/16_remedies.ipynb) against a learnt line {found.tried} "
+    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against a learnt line {found.tried} "
             f"{'has' if found.tried == 1 else 'have'} been tried on base with all seeds: trained where the line tells "
             f"the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with "
             f"*{found.name}* it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "

@@ -127,8 +127,9 @@ def control(folder: Path | None = None):
     display(Markdown(told))
     rhos = trained_at(runs)
     names = [n for n in (OFF, *REMEDIES) if runs is None or (runs["remedy"] == n).any()]
-    if runs is not None: laid_out(runs, rhos, [n for n in ("replay", "balance", "line") if n in names] or names[:1])
-    display(shares_table(rhos))
+    ends = list(dict.fromkeys((rhos[0], rhos[-1])))  # what lies between, the slider shows
+    if runs is not None: laid_out(runs, ends, [n for n in ("replay", "balance", "line") if n in names] or names[:1])
+    display(shares_table(ends))
     for over, wave in heard_three_ways().items(): play(wave, RATE, f"the same utterance, {over}")
     if live(): turned_by_hand(runs, rhos, names)
 

@@ -44,7 +44,8 @@ DECLARED_REMEDIES = ("replay", "match")  # the declared family
 REMEDY_SEEDS = 5
 STRANGERS = 10_000  # added to the seed of test people
 COST_MARGIN = 2.  # points at ρ = 0 (protocol 2, section 6)
-REMEDY_MEASURES = ("lost", "at_0", "turned", "at_home", "untied", "tv", "train_s")
+REMEDY_MEASURES = ("lost", "at_0", "turned", "at_home", "untied", "right_lost", "moved", "tv", "train_s", "step_ms")
+TOLD_ALONE = ("right_lost", "moved", "tv", "train_s", "step_ms")  # measures whose difference is not put to a test
 ASKED, BOTH_LINES = ("agesup", "gender"), ("studio", "telephone")
 REFERENCE = "reference"  # an undisturbed run on a seed that the main grid does not give this remedy
 SHORTCUT = ("line", "codec")  # remedies tried on Table 1's own corpus, where studio sound means elderly
@@ -237,9 +238,15 @@ def heard_over_lines(runner: Runner, row: str, seed: int, m: pd.DataFrame, world
     with np.load(file, allow_pickle=False) as z: return dict(z)
 
 
+def right_share(y: np.ndarray, guess: np.ndarray) -> float:
+    "Right answers, percent"
+    return 100 * float((np.asarray(y) == np.asarray(guess)).mean())
+
+
 def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: tuple, kept: dict,
                   progress=None) -> dict:
-    """Macro F1 on true labels at each ρ of the test, and the mean total variation between the two lines
+    """Macro F1 on true labels at each ρ of the test; for the age group the right answers there, too (`agesup_right@ρ`,
+    percent), how many answers move with the line (`moved`, percent), and the mean total variation between the two lines
 
     Every person is rendered over both lines; ρ only says which of the two is heard. A row with the remedy `line` hears
     everybody over the telephone.
@@ -249,16 +256,24 @@ def scores_by_rho(runner: Runner, row: str, seed: int, m: pd.DataFrame, tested: 
     out = {"tv": float(got["tv"].mean())}
     for t in ASKED:
         a, b = (got[f"{w}_{t}"] for w in (("telephone",) * 2 if deaf else BOTH_LINES))
+        if t == "agesup": out["moved"] = 100 * float((a != b).mean())
         for rho in tested:
             studio = choose_channel("by_age", rho, m["age"], m["e_channel"]) == "studio"
             out[f"{t}@{rho:g}"] = robust_f1(truth(m, t), np.where(studio, a, b), t)
+            if t == "agesup": out[f"{t}_right@{rho:g}"] = right_share(truth(m, t), np.where(studio, a, b))
     return out
+
+
+def steps_of(rec) -> int:
+    "Optimiser steps of a finished run: each training utterance once an epoch; a last batch of one joins its neighbour"
+    s, n = rec["identity"]["recipe"]["settings"], rec["utterances"]["train"]
+    return s["epochs"] * (-(-n // s["batch"]) - (n % s["batch"] == 1 < n))
 
 
 def provenance_of(rec) -> dict:
     "What a run was made with, as a line of the records tells it"
     where = rec["provenance"]
-    return dict(train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), key=rec["key"],
+    return dict(train_s=round(rec["train_s"], 1), total_s=round(rec["total_s"], 1), steps=steps_of(rec), key=rec["key"],
                 data=rec["identity"]["data"], code=json.dumps(rec["identity"]["code"]),
                 recipe=json.dumps(plain(rec["identity"]["recipe"])), corpus="standin", preset=rec["preset"],
                 protocol="2", commit=where["commit"], device=where["device"], finished=where["finished"])
@@ -381,14 +396,20 @@ def refusals(sheet: RemedyRunners) -> list[dict]:
 
 # ---- the paper's own shortcut
 
-def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
-    """On Table 1's corpus: agesup on LTV alone, the share of speakers over 60 on the telephone that are called
-    elderly, and how well the studio is still told inside X (a linear probe among people over 60, each heard as the row
-    was tested: a row with `line` over the telephone)"""
+def studio_told(z: np.ndarray, studio: np.ndarray) -> float:
+    "How well a linear probe tells the studio from the telephone, AUC in percent, mean of five folds; 50 is nothing"
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
+    return 100 * cross_val_score(probe, z, studio, cv=5, scoring="roc_auc").mean()
+
+
+def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
+    """On Table 1's corpus: agesup on LTV alone, the share of speakers over 60 on the telephone that are called
+    elderly, and how well the studio is still told inside X and, with a teacher, inside Z = [X ; K] (a linear probe
+    among people over 60, each heard as the row was tested: a row with `line` over the telephone)"""
     p = runner.store.predictions(row, seed, runner.key(row, seed)[1])
     phone = p[p["corpus"] == "LTV"]
     old = phone[phone["true_agesup"] == TASKS["agesup"] - 1]
@@ -397,15 +418,15 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
     heard = runner.twins(role, s, *twin).features if twin == ["telephone"] else c.features  # as the row was tested
     at = np.flatnonzero(((m["split"] == "test") & (truth(m, "agesup") == TASKS["agesup"] - 1)).to_numpy())
     studio = (m["channel"].iloc[at] == "studio").to_numpy()
-    told = np.nan
+    in_x = in_z = np.nan
     if min(studio.sum(), (~studio).sum()) >= 5:
-        x = network_hears(runner.trained(row, seed), heard, torch.from_numpy(at), ("agesup",)).x
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=.1, max_iter=500))
-        told = 100 * cross_val_score(probe, x, studio, cv=5, scoring="roc_auc").mean()
+        said = network_hears(runner.trained(row, seed), heard, torch.from_numpy(at), ("agesup",))
+        in_x = studio_told(said.x, studio)
+        if said.k is not None: in_z = studio_told(said.z, studio)
     return dict(ltv_agesup=robust_f1(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
                 pooled_agesup=robust_f1(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
                 over_60_on_telephone=100 * float((old["agesup"] == TASKS["agesup"] - 1).mean()) if len(old) else np.nan,
-                studio_auc_in_x=told)
+                studio_auc_in_x=in_x, studio_auc_in_z=in_z)
 
 
 # ---- records → tables
@@ -426,6 +447,17 @@ def remedies_to_run(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seed
     if all(n >= want for n, want in parts.values()): return ""
     told = [f"{n} of {want} {what}" for what, (n, want) in parts.items()]
     return f"So far trained: {', '.join(told[:-1])} and {told[-1]}."
+
+
+def plan_minutes(runs: pd.DataFrame, extent: Extent = EXTENTS["laptop"], seeds: int = REMEDY_SEEDS) -> str:
+    "What the whole plan takes, from the seconds of the runs that are recorded, in a sentence; '' without any"
+    if "total_s" not in runs: return ""
+    if not len(made := runs.dropna(subset=["total_s", "key"]).drop_duplicates("key")): return ""
+    n = len(STUDENTS) * (len(extent.rhos) * (seeds * (1 + len(NAMED)) + len(SCREENED)) + seeds * (1 + len(SHORTCUT)))
+    n += extent.disturbed * sum(len(c.trains) for c in CONDITIONS.values())
+    each = made["total_s"].mean()
+    return (f"A recorded run took {each:.0f} s on average, with other work beside it on the machine; all {n} runs of "
+            f"the plan are about {n * each / 60:.0f} minutes of one process.")
 
 
 def write(folder: Path, runs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -462,13 +494,20 @@ def tested_at(runs: pd.DataFrame, task: str = "agesup") -> list[float]:
 
 def lost_by_seed(runs: pd.DataFrame, task: str = "agesup") -> pd.DataFrame:
     """A line for each run of the ρ experiment: points lost from the highest ρ of the test to the lowest, scores at 0,
-    at the lowest ρ (the tie turned round) and in the world trained in"""
+    at the lowest ρ (the tie turned round) and in the world trained in
+
+    Beside them, NaN in records from before they were kept: right answers lost between the same two ends
+    (`right_lost`), answers that move with the line (`moved`), both percent, and milliseconds a step of training.
+    """
     r, rhos = runs[runs["train_rho"].notna()], tested_at(runs, task)
     r = r.assign(condition=conditions_of(r))
     at = lambda rho: r[f"{task}@{rho:g}"]
+    kept = lambda column: r[column] if column in r else pd.Series(np.nan, r.index)
+    right = lambda rho: kept(f"{task}_right@{rho:g}")
     home_world = [line[f"{task}@{min(rhos, key=lambda x: abs(x - line['train_rho'])):g}"] for _, line in r.iterrows()]
     return r[["student", "remedy", "train_rho", "condition", "seed", "train_s", "tv"]].assign(
-        lost=at(rhos[-1]) - at(rhos[0]), at_0=at(0.), turned=at(rhos[0]), at_home=home_world)
+        lost=at(rhos[-1]) - at(rhos[0]), at_0=at(0.), turned=at(rhos[0]), at_home=home_world,
+        right_lost=right(rhos[-1]) - right(rhos[0]), moved=kept("moved"), step_ms=1000 * r["train_s"] / kept("steps"))
 
 
 def remedy_pairs(each: pd.DataFrame, measure: str, student: str, remedy: str, rho: float) -> np.ndarray:
@@ -495,16 +534,17 @@ def remedy_contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     for (student, remedy, rho), g in each.groupby(["student", "remedy", "train_rho"], sort=False):
         for measure in REMEDY_MEASURES:
             if measure == "untied" and not (rho == top > 0 and student in free.index): continue
-            values = g.set_index("seed")["at_0" if measure == "untied" else measure]
+            values = g.set_index("seed")["at_0" if measure == "untied" else measure].dropna()
+            if not len(values): continue
             line = dict(student=student, remedy=remedy, train_rho=rho, measure=measure, value=values.mean(),
-                        n_seeds=len(g))
-            if len(g) > 1:
+                        n_seeds=len(values))
+            if len(values) > 1:
                 c = paired_gains(values)
                 line |= dict(value_low=c.low, value_high=c.high)
             gains = ((values - free[student]).dropna().to_numpy() if measure == "untied" else
                      remedy_pairs(each, measure, student, remedy, rho) if remedy != OFF else np.array([]))
             if len(gains): line["difference"] = gains.mean()
-            if len(gains) > 1 and measure not in ("tv", "train_s"):
+            if len(gains) > 1 and measure not in TOLD_ALONE:
                 c = paired_gains(gains, COST_MARGIN) if measure != "lost" else paired_gains(-gains)
                 low, high = (c.low, c.high) if measure != "lost" else (-c.high, -c.low)
                 line |= dict(low=low, high=high, p=c.p, word=verdict(c))
@@ -651,6 +691,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
         get = lambda m, r, of=of: shown_with_interval(of[m, r]) if (m, r) in of else "not trained"
         plain = lambda m, r, of=of: f"{of[m, r].value:.1f}" if (m, r) in of else ""
         out[remedy] = {f"points lost, trained at {top:g}": get("lost", top),
+                       **{f"points lost, trained at {r:g}": plain("lost", r) for r in rhos[1:-1]},
                        f"at ρ = {-top:g}, trained at {top:g}": plain("turned", top),
                        f"at ρ = {top:g}, trained at {top:g}": get("at_home", top),
                        f"at ρ = 0, trained at {top:g}": plain("at_0", top),
@@ -658,13 +699,15 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
                        untied(of["untied", top]) if ("untied", top) in of else "",
                        f"at ρ = 0, trained at {rhos[0]:g}": get("at_0", rhos[0]),
                        "training, s": f"{of['train_s', top].value:.0f}" if ("train_s", top) in of else "",
+                       "a step, ms": f"{of['step_ms', top].value:.0f}" if ("step_ms", top) in of else "",
                        "seeds": f"{of['lost', top].n_seeds:.0f}" if ("lost", top) in of else "0"}
     return pd.DataFrame(out).T.rename_axis("remedy")
 
 
 SHORTCUT_ASKED = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
                   "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
-                  "studio_auc_in_x": "studio told inside X (AUC, %)"}
+                  "studio_auc_in_x": "studio told inside X (AUC, %)",
+                  "studio_auc_in_z": "studio told inside Z, X and K joined (AUC, %)"}
 
 
 def shortcut_gains(runs: pd.DataFrame) -> pd.DataFrame:
@@ -674,8 +717,9 @@ def shortcut_gains(runs: pd.DataFrame) -> pd.DataFrame:
     part, lines = undisturbed(runs[runs["train_rho"].isna() & runs["ltv_agesup"].notna()]), []
     for (student, remedy), mine in part.groupby(["student", "remedy"], sort=False):
         none = part[(part["student"] == student) & (part["remedy"] == OFF)].set_index("seed")
-        for measure in SHORTCUT_ASKED:
+        for measure in (m for m in SHORTCUT_ASKED if m in mine):
             score = mine.set_index("seed")[measure].dropna()
+            if not len(score): continue  # Z of a row without a teacher is X
             line = dict(student=student, remedy=remedy, measure=measure, value=score.mean(), n_seeds=len(score))
             if remedy != OFF and len(d := (score - none[measure]).dropna()) > 1:
                 c = paired_gains(d)
@@ -685,15 +729,15 @@ def shortcut_gains(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def shortcut_table(runs: pd.DataFrame) -> pd.DataFrame:
-    "The same as a reader wants to see it"
+    "The same as a reader wants to see it; what no run was asked is left out"
     t = shortcut_gains(runs)
     if not len(t): return t
     told = lambda r: f"{r.value:.1f}" + ("" if pd.isna(getattr(r, "difference", np.nan)) else
                                          f" ({r.difference:+.1f} [{r.low:+.1f}, {r.high:+.1f}])")
     return t.assign(told=[told(r) for r in t.itertuples()]).pivot(
         index=["student", "remedy"], columns="measure", values="told").loc[
-        list(dict.fromkeys(zip(t["student"], t["remedy"]))), list(SHORTCUT_ASKED)].rename(
-        columns=SHORTCUT_ASKED).rename_axis(columns=None)
+        list(dict.fromkeys(zip(t["student"], t["remedy"]))), [m for m in SHORTCUT_ASKED if (t["measure"] == m).any()]
+        ].rename(columns=SHORTCUT_ASKED).rename_axis(columns=None).fillna("")
 
 
 def shortcut_in_short(folder: Path) -> str:
@@ -755,25 +799,77 @@ def least_lost(table: pd.DataFrame, student: str) -> Least:
 LEAST_MOVED = 8.  # points; a remedy that moves by less is named by the page (no threshold of the protocol)
 
 
+def prices(table: pd.DataFrame, student: str) -> pd.DataFrame:
+    """What each remedy costs a student at ρ = 0, in points of F1, beside the points that it loses: a line for each
+    remedy that has been trained at the highest ρ
+
+    `where_free`: how far below no remedy where nothing was tied in training. `where_tied`: how far a training in the
+    tied world stays below the same student without a remedy that never saw a tie. NaN where one of the two is missing.
+    """
+    t = undisturbed(table)
+    t = t[t["student"] == student]
+    at = lambda measure, rho: t[(t["measure"] == measure) & (t["train_rho"] == rho)].set_index("remedy")
+    lost, tied = at("lost", top := table["train_rho"].max()), at("untied", top)
+    return pd.DataFrame(dict(lost=lost["value"], seeds=lost["n_seeds"].astype(int), where_tied=-tied["difference"],
+                             where_free=-at("at_0", 0.)["difference"])).reindex(lost.index)
+
+
+def told_price(p: pd.Series) -> str:
+    "The two prices of a remedy in short, those that have been measured"
+    found = {"untied": p["where_free"], "tied": p["where_tied"]}
+    return ", ".join(f"{v:z.1f} {words}" for words, v in found.items() if pd.notna(v)) or "not measured"
+
+
+def told_between(table: pd.DataFrame, student: str, rho: float) -> str:
+    "Points lost over the same test by a student that was trained with a weaker tie, in a sentence; '' before it was"
+    of = table[(table["student"] == student) & (table["train_rho"] == rho) & (table["measure"] == "lost")]
+    of = of.set_index("remedy")["value"]
+    if not len(of): return ""
+    told = "; ".join(f"with *{n}* {v:z.1f}" for n, v in of.items() if n != OFF)
+    none = f"{of[OFF]:z.1f} without a remedy" if OFF in of else "not yet run without a remedy"
+    return f"Trained at ρ = {rho:g}, points lost over the same test: {none}{'; ' * bool(told)}{told}."
+
+
+def seeds_told(n) -> str: return f"{n:.0f} seed{'s' * bool(n > 1)}"
+
+
 def say_remedies(table: pd.DataFrame) -> str:
     "What came out, from the numbers alone"
     table, lines = undisturbed(table), []
     top = table["train_rho"].max()
-    zero = table[(table["measure"] == "at_0") & (table["train_rho"] == table["train_rho"].min())].set_index(
-        ["student", "remedy"])
     for student in dict.fromkeys(table["student"]):
         mine = table[(table["student"] == student) & (table["train_rho"] == top)]
-        mine = mine.set_index(["remedy", "measure"])["value"]
+        mine, price = mine.set_index(["remedy", "measure"])["value"], prices(table, student)
+        if OFF not in price.index:
+            lines.append(f"- **{student}**, trained at ρ = {top:g}: not yet run without a remedy.")
+            continue
         ends = lambda n, mine=mine: f"{mine[n, 'at_home']:.1f} to {mine[n, 'turned']:.1f}"
-        names = [n for n in dict.fromkeys(mine.index.get_level_values("remedy")) if n != OFF]
-        told = "; ".join(f"with *{n}* from {ends(n)}" for n in names)
-        kept = [n for n in names if abs(mine[n, "lost"]) < LEAST_MOVED and (student, n) in zero.index
-                and zero.loc[(student, n), "difference"] > -COST_MARGIN]
-        lines.append(f"- **{student}**, trained at ρ = {top:g}: without a remedy it goes from {ends(OFF)} when the tie "
-                     f"is turned round; {told}. Moved by less than {LEAST_MOVED:g} points (a threshold of this page) "
-                     f"and, where nothing is tied in training, less than {COST_MARGIN:g} below no remedy: "
-                     f"{', '.join(kept) or 'none'}.")
+        names, seeds = [n for n in price.index if n != OFF], price.loc[OFF, "seeds"]
+        few = lambda n, price=price, seeds=seeds: (
+            f" ({seeds_told(k)})" if (k := price.loc[n, "seeds"]) != seeds else "")
+        told = "; ".join(f"with *{n}*{few(n)} from {ends(n)}" for n in names)
+        lines.append(f"- **{student}**, trained at ρ = {top:g}, {seeds_told(seeds)}: without a remedy it "
+                     f"goes from {ends(OFF)} when the tie is turned round{'; ' * bool(told)}{told}.")
+        weaker = [told_between(table, student, rho) for rho in sorted(set(table["train_rho"]) - {top, 0.})]
+        lines += [f"  {t}" for t in weaker if t]
+        if not names: continue
+        flat = price.loc[[n for n in names if abs(price.loc[n, "lost"]) < LEAST_MOVED]]
+        cheap = flat[(flat["where_free"] < COST_MARGIN) & (flat["where_tied"] < COST_MARGIN)]
+        costs = "; ".join(f"*{n}* {told_price(price.loc[n])}" for n in names)
+        lines.append(f"  Price at ρ = 0, below no remedy where nothing is tied in training (*untied*) and, trained in "
+                     f"the tied world, below {student} that never saw a tie (*tied*): {costs}. Moved by less than "
+                     f"{LEAST_MOVED:g} points (a threshold of this page): {', '.join(flat.index) or 'none'}; of these "
+                     f"less than {COST_MARGIN:g} points below by both prices: {', '.join(cheap.index) or 'none'}.")
     return "\n".join(lines)
+
+
+def bound_by_run(runs: pd.DataFrame) -> pd.DataFrame:
+    """A line for each undisturbed run whose records hold right answers: per cent of right answers lost from the highest
+    ρ of the test to the lowest, and per cent of answers that move with the line alone, which the loss cannot exceed
+    (page 16, *A bound*)"""
+    each = undisturbed(lost_by_seed(runs)).dropna(subset=["right_lost", "moved"])
+    each = each.sort_values("train_rho", kind="stable")
+    return each[["student", "remedy", "train_rho", "seed", "right_lost", "moved"]].reset_index(drop=True)
 
 
 # ---- figure
@@ -814,8 +910,9 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
             ax.set(yticks=range(len(there)), yticklabels=there, xlabel="points lost, ρ 0.8 to −0.8",
                    title=f"trained at ρ = {rhos[-1]:g}")
             ax.set_ylim(len(there) - .4, -.6)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        fig.legend(handles, labels, loc="outside upper center", ncols=len(rhos) + 2, frameon=False)
+        found = {label: h for ax in axes[:, :-1].flat for h, label in zip(*ax.get_legend_handles_labels())}
+        found = {label: found[label] for n in names for label in found if label.split(" (")[0] == n}
+        fig.legend(found.values(), found, loc="outside upper center", ncols=len(rhos) + 2, frameon=False)
         if folder: save_figure(fig, folder, "remedies")
     return fig
 

@@ -225,8 +225,9 @@ SHEETS = {s.name: s for s in (
           figures=("effects", "rho", "label_noise", "refuters"), only_standin=True,
           after=" After them the networks listen, some minutes at laptop."),
     Sheet("remedies", "Remedies", "what keeps an answer on the voice where the line tells the age, and what it costs",
-          plan=_remedies, pages=("16_remedies",), tables=_tables("remedies_sheet"), runs="remedies-runs.csv",
-          files=("remedies.csv",), figures=("remedies", "remedies_needs"), only_standin=True, seeds=5, redraws=True,
+          plan=_remedies, pages=("16_remedies", "16b_remedies_in_speech"), tables=_tables("remedies_sheet"),
+          runs="remedies-runs.csv", files=("remedies.csv",), figures=("remedies", "remedies_needs"),
+          only_standin=True, seeds=5, redraws=True,
           after=" After them the networks listen to fresh speakers over both lines, about 20 seconds a run at laptop."),
     Sheet("attributions", "Attributions", "which parts of the spectrogram the answers depend on",
           plan=_attributions, pages=("15_attribution",), files=("attributions.csv", "attribution_groups.csv"),
@@ -282,11 +283,12 @@ def some_of(parts: RunPlan, rows: tuple[str, ...], first: int, seeds: int) -> Ru
 
 
 def remedy_named(text: str) -> tuple:
-    "REMEDY=line, or name:strength, as a recipe carries it"
+    "REMEDY=line, or name:strength, as a recipe carries it; without a strength the one that was chosen on the stand-in"
     from mkdcls.remedies import REMEDIES
+    from mkdcls.results.remedies_sheet import strengths
     name, _, strength = text.partition(":")
     if name not in REMEDIES: raise ValueError(f"REMEDY={text}: choose one of {', '.join(REMEDIES)}")
-    try: return ((name, float(strength) if strength else REMEDIES[name].strength),)
+    try: return ((name, float(strength) if strength else strengths()[name]),)
     except ValueError: raise ValueError(f"REMEDY={text}: after the colon comes a number") from None
 
 
