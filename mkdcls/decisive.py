@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FIRST_SEED', 'PRIMARY_SEEDS', 'CONTROL_SEEDS', 'DOSE_SEEDS', 'REGIME_SEEDS', 'PRIMARY', 'ASKED_BLOCKS',
-           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'ALONE', 'DOSES', 'REGIME_ROWS', 'declared', 'oracle_answers',
+           'DRAWN_CAUSES', 'K_KINDS', 'CONTROLS', 'ASKED_ALONE', 'DOSES', 'REGIME_ROWS', 'declared', 'oracle_answers',
            'CausesTeacher', 'causes_k', 'k_row', 'alone_row', 'decisive_rows', 'Dose', 'regimes']
 
 # %% ../nbs/method/14d_decisive.ipynb #59482786
@@ -119,7 +119,7 @@ def decisive_rows(
     return {n: replace(r, row=n) for n, r in rows.items()}
 
 CONTROLS = (*(k_row(r, k) for r in ('4a', '6', '13') for k in K_KINDS if k != 'FCVG'), 'subce')
-ALONE = tuple(alone_row(row) for row in ('4a', '6')) # not in protocol 2: exploratory, as many seeds as a dose
+ASKED_ALONE = tuple(alone_row(row) for row in ('4a', '6')) # not in protocol 2: exploratory, as many seeds as a dose
 
 # %% ../nbs/method/14d_decisive.ipynb #fe96d7f8
 @dataclass(frozen=True)

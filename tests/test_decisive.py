@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mkdcls.decisive import (ALONE, DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, CausesTeacher, causes_k, decisive_rows,
+from mkdcls.decisive import (ASKED_ALONE, DRAWN_CAUSES, CONTROLS, DOSES, FIRST_SEED, PRIMARY, CausesTeacher, causes_k, decisive_rows,
                              declared, oracle_answers, regimes)
 from mkdcls.engine.store import digest
 from mkdcls.evaluation import auc, ordinal_scores
@@ -116,7 +116,7 @@ def test_the_plan_has_what_the_protocol_says():
     seeds = lambda row: sorted(s for r, s in jobs if r == row)
     assert all(seeds(r) == list(range(100, 120)) for r in PRIMARY)
     assert all(seeds(r) == list(range(100, 110)) for r in CONTROLS)
-    assert all(seeds(r) == [100, 101, 102] for r in ALONE)
+    assert all(seeds(r) == [100, 101, 102] for r in ASKED_ALONE)
     assert [s for _, s in jobs] == sorted(s for _, s in jobs)  # seed by seed
     assert len(doses) == len(DOSES) - 1 and all({s for _, s in j} == {100, 101, 102} for _, j in doses)
     parts = plans("regime", "laptop", 5)
@@ -132,7 +132,7 @@ def records(tmp_path, effect: dict, seeds=range(100, 120), sd=.5):
     rng, lines = np.random.default_rng(0), []
     for seed in seeds:
         common = rng.normal(0, 3)
-        for row in (*PRIMARY, *CONTROLS, *ALONE):
+        for row in (*PRIMARY, *CONTROLS, *ASKED_ALONE):
             f1 = 60 + common + effect.get(row, 0) + rng.normal(0, sd)
             lines.append(dict(row=row, seed=seed, knobs="{}", agesup_f1=f1, true_agesup_f1=f1 + 5, method="", protocol="2",
                               dataset={"1": "FCVG", "2": "FCVG"}.get(row, "call centre" if row.startswith("1") else "LTV+FCVE"),

@@ -127,10 +127,11 @@ def _from_first(rows, seeds: int) -> Jobs:
 
 
 def _decisive(w: Wanted) -> RunPlan:
-    from mkdcls.decisive import ALONE, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, PRIMARY, PRIMARY_SEEDS
+    from mkdcls.decisive import (ASKED_ALONE, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, PRIMARY,
+                                 PRIMARY_SEEDS)
     from mkdcls.runs import Knobs, preset_of
     whole = preset_of(w.preset).evidence  # smoke checks that each kind of run works, not every one
-    controls, alone = (CONTROLS, ALONE) if whole else (("4a-none", "4a-causes", "subce"), ALONE[:1])
+    controls, alone = (CONTROLS, ASKED_ALONE) if whole else (("4a-none", "4a-causes", "subce"), ASKED_ALONE[:1])
     several = dict.fromkeys(PRIMARY, PRIMARY_SEEDS) | dict.fromkeys(controls, CONTROL_SEEDS) | dict.fromkeys(
         alone, DOSE_SEEDS)
     first = [(r, FIRST_SEED + s) for s in range(w.seeds) for r, most in several.items() if s < most]
