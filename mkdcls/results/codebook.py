@@ -88,8 +88,8 @@ def real_codebook(rows: list[str]) -> str:
         "Records of the sheet [real](../real.ipynb), for whoever wants to count anew.",
         "- `floors.parquet`: rows without a network of ours; `answers.parquet`: rows that were trained. Both have the "
         "same columns: one line for each row, division into folds, fold and recording of the test part.\n"
-        "- `real-runs.csv`: what each of these runs is known by (code, data, machine, time). `about.json`: the same for "
-        "the floors.",
+        "- `real-runs.csv`: what each of these runs is known by (code, data, machine, time). `about.json`: the same "
+        "for the floors.",
         "Scores in [real.csv](../real.csv) count a speaker once: average `p0` to `p2` and `age` over a speaker's lines "
         "(for Saarbrücken over the folds as well), then score. `mkdcls.results.real_sheet` does it: `read_answers`, "
         "`by_speaker`, `real_score`.",
@@ -102,8 +102,8 @@ def decisive_codebook() -> str:
     return "\n\n".join([
         "# What decides, answer by answer",
         "Records of the sheet [decisive](../decisive.ipynb): protocol 2 on the stand-in.",
-        "- `answers.parquet`: what each run answered, one line for each recording; `asked.parquet`: the labels of these "
-        "recordings, once for all runs that were asked about them.\n"
+        "- `answers.parquet`: what each run answered, one line for each recording; `asked.parquet`: the labels of "
+        "these recordings, once for all runs that were asked about them.\n"
         "- `runs.csv`: scores of each run and what it is known by; `curves.csv`: losses over training; `ceilings.csv`: "
         "scores of the oracle.",
         "To score anew, take `role` of an answer from the column `dataset` of `runs.csv` (by row, seed and knobs; fill "
