@@ -183,6 +183,78 @@ def test_contrasts_are_paired_and_a_smaller_error_is_better(m):
     assert one["auc"] == 100 and one["n_folds"] == 2 and one["old"] == (m[m["by_speaker"].isin((0, 1))].drop_duplicates("speaker")["agesup"] == "60+").sum()
 
 
+# ---- what is told, from the tables alone
+
+def contrasts(**gains) -> pd.DataFrame:
+    "Lines of real-contrasts.csv: row__against=(gain, low, high, word) for every score and division"
+    return pd.DataFrame([dict(folds=by, row=name.split("__")[0], against=name.split("__")[1], title=sheet.row_title(name.split("__")[0]), score=score,
+                              against_title=sheet.row_title(name.split("__")[1]), gain=g, low=low, high=high, status=word, p_holm=.02,
+                              declared=score != "f1" and name.startswith("mkd_ch__"))
+                         for name, (g, low, high, word) in gains.items() for by in sheet.BY for score in ("auc", "mae", "f1")])
+
+
+def scores(**values) -> pd.DataFrame:
+    return pd.DataFrame([dict(folds=by, heard="all", row=r, auc=a, mae=m, f1=f) for r, (a, m, f) in values.items() for by in sheet.BY])
+
+
+def test_scratch_is_held_against_language_score_by_score():
+    table = scores(language=(70, 9.5, 33), base=(55, 9.6, 34), mkd=(56, 9.4, 36), ch=(60, 9.5, 33), mkd_ch=(71, 9.3, 36))
+    pairs = contrasts(mkd_ch__language=(-3, -8, -1, "worse"))
+    t = sheet.scratch_against_language(table, pairs).query("folds == 'folds by speaker'").set_index("score")
+    assert list(t["of them better"]) == ["1 of 4", "2 of 4", "3 of 4"], "a smaller error is better, and a tie is not"
+    assert list(t["word"]) == ["worse", "worse", "worse (exploratory)"] and t.loc["MAE", "four rows from scratch"] == "9.30 to 9.60"
+    told = sheet.scratch_in_words(table, pairs)
+    assert "1 of 4 in AUC of 60+, 2 of 4 in MAE and 3 of 4 in agesup F1 are better" in told and "*worse* in MAE" in told
+    assert "none of 4 in AUC" in sheet.scratch_in_words(table.assign(auc=table["auc"].where(table["row"] == "language", 50)), pairs)
+    assert sheet.scratch_in_words(table[table["row"] != "ch"], pairs) == "", "a row is missing"
+
+
+def test_declared_lines_of_both_divisions_are_shown():
+    t = sheet.declared_shown(contrasts(mkd_ch__base=(.25, .125, .375, "better"), mkd_ch__language=(1, -1, 2, "undecided"), ch__base=(1, .5, 2, "better")))
+    assert len(t) == 8 and set(t["folds"]) == set(sheet.TOLD.values()) and set(t["asked by"]) == {"added", "protocol 2"}
+    assert (t.loc[t["asked by"] == "added", "against"] == "base").all() and "+0.25 [+0.12, +0.38]" in set(t["gain [95 %]"])
+    told = sheet.method_in_words(contrasts(mkd_ch__base=(.25, .125, .375, "better")))
+    assert "MAE +0.25 [+0.12, +0.38] years with folds blocked by language (*better*)" in told and sheet.method_in_words(contrasts(ch__base=(1, 0, 2, "x"))) == ""
+
+
+def test_where_a_gain_beside_k_comes_from():
+    both = dict(mkd_ch_of_campplus__base_of_campplus=(2, 1, 3, "better"))
+    assert sheet.beside_k_in_words(contrasts(ch__base=(1, 0, 2, "better"))) == "" and not len(sheet.beside_k(contrasts(ch__base=(1, 0, 2, "better"))))
+    assert "cannot be told from them" in sheet.beside_k_in_words(contrasts(**both)) and len(sheet.beside_k(contrasts(**both))) == 1
+    whole = contrasts(**both, ch_of_campplus__base_of_campplus=(1.5, .5, 2.5, "better"), mkd_ch_of_campplus__ch_of_campplus=(.5, -1, 2, "undecided"))
+    told = sheet.beside_k_in_words(whole)
+    assert "(+CH) adds +1.5 [+0.5, +2.5] with folds by speaker (*better*)" in told and "adds +0.5 [-1.0, +2.0] with folds by speaker (*undecided*)" in told
+    assert list(sheet.beside_k(whole).iloc[:, 0]) == ["+MKD+CH − base", "+CH − base", "+MKD+CH − +CH"]
+
+
+def test_a_student_alone_is_told_with_its_interval():
+    told = sheet.alone_in_words(contrasts(alone_of_campplus__base=(.5, -4, 5, "undecided")))
+    assert "no gain that we could measure" in told and "equivalence was not tested, and 5.0 points more or 4.0 fewer" in told
+    assert sheet.alone_in_words(contrasts(alone_of_campplus__base=(6, 4, 8, "better"))).endswith("(*better* and *better*).") and sheet.alone_in_words(
+        contrasts(ch__base=(1, 0, 2, "better"))) == ""
+
+
+def test_remedies_of_real_speech_are_told_once_they_were_run():
+    assert sheet.remedies_told(contrasts(ch__base=(1, 0, 2, "better"))) == ""
+    pairs = contrasts(base_balance__base=(-2, -3, -1, "worse"), base_codec__base=(.5, -1, 2, "undecided"), base_balance__language=(-9, -12, -6, "worse"))
+    told = sheet.remedies_told(pairs)
+    assert "Of 2 remedies, each against base: by AUC of 60+ with folds by speaker 1 *worse* and 1 *undecided*" in told
+    assert "| base, language and corpus balanced over ages | language of the clip alone | -9.0 [-12.0, -6.0], worse |" in told and len(sheet.remedies_shown(pairs)) == 3
+
+
+@recorded
+def test_a_rise_at_the_clinic_is_taken_apart():
+    "A single network is scored by itself, and speakers of 40 to 59 alone; the rest is the sheet's own table"
+    table, lines = pd.read_csv(RESULTS / "real.csv"), sheet.read_answers(RESULTS)
+    split = sheet.clinic_split(lines, table).set_index("row")
+    mine = lines[(lines["row"] == "base") & (lines["folds"] == "speaker") & (lines["corpus"] == sheet.CLINIC)]
+    each = [sheet.real_score(sheet.by_speaker(mine[mine["fold"] == f]))["auc"] for f in range(5)]
+    assert split.loc["base", "one"] == pytest.approx(np.mean(each)) and split.loc["base", "five"] == pytest.approx(sheet.real_score(sheet.by_speaker(mine))["auc"], abs=.01)
+    s = sheet.by_speaker(mine).query("y > 0")
+    assert split.loc["base", "near_there"] == pytest.approx(sheet.auc_drawn(s["p2"].to_numpy(), (s["y"] == 2).to_numpy()))
+    assert "37 of the 126 patients" in sheet.clinic_in_words(split.reset_index(), table) and not len(sheet.clinic_split(lines[lines["corpus"] != sheet.CLINIC], table))
+
+
 # ---- rows and the sheet
 
 def test_rows_of_the_sheet():

@@ -903,7 +903,8 @@ def remedies_told(pairs: pd.DataFrame) -> str:
             "language (languages with too few speakers of an age group are one); *reverse* trains X not to tell corpus "
             "and language; *codec* sends half of the training recordings, chosen by a coin, over a made-up telephone "
             "and leaves the language alone. If base made use of corpus and language, the first two should cost points "
-            f"with folds by speaker and bring some with folds blocked by language.\n\n{told_below(remedies_shown(pairs), words)}")
+            "with folds by speaker and bring some with folds blocked by language.\n\n"
+            + told_below(remedies_shown(pairs), words))
 
 
 def clinic_split(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
