@@ -249,7 +249,8 @@ def test_a_rise_at_the_clinic_is_taken_apart():
     split = sheet.clinic_split(lines, table).set_index("row")
     mine = lines[(lines["row"] == "base") & (lines["folds"] == "speaker") & (lines["corpus"] == sheet.CLINIC)]
     each = [sheet.real_score(sheet.by_speaker(mine[mine["fold"] == f]))["auc"] for f in range(5)]
-    assert split.loc["base", "one"] == pytest.approx(np.mean(each)) and split.loc["base", "five"] == pytest.approx(sheet.real_score(sheet.by_speaker(mine))["auc"], abs=.01)
+    assert split.loc["base", "one"] == pytest.approx(np.mean(each))
+    assert split.loc["base", "five"] == pytest.approx(sheet.real_score(sheet.by_speaker(mine))["auc"], abs=.01)
     s = sheet.by_speaker(mine).query("y > 0")
     assert split.loc["base", "near_there"] == pytest.approx(sheet.auc_drawn(s["p2"].to_numpy(), (s["y"] == 2).to_numpy()))
     assert "37 of the 126 patients" in sheet.clinic_in_words(split.reset_index(), table) and not len(sheet.clinic_split(lines[lines["corpus"] != sheet.CLINIC], table))
