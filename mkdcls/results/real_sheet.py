@@ -784,6 +784,7 @@ def scratch_against_language(table: pd.DataFrame, pairs: pd.DataFrame) -> pd.Dat
         if not {(by, r) for r in ("language", *SCRATCH)} <= set(t.index): continue
         told = gains_of(pairs, "mkd_ch", "language")
         for score, name in SCORES_TOLD.items():
+            if (by, score) not in told.index: continue
             v, floor = t.loc[[(by, r) for r in SCRATCH], score], t.loc[(by, "language"), score]
             better = int((WORSE.get(score, 1) * (v - floor) > 0).sum())
             r, d = told.loc[(by, score)], 2 if score == "mae" else 1
