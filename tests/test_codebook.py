@@ -18,7 +18,7 @@ def columns_of(path: Path) -> list[str]: return list(pd.read_parquet(path).colum
 
 @pytest.mark.skipif(not (REAL / "answers.parquet").is_file(), reason="the sheet real is not committed yet")
 def test_real_answers_have_their_codebook(tmp_path):
-    for f in ("floors", "answers"): assert set(columns_of(REAL / f"{f}.parquet")) == set(codebook.of_real())
+    for f in ("floors", "answers"): assert set(columns_of(REAL / f"{f}.parquet")) == set(codebook.real_columns())
     shutil.copytree(REAL, tmp_path / "real")
     codebook.write_real(tmp_path)
     assert (tmp_path / "real" / "README.md").read_text("utf-8") == (REAL / "README.md").read_text("utf-8"), "python -m mkdcls.results.codebook"
@@ -35,7 +35,7 @@ def test_what_the_codebook_says_of_real_answers_is_so():
 
 
 def test_decisive_answers_have_their_codebook():
-    said, asked = codebook.of_decisive()
+    said, asked = codebook.decisive_columns()
     assert set(columns_of(DECISIVE / "answers.parquet")) == set(said) and set(columns_of(DECISIVE / "asked.parquet")) == set(asked)
     assert (DECISIVE / "README.md").read_text("utf-8") == codebook.decisive_codebook(), "python -m mkdcls.results.codebook"
 

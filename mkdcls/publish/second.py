@@ -496,7 +496,8 @@ def of_real_sheet(v: Values, path: Path):
         span = lambda t, c: f"{fixed(t.loc[[*SCRATCH], c].min())} to {fixed(t.loc[[*SCRATCH], c].max())}"
         v.put(path, two__real__third__base=spread_cell(third.loc["base"], "auc"),
               two__real__third__scratch=span(third, "auc"), two__real__third__own=span(t, "auc"),
-              two__real__third__years=span(third, "mae"), two__real__third__constant=fixed(third.loc["constant", "mae"]),
+              two__real__third__years=span(third, "mae"),
+              two__real__third__constant=fixed(third.loc["constant", "mae"]),
               two__real__third__old=count_cell(third["old"].max()))
 
 
@@ -543,7 +544,8 @@ def of_real_gains(v: Values, path: Path):
     parts = {"ch": ("ch_of_campplus", "base_of_campplus"), "mkd": ("mkd_ch_of_campplus", "ch_of_campplus")}
     if not {("speaker", *p, "auc") for p in parts.values()} <= set(t.index): return
     for name, p in parts.items():
-        told = [f"{interval_cell(t.loc[by, *p, 'auc'])} ({t.loc[by, *p, 'auc']['status']})" for by in ("speaker", "language")]
+        told = [f"{interval_cell(r)} ({r['status']})" for by in ("speaker", "language")
+                for r in (t.loc[by, *p, "auc"],)]
         v.put(path, **{f"two__real__beside__{name}": and_list(told)})
     v.states["two.real.split"] = True
 
@@ -553,8 +555,9 @@ def of_real_scratch(v: Values, path: Path):
     t = scratch_against_language(record_table(path.with_name("real.csv")), record_table(path))
     if not len(t): return
     for folds, at in zip(dict.fromkeys(t["folds"]), ("speaker", "blocked")):
-        told = [f"{r['four rows from scratch']} against {r['language alone']} in {r['score']} ({r['of them better']} rows better; "
-                f"the full method {r['word'].replace(' (', ', ').rstrip(')')})" for _, r in t[t["folds"] == folds].iterrows()]
+        told = [f"{r['four rows from scratch']} against {r['language alone']} in {r['score']} "
+                f"({r['of them better']} rows better; the full method {r['word'].replace(' (', ', ').rstrip(')')})"
+                for _, r in t[t["folds"] == folds].iterrows()]
         v.put(path, **{f"two__real__scratch__{at}": minus(listed(told))})
     v.states["two.real.scratch"] = True
 

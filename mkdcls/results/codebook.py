@@ -1,6 +1,6 @@
 """What the columns of published answers mean: a README.md beside the Parquet files, for whoever opens them alone.
 
-`python -m mkdcls.results.codebook` writes both; the sheet of real speech writes its own with its tables.
+`python -m mkdcls.results.codebook` writes both; the page of real speech writes its own.
 """
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ import pandas as pd
 from mkdcls.engine.store import PROJECT, write_text
 from mkdcls.evaluation import MIDPOINTS
 from mkdcls.labels import AGESUB, AGESUP, GENDERS
+from mkdcls.results.real_sheet import GROUP, MIDDLE, N_FOLDS, PERMUTED, TOLD, row_title
 
-RESULTS = PROJECT / "paper" / "results"
 numbered = lambda names: ", ".join(f"{i} {n}" for i, n in enumerate(names))
-listed = lambda numbers: ", ".join(f"{n:g}" for n in numbers)
+in_years = lambda numbers: ", ".join(f"{n:g}" for n in numbers)
 
 
-def of_real() -> dict[str, str]:
+def real_columns() -> dict[str, str]:
     "Column of `floors.parquet` and `answers.parquet` → what it is"
-    from mkdcls.results.real_sheet import GROUP, MIDDLE, N_FOLDS, TOLD
     last = N_FOLDS - 1
     return {
         "folds": f"how the {N_FOLDS} folds were made: `speaker` ({TOLD['speaker']}) or `language` "
@@ -32,17 +31,17 @@ def of_real() -> dict[str, str]:
         "corpus": "Common Voice, Speech Accent Archive (both in the folds) or Saarbrücken (never trained on)",
         "y": f"the age group that was told: {numbered(AGESUP)}",
         "years": "the age that was told, in years; in Common Voice the middle of the decade "
-                 f"({listed(MIDDLE.values())})",
+                 f"({in_years(MIDDLE.values())})",
         **{f"p{i}": f"the row's probability of the group {g}; groups were made equally frequent in training (not for "
                     "`base_flat`)" for i, g in enumerate(AGESUP)},
-        "age": f"expected age in years: the groups stand for {listed(GROUP)}, and their shares in the training part "
+        "age": f"expected age in years: the groups stand for {in_years(GROUP)}, and their shares in the training part "
                "are put back into p0 to p2; MAE is computed from this",
         "age_of_decades": "the same from the decades (agesub), where the row has a head for them; else empty",
         "male_y": "whether the gender that was told is male",
         "male": "the row's probability of male; 0.5 where it was not asked about gender"}
 
 
-def of_decisive() -> tuple[dict[str, str], dict[str, str]]:
+def decisive_columns() -> tuple[dict[str, str], dict[str, str]]:
     "The same for `answers.parquet` and `asked.parquet` of protocol 2 on the stand-in"
     guess = {"gender": GENDERS, "agesup": AGESUP, "agesub": AGESUB}
     where = {"seed": "the seed of the run: of the corpus, of the order and of the first weights",
@@ -55,7 +54,8 @@ def of_decisive() -> tuple[dict[str, str], dict[str, str]]:
                   + "; empty for rows without this head" * (t == "agesub") for t, names in guess.items()},
             **{f"{t}_as_trained": "the same with the BatchNorm statistics of training" for t in guess},
             "years": "expected age in years, half precision: from the decades where there is a head for them "
-                     f"(midpoints {listed(MIDPOINTS['agesub'])}), else from the groups ({listed(MIDPOINTS['agesup'])})",
+                     f"(midpoints {in_years(MIDPOINTS['agesub'])}), else from the groups "
+                     f"({in_years(MIDPOINTS['agesup'])})",
             "older": "log-odds of 60+, half precision; the AUC ranks by it",
             "row": "row of Table 1, or a control beside it: `-none` has neither K nor distillation, `-untrained` the K "
                    "of a teacher that was never trained, `-causes` a K made of the true acoustic causes, "
@@ -71,7 +71,7 @@ def of_decisive() -> tuple[dict[str, str], dict[str, str]]:
     return said, asked
 
 
-def table(columns: dict[str, str]) -> str:
+def column_table(columns: dict[str, str]) -> str:
     "Columns and what they are, as Markdown"
     return "\n".join(["| column | what it is |", "| --- | --- |",
                       *(f"| `{c}` | {told} |" for c, told in columns.items())])
@@ -79,7 +79,6 @@ def table(columns: dict[str, str]) -> str:
 
 def real_codebook(rows: list[str]) -> str:
     "README.md of the folder `real`; `rows` are those that were answered"
-    from mkdcls.results.real_sheet import PERMUTED, row_title
     titles = {r: row_title(r) for r in rows if r not in PERMUTED}
     if set(PERMUTED) & set(rows): titles["permuted_0 … permuted_9"] = row_title("permuted")
     named = "\n".join(["| row | what it is |", "| --- | --- |", *(f"| `{r}` | {t} |" for r, t in titles.items())])
@@ -93,12 +92,12 @@ def real_codebook(rows: list[str]) -> str:
         "Scores in [real.csv](../real.csv) count a speaker once: average `p0` to `p2` and `age` over a speaker's lines "
         "(for Saarbrücken over the folds as well), then score. `mkdcls.results.real_sheet` does it: `read_answers`, "
         "`by_speaker`, `real_score`.",
-        "## Rows", named, "## Columns", table(of_real())]) + "\n"
+        "## Rows", named, "## Columns", column_table(real_columns())]) + "\n"
 
 
 def decisive_codebook() -> str:
     "README.md of the folder `decisive`"
-    said, asked = of_decisive()
+    said, asked = decisive_columns()
     return "\n\n".join([
         "# What decides, answer by answer",
         "Records of the sheet [decisive](../decisive.ipynb): protocol 2 on the stand-in.",
@@ -109,7 +108,8 @@ def decisive_codebook() -> str:
         "To score anew, take `role` of an answer from the column `dataset` of `runs.csv` (by row, seed and knobs; fill "
         "its empty `knobs` with `{}` first), join the labels by role, seed, knobs and n, and keep `split == 'fresh'`. "
         "`recomputed` in `mkdcls.results.decisive_sheet` does exactly that.",
-        "## Columns of `answers.parquet`", table(said), "## Columns of `asked.parquet`", table(asked)]) + "\n"
+        "## Columns of `answers.parquet`", column_table(said),
+        "## Columns of `asked.parquet`", column_table(asked)]) + "\n"
 
 
 def write_real(folder: Path):
@@ -121,5 +121,6 @@ def write_real(folder: Path):
 
 
 if __name__ == "__main__":
-    write_real(RESULTS / "real-laptop")
-    write_text(RESULTS / "standin-laptop" / "decisive" / "README.md", decisive_codebook())
+    kept = PROJECT / "paper" / "results"
+    write_real(kept / "real-laptop")
+    write_text(kept / "standin-laptop" / "decisive" / "README.md", decisive_codebook())

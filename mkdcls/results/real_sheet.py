@@ -33,7 +33,6 @@ from mkdcls.intake.features import prepare
 from mkdcls.labels import AGESUB, AGESUP, CLASSES, PARENT, TASKS
 from mkdcls.pretrained import PUBLIC, fetch_weights, load_public, public_encoder
 from mkdcls.remedies import REMEDIES, known_of
-from mkdcls.results.codebook import write_real
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
 from mkdcls.results.remedies_sheet import strengths
 from mkdcls.results.runner import Runner
@@ -870,7 +869,7 @@ def alone_in_words(pairs: pd.DataFrame) -> str:
             f"{-t.loc[('speaker', 'auc'), 'low']:.1f} fewer would fit these records, too.")
 
 
-def remedies_shown(pairs: pd.DataFrame) -> pd.DataFrame:
+def real_remedies_shown(pairs: pd.DataFrame) -> pd.DataFrame:
     "Remedies of base that have been run, over base and over language alone"
     out = []
     for n in REAL_REMEDIES:
@@ -899,13 +898,13 @@ def remedies_in_words(pairs: pd.DataFrame) -> str:
 def remedies_told(pairs: pd.DataFrame) -> str:
     "The part of the page on remedies, with its heading; '' where none has been run"
     if not (words := remedies_in_words(pairs)): return ""
-    return ("## Remedies of base\n\nThree remedies of page [16](../method/16_remedies.ipynb), exploratory, with the "
+    return ("## Remedies of base\n\nThree remedies of page 16, exploratory, with the "
             "strengths that were chosen on the stand-in. *Balance* weighs age groups alike within each corpus and "
             "language (languages with too few speakers of an age group are one); *reverse* trains X not to tell corpus "
             "and language; *codec* sends half of the training recordings, chosen by a coin, over a made-up telephone "
             "and leaves the language alone. If base made use of corpus and language, the first two should cost points "
             "with folds by speaker and bring some with folds blocked by language.\n\n"
-            + told_below(remedies_shown(pairs), words))
+            + told_below(real_remedies_shown(pairs), words))
 
 
 def clinic_split(lines: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
@@ -993,7 +992,7 @@ def sheet_text(folder: Path, lines: pd.DataFrame) -> str:
             ("The full method over base, both from scratch", pd.DataFrame(), method_in_words(pairs)),
             ("Beside a public K: where a gain comes from", beside_k(pairs), beside_k_in_words(pairs)),
             ("A student that only learns from a public K", pd.DataFrame(), alone_in_words(pairs)),
-            ("Remedies of base", remedies_shown(pairs), remedies_in_words(pairs))]
+            ("Remedies of base", real_remedies_shown(pairs), remedies_in_words(pairs))]
     if (table["heard"] == CLINIC).any():
         split = clinic_split(lines, table)
         out.append(f"## {CLINIC}, never trained on\n\nPatients of a voice clinic, one German sentence: hoarseness is "
@@ -1013,7 +1012,6 @@ def write(folder: Path) -> pd.DataFrame:
     write_text(folder / "real.csv", table.to_csv(index=False))
     write_text(folder / "real-contrasts.csv", pairs.to_csv(index=False))
     write_text(folder / "real.md", sheet_text(folder, lines))
-    write_real(folder)
     return table
 
 
