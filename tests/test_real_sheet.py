@@ -357,7 +357,7 @@ def test_committed_runs_are_of_this_code():
     floors = pd.read_parquet(RESULTS / "real" / "floors.parquet")
     assert {*runs.loc[runs["key"].notna(), "row"]} >= set(floors["row"]) and floors["speaker"].str.fullmatch("[0-9a-f]{12}").all()
     if "code" not in runs: return
-    rows, now = sheet.real_rows(preset_of("laptop"), "campplus"), code_hashes("mkdcls.training")
+    rows, now = sheet.real_rows(preset_of("laptop"), "campplus", sheet.REAL_REMEDIES), code_hashes("mkdcls.training")
     for _, r in runs[runs["code"].notna()].iterrows():
         assert json.loads(r["code"]) == now, f"row {r['row']} was made with other code"
         assert r["row"] in rows and json.loads(r["recipe"])["teacher"] == rows[r["row"]].teacher
