@@ -624,6 +624,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mkdcls.results.benchmarks': {},
             'mkdcls.results.claims': {},
             'mkdcls.results.cli': {},
+            'mkdcls.results.codebook': {},
             'mkdcls.results.decisive_sheet': {},
             'mkdcls.results.diagrams': {},
             'mkdcls.results.disturbed': {},

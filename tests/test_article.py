@@ -318,13 +318,22 @@ def test_trained_rows_of_real_speech_get_their_sentence(paper):
     def change(t): return pd.concat([t, t[(t["row"] == "campplus") & t["declared"]].assign(row="mkd_ch", title="the full method")])
     v = collect_values(changed(path, change).parents[2])
     assert v.states["two.real.asked"] and v.texts["two.real.asked.told"]["text"].startswith("the full method against language")
+    told = v.texts["two.real.asked.told"]["text"]
+    assert told.count("; ") == 0 and told.count(" and ") >= 2 and ", years " in told, "one contrast, both scores, both divisions"
     assert "two.real.alone" not in v.texts and not v.states.get("two.real.alone")
     def alone(t):
         pairs = (("alone_of_campplus", "base", 1.25), ("mkd_ch_of_campplus", "base_of_campplus", -2.5))
         return pd.concat([t, *(t[(t["row"] == "mkd_ch")].assign(row=a, against=b, gain=g, low=g - 1, high=g + 1) for a, b, g in pairs)])
     v = collect_values(changed(path, alone).parents[2])
     assert v.states["two.real.alone"] and v.texts["two.real.alone"]["text"] == "+1.2 [+0.2, +2.2]"
-    assert v.texts["two.real.beside.blocked"]["text"] == "−2.5 [−3.5, −1.5]"
+    assert v.texts["two.real.beside.blocked"]["text"] == "−2.5 [−3.5, −1.5]" and not v.states.get("two.real.split")
+    def split(t):
+        pairs = (("ch_of_campplus", "base_of_campplus", 1.5), ("mkd_ch_of_campplus", "ch_of_campplus", -.5), ("base_balance", "base", -3.5))
+        return pd.concat([t, *(t[(t["row"] == "mkd_ch")].assign(row=a, against=b, gain=g, low=g - 1, high=g + 1, status="any") for a, b, g in pairs)])
+    v = collect_values(changed(path, split).parents[2])
+    assert v.states["two.real.split"] and v.texts["two.real.beside.ch"]["text"] == "+1.5 [+0.5, +2.5] (any) and +1.5 [+0.5, +2.5] (any)"
+    assert v.texts["two.real.beside.mkd"]["text"].startswith("−0.5 [−1.5, +0.5] (any)") and v.states["two.real.remedies"]
+    assert v.texts["two.real.remedies.told"]["text"].startswith("base, language and corpus balanced over ages −3.5 [−4.5, −2.5] (any) and")
 
 
 def test_corpora_are_the_generators():
@@ -470,7 +479,8 @@ def words(pdf: bytes) -> str:
     "A PDF's text without spaces and hyphens, where lines may break"
     import io
     import pypdf
-    return squeezed("".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages))
+    pages = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages]
+    return squeezed("".join(re.sub(r"\s\d+\s*$", "", text) for text in pages))  # a sentence goes on over a page's number
 
 
 def squeezed(text: str) -> str:

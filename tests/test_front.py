@@ -120,14 +120,15 @@ def test_what_a_public_encoder_is_worth(tmp_path):
     "In Z, and to a student that only learns from it; nothing before each of these rows has been run"
     from mkdcls.results.real_sheet import worth_in_words
     assert worth_in_words(tmp_path) == ""
-    rows = dict(language=72, base=55, mkd_ch=58, mkd_ch_of_campplus=85)
+    rows = dict(language=72, base=55, base_of_campplus=83, mkd_ch_of_campplus=85, campplus=87)
     lines = [f"speaker,all,{r},{v}" for r, v in rows.items()]
     (tmp_path / "real.csv").write_text("\n".join(["folds,heard,row,auc", *lines]) + "\n")
     assert worth_in_words(tmp_path) == "", "the student alone is missing"
     lines += ["speaker,all,alone_of_campplus,56.4", "language,all,base,99", "speaker,Common Voice,base,98"]
     (tmp_path / "real.csv").write_text("\n".join(["folds,heard,row,auc", *lines]) + "\n")
     told = worth_in_words(tmp_path)
-    assert "AUC of 85 (K from scratch 58, language alone 72); a student that only learns from it has 56, base 55" in told
+    assert "base finds real speakers over 60 with an AUC of 83, +MKD+CH 85, a linear head on K 87 (language alone 72)" in told, "K's work is K's"
+    assert "a student that only learns from K has 56, base 55" in told
 
 
 def test_each_equation_has_its_page_and_code():

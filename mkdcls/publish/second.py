@@ -15,6 +15,7 @@ from mkdcls.decisive import ASKED_BLOCKS, CONTROL_SEEDS, DOSES, PRIMARY_SEEDS
 from mkdcls.evaluation import ALPHA, MARGIN
 from mkdcls.publish.named import (RESULT_FOLDERS, Values, bracketed, count_word, difference_cell, fixed, minus,
                                   record_table, signed)
+from mkdcls.results.real_sheet import CLINIC, REAL_REMEDIES, SCRATCH, and_list, row_title, scratch_against_language
 from mkdcls.results.remedies_sheet import read as remedy_runs
 from mkdcls.results.remedies_sheet import (DECLARED_REMEDIES, OFF, REMEDY_RUNS, remedies_to_run, shortcut_gains,
                                            undisturbed)
@@ -489,9 +490,15 @@ def of_real_sheet(v: Values, path: Path):
     for name, row in (("both", "language_corpus"), ("base", "base"), ("full", "mkd_ch")):
         v.put(path, **{f"two__real__{name}__auc": spread_cell(t.loc[row], "auc"),
                        f"two__real__{name}__mae": spread_cell(t.loc[row], "mae")})
-    third = record_table(path).query("heard == 'Saarbrücken' and folds == 'speaker' and row == 'base'")
-    if len(third): v.put(path, two__real__third__base=spread_cell(third.iloc[0], "auc"))
-    v.states["two.real.third"] = bool(len(third))
+    every = record_table(path)
+    third = every[(every["heard"] == CLINIC) & (every["folds"] == "speaker")].set_index("row")
+    if v.states.setdefault("two.real.third", {"base", "constant", *SCRATCH} <= set(third.index)):
+        span = lambda t, c: f"{fixed(t.loc[[*SCRATCH], c].min())} to {fixed(t.loc[[*SCRATCH], c].max())}"
+        v.put(path, two__real__third__base=spread_cell(third.loc["base"], "auc"),
+              two__real__third__scratch=span(third, "auc"), two__real__third__own=span(t, "auc"),
+              two__real__third__years=span(third, "mae"),
+              two__real__third__constant=fixed(third.loc["constant", "mae"]),
+              two__real__third__old=count_cell(third["old"].max()))
 
 
 def of_real_floors(v: Values, path: Path):
@@ -514,26 +521,56 @@ def of_real_gains(v: Values, path: Path):
     for by, at in (("speaker", ""), ("language", "blocked__")):
         r = t.loc[by, "campplus", "language", "auc"]
         v.put(path, **{f"two__real__{at}gain": interval_cell(r), f"two__real__{at}word": r["status"]})
-    asked = record_table(path).query("declared and folds == 'speaker' and score == 'auc' and row != 'campplus'")
+    asked = record_table(path).query("declared and row != 'campplus'")
     if asked.empty: return  # no trained row yet
-    v.put(path, two__real__asked__told=listed(f"{r['title']} against {r['against_title']} {interval_cell(r)} "
-                                              f"({r['status']})" for _, r in asked.iterrows()))
+    cell = lambda of, score: and_list([f"{interval_cell(r, digits=1 + (score == 'mae'))} ({r['status']})"
+                                       for _, r in of[of["score"] == score].iterrows()])  # by speaker, then by language
+    v.put(path, two__real__asked__told=listed(
+        f"{a} against {b}, AUC {cell(of, 'auc')}, years {cell(of, 'mae')}"
+        for (a, b), of in asked.groupby(["title", "against_title"], sort=False)))
     v.states["two.real.asked"] = True
+    of_real_scratch(v, path)
+    of_real_remedies(v, path)
     if ("speaker", "base", "base_flat", "auc") in t.index:
         v.put(path, **{f"two__real__flat__{score}": interval_cell(t.loc["speaker", "base", "base_flat", score])
                        for score in ("auc", "f1")})
         v.states["two.real.flat"] = True
-    if ("speaker", "mkd_ch", "base", "mae") in t.index:
-        years = [(t.loc[by, "mkd_ch", "base", "mae"], words) for by, words in (("speaker", "with folds by speaker"),
-                                                                              ("language", "with folds by language"))]
-        v.put(path, two__real__years=" and ".join(f"{interval_cell(r)} {words} ({r['status']})" for r, words in years))
-        v.states["two.real.years"] = True
     pairs = [("alone_of_campplus", "base"), ("mkd_ch_of_campplus", "base_of_campplus")]
     if not {("speaker", *p, "auc") for p in pairs} <= set(t.index): return
     for name, p in zip(("alone", "beside"), pairs):
         v.put(path, **{f"two__real__{name}": interval_cell(t.loc["speaker", *p, "auc"]),
                        f"two__real__{name}__blocked": interval_cell(t.loc["language", *p, "auc"])})
     v.states["two.real.alone"] = True
+    parts = {"ch": ("ch_of_campplus", "base_of_campplus"), "mkd": ("mkd_ch_of_campplus", "ch_of_campplus")}
+    if not {("speaker", *p, "auc") for p in parts.values()} <= set(t.index): return
+    for name, p in parts.items():
+        told = [f"{interval_cell(r)} ({r['status']})" for by in ("speaker", "language")
+                for r in (t.loc[by, *p, "auc"],)]
+        v.put(path, **{f"two__real__beside__{name}": and_list(told)})
+    v.states["two.real.split"] = True
+
+
+def of_real_scratch(v: Values, path: Path):
+    "What is trained from scratch beside language alone, score by score, for both divisions of the speakers"
+    t = scratch_against_language(record_table(path.with_name("real.csv")), record_table(path))
+    if not len(t): return
+    for folds, at in zip(dict.fromkeys(t["folds"]), ("speaker", "blocked")):
+        told = [f"{r['four rows from scratch']} against {r['language alone']} in {r['score']} "
+                f"({r['of them better']} rows better; the full method {r['word'].replace(' (', ', ').rstrip(')')})"
+                for _, r in t[t["folds"] == folds].iterrows()]
+        v.put(path, **{f"two__real__scratch__{at}": minus(listed(told))})
+    v.states["two.real.scratch"] = True
+
+
+def of_real_remedies(v: Values, path: Path):
+    "Remedies of base on real speech, where they have been run: AUC over base, for both divisions"
+    t = record_table(path).query("against == 'base' and score == 'auc'").set_index(["row", "folds"])
+    ran = [n for n in REAL_REMEDIES if (f"base_{n}", "speaker") in t.index]
+    if not ran: return
+    each = lambda n: and_list([f"{interval_cell(t.loc[(f'base_{n}', by)])} ({t.loc[(f'base_{n}', by), 'status']})"
+                               for by in ("speaker", "language")])
+    v.put(path, two__real__remedies__told=listed(f"{row_title(f'base_{n}')} {each(n)}" for n in ran))
+    v.states["two.real.remedies"] = True
 
 
 def remedy_told(name: str, lost, home) -> str:
