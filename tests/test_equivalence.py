@@ -69,3 +69,12 @@ def test_what_a_module_keeps_while_it_works_is_not_a_replacement(monkeypatch):
     assert codehash.unchanged("mkdcls.engine.archives") == "mkdcls.engine.archives.NESTED"
     monkeypatch.setattr(labels, "TASKS", {**labels.TASKS, "accent": 3})
     assert codehash.unchanged("mkdcls.labels") == "mkdcls.labels.TASKS"
+
+
+def test_a_younger_set_has_its_own_commit_and_runs():
+    "Its recorded hashes stand for today's code; what proves it trains rows with each remedy"
+    kept = json.loads(codehash.EQUIVALENT.read_text("utf-8"))
+    assert {n for n, e in kept["code"].items() if "commit" in e} == {*equivalence.YOUNGER}
+    for name, text in equivalence.YOUNGER.items():
+        assert len(kept["code"][name]["commit"]) == 40 and code_hashes(*name.split()) == kept["code"][name]["recorded"]
+        compile(text, name, "exec")

@@ -1,9 +1,9 @@
 """Is today's code the code that recorded runs were made with? Both are trained at smoke size and compared, bit for bit.
 
-`equivalent.json` names the commit of the recorded code. `python -m mkdcls.engine.equivalence` (`make equivalent`) takes
-that commit out of the history, makes the same small runs with it and with the code that stands, under the same
-arithmetic, and writes the list anew where every weight, every answer and every feature is the same. With `--check`
-nothing is written: the tests do that.
+`equivalent.json` names the commit of the recorded code; a set of modules that is younger names its own. `python -m
+mkdcls.engine.equivalence` (`make equivalent`) takes these commits out of the history, makes the same small runs with
+each of them and with the code that stands, under the same arithmetic, and writes the list anew where every weight,
+every answer and every feature is the same. With `--check` nothing is written: the tests do that.
 """
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ from safetensors.numpy import load_file
 from mkdcls.engine.codehash import EQUIVALENT, code_now, short, source_now
 from mkdcls.engine.needs import ROOT
 
-# What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
-PROBE = '''
+BEGIN = '''
 import importlib, sys
 name = lambda f: f"{getattr(f, '__module__', '')} {getattr(f, '__name__', '')}".lower()
 sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in name(f)]  # PYTHONPATH decides
 import torch
+torch.set_num_threads(1)
+'''
+# What makes the runs; it must run with the recorded code as well, so it tries the places where things have lain.
+PROBE = BEGIN + '''
 def at(*places):
     for module, name in places:
         try: return getattr(importlib.import_module(module), name)
@@ -39,7 +42,6 @@ def at(*places):
             if not e.name.startswith("mkdcls"): raise
     raise SystemExit(f"none of {places}")
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     Runner = at(("mkdcls.results.runner", "Runner"), ("mkdcls.engine.runner", "Runner"))
     SpeakerRunner = at(("mkdcls.results.speaker_runner", "SpeakerRunner"),
                        ("mkdcls.engine.speaker_runner", "SpeakerRunner"))
@@ -54,6 +56,17 @@ if __name__ == "__main__":
     for sheet in ("seo_kim", "imu_elevoc"):
         speakers.run_all([(r, 0) for r in speakers.preset.rows("standin", sheet)], workers=1)
 '''
+PROBE_REMEDIES = BEGIN + '''
+if __name__ == "__main__":
+    from mkdcls.remedies import REMEDIES
+    from mkdcls.results.remedies_sheet import remedy_rows
+    from mkdcls.results.runner import Runner
+    from mkdcls.runs import Knobs, preset_of
+    rows = remedy_rows(preset_of("smoke"), chosen={n: m.tried[0] for n, m in REMEDIES.items()})
+    tied = Runner("smoke", rows=rows, knobs=Knobs(rho=.4))
+    tied.run_all([(r, 0) for r in (*(f"3{n}" for n in REMEDIES), "6balance", "6match", "6dro")], workers=1)
+'''
+YOUNGER = {"mkdcls.training mkdcls.remedies": PROBE_REMEDIES}  # a set with a commit of its own → what makes its runs
 
 
 def recorded_code(commit: str, folder: Path) -> Path:
@@ -66,12 +79,12 @@ def recorded_code(commit: str, folder: Path) -> Path:
     return folder
 
 
-def probe(code: Path, runs: Path) -> Path:
+def probe(code: Path, runs: Path, text: str = PROBE) -> Path:
     "The small runs of a package, one thread"
     env = os.environ | dict(PYTHONPATH=str(code), MKDCLS_RUNS=str(runs), OMP_NUM_THREADS="1",
                             PYTHONDONTWRITEBYTECODE="1")
     script = runs.with_name(runs.name + ".py")
-    script.write_text(PROBE)
+    script.write_text(text)
     done = subprocess.run([sys.executable, str(script)], cwd=code, env=env, capture_output=True, text=True)
     if done.returncode: raise RuntimeError(f"the runs of {code} ended with {done.stderr.strip().splitlines()[-1:]}")
     return runs
@@ -112,13 +125,13 @@ def names_now(names) -> dict[str, object]:
     return {name: one(name) for name in names}
 
 
-def unequal_runs(commit: str) -> list[str]:
+def unequal_runs(commit: str, text: str = PROBE) -> list[str]:
     "What the recorded code and today's compute differently at smoke size"
     with tempfile.TemporaryDirectory() as folder:
         top = Path(folder)
         (top / "code").mkdir()
         trees = {"recorded": recorded_code(commit, top / "code"), "now": ROOT}
-        with ThreadPoolExecutor(2) as both: runs = list(both.map(lambda n: probe(trees[n], top / n), trees))
+        with ThreadPoolExecutor(2) as both: runs = list(both.map(lambda n: probe(trees[n], top / n, text), trees))
         return compare(*map(store_content, runs))
 
 
@@ -130,18 +143,20 @@ def main():
     kept = json.loads(EQUIVALENT.read_text(encoding="utf-8"))
     now = {n: short(v) for n, v in names_now(kept["code"]).items()}
     changed = [n for n, e in kept["code"].items() if now[n] != e["now"]]
-    try: wrong = unequal_runs(kept["commit"])
-    except LookupError as e: raise SystemExit(f"mkdcls: {e}") from e
-    if wrong:
-        raise SystemExit(f"mkdcls: today's code computes something else than {kept['commit']}: "
-                         f"{', '.join(wrong[:6])}{' ...' * (len(wrong) > 6)}")
+    asked = {kept["commit"]: PROBE} | {kept["code"][n]["commit"]: text for n, text in YOUNGER.items()}
+    for commit, text in asked.items():
+        try: wrong = unequal_runs(commit, text)
+        except LookupError as e: raise SystemExit(f"mkdcls: {e}") from e
+        if wrong:
+            raise SystemExit(f"mkdcls: today's code computes something else than {commit}: "
+                             f"{', '.join(wrong[:6])}{' ...' * (len(wrong) > 6)}")
     if args.check and changed:
-        raise SystemExit(f"mkdcls: equal to {kept['commit']}, but not in the list yet ({', '.join(changed)}): "
+        raise SystemExit(f"mkdcls: equal to the recorded code, but not in the list yet ({', '.join(changed)}): "
                          "run `make equivalent`")
     if changed:
         for name, entry in kept["code"].items(): entry["now"] = now[name]
         EQUIVALENT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print(f"equal to {kept['commit']}, bit for bit; {len(changed)} of {len(now)} names of the list changed")
+    print(f"equal to {' and '.join(asked)}, bit for bit; {len(changed)} of {len(now)} names of the list changed")
 
 
 if __name__ == "__main__": main()
