@@ -261,8 +261,9 @@ def cautions(found: dict[str, Path]) -> str:
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
-        out.append("Trained from scratch on little real speech our networks hardly tell age groups: under protocol 1 "
-                   f"all rows score {t.min():.0f} to {t.max():.0f}, base's own answers, shuffled, {ours.min():.0f}.")
+        out.append(f"Trained from scratch on this little real speech, protocol 1's rows score {t.min():.0f} to "
+                   f"{t.max():.0f} on new speakers of the same corpora; base's own answers, shuffled, "
+                   f"{ours.min():.0f}.")
         if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
@@ -318,7 +319,8 @@ def remarks(found: dict[str, Path]) -> str:
         most, width = (met["agesup"] == 2).groupby(met["row"]).mean().max(), g["high"] - g["low"]
         assert set(g["status"]) == {"undecided"}
         few = lines[(lines["row"] == "11") & (lines["y_agesup"] == 2)].groupby("seed")["speaker"].nunique()
-        out.append("**From real speech of this size our networks learn hardly anything about age.** All rows lie "
+        out.append("**From real speech of this size our networks learn hardly anything about the age of further "
+                   "speakers of these corpora.** All rows lie "
                    "between "
                    f"{t['agesup_f1'].min():.0f} and "
                    f"{t['agesup_f1'].max():.0f}; the next section "
