@@ -754,7 +754,7 @@ def test_the_probe_asks_over_the_line_that_the_row_was_tested_on(monkeypatch, tw
     monkeypatch.setattr(sheet, "truth", lambda m, task: pd.Series(2, m.index))
     scores = sheet.shortcut_scores(Asked(), "3line", 100)
     assert heard == ["over the telephone" if twin == "telephone" else "own"]
-    assert scores["over_60_on_telephone"] == 50
+    assert scores["over_60_on_telephone"] == 50 and scores["under_60_on_telephone"] == 0
     if teacher: assert scores["studio_auc_in_x"] == 50 and scores["studio_auc_in_z"] == 100, "here K alone tells the studio"
     else: assert scores["studio_auc_in_x"] == 100 and np.isnan(scores["studio_auc_in_z"]), "without a teacher Z is X"
 

@@ -506,9 +506,11 @@ def doses_text(table: pd.DataFrame) -> str:
         at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
         beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
+        apart = max(r["low"] for r in ends) > min(r["high"] for r in ends)
         pair = DOSE_GAINS["6", DOSE_ASKED[curve]]
         told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}), where "
-                    f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}")
+                    f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}; the two intervals "
+                    f"{'lie apart' if apart else 'overlap'}")
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 

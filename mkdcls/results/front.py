@@ -96,7 +96,7 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
         mark = " ‡" * (c["row"] in small)
         lines.append({"+MKD+CH against base": block, "paper": f"{c['paper']:+.1f}",
                       f"stand-in, {t['n_seeds'].min()} seeds": span(c["gain"], c["low"], c["high"]) + mark,
-                      "word": told_word(c) + mark + excluded})
+                      "word, at a margin of one point": told_word(c) + mark + excluded})
     return pd.DataFrame(lines)
 
 
@@ -580,9 +580,9 @@ def remedies_in_short(found: dict) -> str:
     found = least_lost(pd.read_csv(path), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     tied = found.none["train_rho"].iloc[0]
-    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against a learnt line {found.tried} "
-            f"{'has' if found.tried == 1 else 'have'} been tried on base with all seeds: trained where the line tells "
-            f"the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with "
+    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line (studio "
+            f"or telephone) {found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all seeds: trained where the "
+            f"line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with "
             f"*{found.name}* it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
             + " It needs each utterance over both lines: exact in a simulator only."

@@ -407,12 +407,13 @@ def studio_told(z: np.ndarray, studio: np.ndarray) -> float:
 
 
 def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
-    """On Table 1's corpus: agesup on LTV alone, the share of speakers over 60 on the telephone that are called
-    elderly, and how well the studio is still told inside X and, with a teacher, inside Z = [X ; K] (a linear probe
-    among people over 60, each heard as the row was tested: a row with `line` over the telephone)"""
+    """On Table 1's corpus: agesup on LTV alone, the shares of speakers over 60 and under 60 on the telephone that are
+    called elderly, and how well the studio is still told inside X and, with a teacher, inside Z = [X ; K] (a linear
+    probe among people over 60, each heard as the row was tested: a row with `line` over the telephone)"""
     p = runner.store.predictions(row, seed, runner.key(row, seed)[1])
     phone = p[p["corpus"] == "LTV"]
-    old = phone[phone["true_agesup"] == TASKS["agesup"] - 1]
+    old = phone["true_agesup"] == TASKS["agesup"] - 1
+    elderly = lambda who: 100 * float((who["agesup"] == TASKS["agesup"] - 1).mean()) if len(who) else np.nan
     role, s, *twin = runner.heard(row, seed)
     m = (c := runner.data(role, s)).manifest
     heard = runner.twins(role, s, *twin).features if twin == ["telephone"] else c.features  # as the row was tested
@@ -425,7 +426,7 @@ def shortcut_scores(runner: Runner, row: str, seed: int) -> dict:
         if said.k is not None: in_z = studio_told(said.z, studio)
     return dict(ltv_agesup=robust_f1(phone["true_agesup"].to_numpy(int), phone["agesup"].to_numpy(int), "agesup"),
                 pooled_agesup=robust_f1(p["true_agesup"].to_numpy(int), p["agesup"].to_numpy(int), "agesup"),
-                over_60_on_telephone=100 * float((old["agesup"] == TASKS["agesup"] - 1).mean()) if len(old) else np.nan,
+                over_60_on_telephone=elderly(phone[old]), under_60_on_telephone=elderly(phone[~old]),
                 studio_auc_in_x=in_x, studio_auc_in_z=in_z)
 
 
@@ -706,6 +707,7 @@ def remedies_shown(table: pd.DataFrame, student: str) -> pd.DataFrame:
 
 SHORTCUT_ASKED = {"ltv_agesup": "agesup F1, LTV alone", "pooled_agesup": "agesup F1, all",
                   "over_60_on_telephone": "over 60 on the telephone, called elderly (%)",
+                  "under_60_on_telephone": "under 60 on the telephone, called elderly (%)",
                   "studio_auc_in_x": "studio told inside X (AUC, %)",
                   "studio_auc_in_z": "studio told inside Z, X and K joined (AUC, %)"}
 
@@ -760,10 +762,15 @@ def say_shortcut(runs: pd.DataFrame) -> str:
         get = lambda m, student=student, remedy=remedy: at.loc[(student, remedy, m)]
         old, none = get("over_60_on_telephone"), at.loc[(student, OFF, "over_60_on_telephone"), "value"]
         if pd.isna(old["difference"]): continue
+        young = ""
+        if (student, remedy, "under_60_on_telephone") in at.index:
+            y = get("under_60_on_telephone")
+            young = (f" of those under sixty {y['value']:.0f} % instead of {y['value'] - y['difference']:.0f} "
+                     f"({y['difference']:+.1f} [{y['low']:+.1f}, {y['high']:+.1f}]);")
         told.append(f"- **{student}**, *{remedy}*: of the people over sixty on the telephone {old['value']:.0f} % are "
                     f"called elderly instead of {none:.0f} ({old['difference']:+.1f} [{old['low']:+.1f}, "
-                    f"{old['high']:+.1f}]); agesup changes by {get('ltv_agesup')['difference']:+.1f} on LTV alone and "
-                    f"by {get('pooled_agesup')['difference']:+.1f} on all ({old['n_seeds']:.0f} seeds).")
+                    f"{old['high']:+.1f}]);{young} agesup changes by {get('ltv_agesup')['difference']:+.1f} on LTV "
+                    f"alone and by {get('pooled_agesup')['difference']:+.1f} on all ({old['n_seeds']:.0f} seeds).")
     return "\n".join(told)
 
 
