@@ -580,10 +580,11 @@ def remedies_in_short(found: dict) -> str:
     found = least_lost(pd.read_csv(path), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     tied = found.none["train_rho"].iloc[0]
-    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line (studio "
-            f"or telephone) {found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all seeds: trained where the "
-            f"line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with "
-            f"*{found.name}* it has {c:.0f} and {d:.0f} ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
+    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line "
+            f"(studio or telephone) {found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all "
+            f"seeds: trained where the line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points "
+            f"when that is turned round; with *{found.name}* it has {c:.0f} and {d:.0f} "
+            f"({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
             + " It needs each utterance over both lines: exact in a simulator only."
             * (found.name in ("replay", "match")))
