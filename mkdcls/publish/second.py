@@ -392,6 +392,10 @@ def of_controls(v: Values, path: Path):
     for kind in ("untrained", "FCVG", "causes"):
         r = t.loc[f"K {kind} − none, row 6"]
         v.put(path, **{f"two__k__{kind.lower()}__span": interval_cell(r), f"two__k__{kind.lower()}__word": r["word"]})
+    if (alone := "K causes − none, row 6, X asked alone") in t.index:
+        v.put(path, two__k__alone__span=interval_cell(t.loc[alone]), two__k__alone__word=t.loc[alone, "word"],
+              two__k__alone__seeds=count_word(int(t.loc[alone, "n_seeds"])))
+        v.states["two.k.alone"] = True
 
 
 def of_doses(v: Values, path: Path):
