@@ -904,6 +904,7 @@ def figure_remedies(runs: pd.DataFrame, folder: Path | None = None):
                     ax.plot(tested, part[[f"agesup@{r:g}" for r in tested]].mean(), color=colour[n], marker=mark[n],
                             ms=4 if strong else 3, lw=1.6 if strong else .9, ls="-" if strong else ":",
                             label=n + ("" if strong else " (one seed)"))
+                if not len(ax.get_lines()[2:]): ax.text(0, 50, "not run", ha="center", color="0.5")
                 ax.set(title=f"{student}, trained at ρ = {rho:g}", xlabel="ρ in the test", xticks=[-.8, 0, .8],
                        ylim=(15, 90))
             line[0].set_ylabel("agesup macro F1, true labels (%)")
