@@ -642,6 +642,12 @@ def of_shortcut(v: Values, path: Path):
           two__shortcut__gain=interval_cell(old, "difference"),
           two__shortcut__ltv=interval_cell(get("ltv_agesup"), "difference"),
           two__shortcut__all=interval_cell(get("pooled_agesup"), "difference"))
+    if ("line", "under_60_on_telephone") in t.index:
+        young = get("under_60_on_telephone")
+        v.put(path, two__shortcut__young=fixed(young["value"], 0),
+              two__shortcut__young__none=fixed(t.loc[(OFF, "under_60_on_telephone"), "value"], 0),
+              two__shortcut__young__gain=interval_cell(young, "difference"))
+        v.states["two.shortcut.young"] = True
     if ("codec", "over_60_on_telephone") in t.index:
         v.put(path, two__shortcut__codec=interval_cell(t.loc[("codec", "over_60_on_telephone")], "difference"))
         v.states["two.shortcut.codec"] = True
