@@ -388,14 +388,21 @@ def remedies(root: Path) -> str:
     "What the sheet of remedies found on base, or that it has not been run"
     at, table = (Path("paper/results/standin-laptop") / name for name in ("remedies.ipynb", REMEDIES_TABLE))
     if not all((root / p).exists() for p in (at, table)): return "their sheet has not been run yet"
-    found = least_lost(pd.read_csv(root / table), "base")
+    lines = pd.read_csv(root / table)
+    several = lines.groupby("student")["remedy"].nunique() > 1
+    found, full = (least_lost(lines, s) if several.get(s, False) else None for s in ("base", "+MKD+CH"))
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
+    too = ""
+    if full is not None:
+        (_, e), (_, f) = full.ends(full.none), full.ends(full.best)
+        too = (f" The full method falls to {e:.0f}, and with {REMEDY_NAMES.get(full.name, full.name)} it has {f:.0f} "
+               "there.")
     own = shortcut_in_short((root / table).parent)
     one, with_it = found.tried == 1, REMEDY_NAMES.get(found.name, found.name)
     return (f"{count_word(found.tried)} of them {'has' if one else 'have'} been tried on speech, on base, with all "
             f"seeds: trained where the line tells the age, base falls from {a:.0f} to {b:.0f} points when that is "
-            f"turned round; with {with_it} it has {c:.0f} and {d:.0f} ([their sheet]({at.as_posix()}))."
-            + " That one hears every utterance over both lines, which is exact in a simulator only; what is left for "
+            f"turned round; with {with_it} it has {c:.0f} and {d:.0f} ([their sheet]({at.as_posix()})).{too}"
+            + " This remedy hears every utterance over both lines, which is exact in a simulator only; what is left for "
             "recordings is told where you [bring your own](nbs/own_data.ipynb)."
             * (found.name in ("replay", "match")) + f" {own}." * bool(own))
 

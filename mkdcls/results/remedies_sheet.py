@@ -749,8 +749,11 @@ def shortcut_in_short(folder: Path) -> str:
     asked = [("base", r, "over_60_on_telephone") for r in ("line", OFF)]
     if not set(asked) <= set(t.index): return ""
     over, none = (t[a] for a in asked)
+    younger = [t.get(("base", r, "under_60_on_telephone"), np.nan) for r in ("line", OFF)]
+    beside = "" if np.isnan(younger).any() else \
+        f" (and takes {younger[0]:.0f} % of those under sixty for elderly, instead of {younger[1]:.0f} %)"
     return (f"On LTV+FCVE, where studio sound means elderly, base recognises {over:.0f} % of the people over sixty on "
-            f"the telephone, instead of {none:.0f} %, if everybody is heard over the telephone")
+            f"the telephone, instead of {none:.0f} %{beside}, if everybody is heard over the telephone")
 
 
 def say_shortcut(runs: pd.DataFrame) -> str:
