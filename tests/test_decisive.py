@@ -195,11 +195,11 @@ def test_the_control_in_sentences(tmp_path):
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
     assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and "where K stands beside X in Z." in told
-    assert "asked alone: " in told and told.count("asked alone") == 1 and "That Eq. 2 hands" in told
+    assert "asked without K: " in told and "That Eq. 2 hands" in told
     both = sheet.controls_text(table.assign(word="better"))
-    assert "asked alone" in both and "That Eq. 2 hands" not in both, "a student that gains alone"
+    assert "asked without K" in both and "That Eq. 2 hands" not in both, "a student that gains alone"
     without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
-    assert "asked alone" not in without and "That Eq. 2" not in without
+    assert "asked without K" not in without and "That Eq. 2" not in without
     assert "cannot test K everywhere" in sheet.controls_text(table.assign(word="undecided"))
     assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
 
@@ -251,9 +251,13 @@ def test_doses_in_sentences(tmp_path):
     told = sheet.doses_text(table)
     assert told.startswith("+MKD+CH − base is +2.0 [") and "] points at 2,880 and +5.0 [" in told
     base = runs[(runs["row"] == "3") & (runs["seed"] < 103)]["agesup_f1"].mean()
-    ends = re.search(r"at 11,520 \(training speakers\), where base itself scores (.*) and (.*) \(3 seeds\)\.$", told).groups()
+    ends = re.search(r"at 11,520 \(training speakers\), where base itself scores (.*) and (.*); the two intervals lie apart \(3 seeds\)\.$", told).groups()
     assert [float(e) for e in ends] == pytest.approx([base, base], abs=.11)
     assert len(sheet.figure_doses(table, tmp_path).axes) == 1
+    assert re.fullmatch(r"\+MKD\+CH − base is \+2\.\d to \+[45]\.\d from 2,880 to 11,520 \(training speakers\) \(3 seeds\)\.",
+                        sheet.doses_in_short(table)), "the ends lie apart"
+    wide = table.assign(low=-9., high=9.)
+    assert sheet.doses_in_short(wide).endswith("(training speakers); no trend can be seen (3 seeds).") and sheet.doses_in_short(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
 

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from mkdcls.decisive import (ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED, K_KINDS,
-                             PRIMARY, PRIMARY_SEEDS, REGIME_ROWS, alone_row, declared, k_row, oracle_answers)
+from mkdcls.decisive import (ASKED_ALONE, ASKED_BLOCKS, CONTROL_SEEDS, CONTROLS, DOSE_SEEDS, DOSES, FIRST_SEED,
+                             K_KINDS, PRIMARY, PRIMARY_SEEDS, REGIME_ROWS, alone_row, declared, k_row, oracle_answers)
 from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, confusion, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
@@ -260,9 +260,11 @@ def compares_nothing(folder: Path) -> list[str]:
 def control_table(folder: Path) -> pd.DataFrame:
     "What K is worth: each kind of K against none, in the rows 4a, 6 and 13; mixup alone; a plain third head"
     runs, out = read(folder), []
-    asks = [(f"K {kind} − none, row {row}", k_row(row, kind), k_row(row, "none")) for row in ("4a", "6", "13")
-            for kind in K_KINDS[1:]]
-    asks += [(f"K causes − none, row {row}, X asked alone", alone_row(row), k_row(row, "none")) for row in ("4a", "6")]
+    asks = []
+    for row in ("4a", "6", "13"):
+        asks += [(f"K {kind} − none, row {row}", k_row(row, kind), k_row(row, "none")) for kind in K_KINDS[1:]]
+        if (alone := alone_row(row)) in ASKED_ALONE:
+            asks.append((f"K causes − none, row {row}, X asked alone", alone, k_row(row, "none")))
     asks += [("mixup alone − base", "4a-none", "3"), ("third head, CE alone − base", "subce", "3"),
              ("+CH − third head, CE alone", "5", "subce")]
     for name, row, base in asks:
@@ -282,7 +284,7 @@ def dose_table(folder: Path) -> pd.DataFrame:
     """Gains at each dose, on the seeds that every level of the curve has; beside them the oracle's score, and that of
     the teacher on its own corpus"""
     runs, out = read(folder), []
-    top = read_ceilings(folder).query("role == 'LTV+FCVE'").groupby("knobs")[SCORE].mean()
+    top = read_ceilings(folder).query("role == 'LTV+FCVE'")
     curves = {"speakers": (("6", "3"), ("5", "3"), ("6", "5")), "labels": (("6", "3"), ("5", "3")),
               "teacher": (("6", "5"), ("4a", "3"))}
     for curve, pairs in curves.items():
@@ -299,8 +301,9 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 n = _train(runs, knobs, "1" if curve == "teacher" else row)
                 score = float(_scores(runs, row, knobs)[g.index].mean())  # on the seeds of the gain
                 k = float(_scores(runs, "1", knobs).reindex(g.index).mean())
+                seen = top[(top["knobs"] == knobs) & (top["seed"].isin(g.index) if "seed" in top else True)]
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
-                                score=round(score, 2), teacher=round(k, 2), ceiling=round(top.get(knobs, np.nan), 2),
+                                score=round(score, 2), teacher=round(k, 2), ceiling=round(seen[SCORE].mean(), 2),
                                 gain=round(c.value, 2), low=round(c.low, 2),
                                 high=round(c.high, 2), sd=round(c.sd, 2)))
     levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
@@ -433,7 +436,7 @@ def worth_of_k(table: pd.DataFrame) -> str:
     if not len(table): return ""
     worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
     if not set(K_KINDS[1:]) <= set(worth): return ""
-    alone = f" A student that learns from the true causes by Eq. 2 and is asked alone: {worth.get('alone')}."
+    alone = f" A student that learns from the true causes by Eq. 2 and is asked without K: {worth.get('alone')}."
     return (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
             f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}."
             + alone * ("alone" in worth))
@@ -481,7 +484,7 @@ def figure_controls(table: pd.DataFrame, folder: Path):
         fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
         _forest(ax, [f"{CONTROL_ROWS[r['of']]}: K {K_TOLD[r['kind']]}" for _, r in k.iterrows()], k["gain"], k["low"],
                 k["high"])
-        ax.set_xlabel("gain over the same row without K, in agesup macro F1 (points), 95 %")
+        ax.set_xlabel("gain over the same row without K, agesup F1 (points), 95 %")
         save_figure(fig, folder, "teacher_worth")
     return fig
 
@@ -489,6 +492,7 @@ def figure_controls(table: pd.DataFrame, folder: Path):
 DOSE_WORDS = {"speakers": "training speakers", "labels": "share of labels moved", "teacher": "speakers of the teacher"}
 DOSE_GAINS = {("6", "3"): "+MKD+CH − base", ("5", "3"): "+CH − base", ("6", "5"): "+MKD+CH − +CH",
               ("4a", "3"): "+MKD − base"}
+DOSE_LOOKS = dict(zip(DOSE_GAINS.values(), zip(COLOURS, "soD^")))  # a difference looks alike in all panels
 DOSE_ASKED = {"speakers": "3", "labels": "3", "teacher": "5"}  # what +MKD+CH is held against, where a sentence tells it
 
 
@@ -514,6 +518,21 @@ def doses_text(table: pd.DataFrame) -> str:
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 
+def doses_in_short(table: pd.DataFrame) -> str:
+    "The same in half the words: the range of gains of each curve, and whether any two ends lie apart"
+    told, apart = {}, False
+    for curve in doses_shown(table):
+        mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
+        ends = mine.loc[[mine["level"].idxmin(), mine["level"].idxmax()]]
+        apart |= ends["low"].max() > ends["high"].min()
+        at = [f"{100 * v:.0f} %" for v in ends["level"]] if curve == "labels" else [
+            f"{v:,.0f}" for v in ends["train_utterances"]]
+        told.setdefault(DOSE_GAINS["6", DOSE_ASKED[curve]], []).append(
+            f"{mine['gain'].min():+z.1f} to {mine['gain'].max():+z.1f} from {at[0]} to {at[1]} ({DOSE_WORDS[curve]})")
+    each = "; ".join(f"{pair} is {' and '.join(parts)}" for pair, parts in told.items())
+    return f"{each}{'' if apart else '; no trend can be seen'} ({int(table['n_seeds'].min())} seeds)." if told else ""
+
+
 def figure_doses(table: pd.DataFrame, folder: Path):
     "Gain against training speakers, against wrong labels, against what the teacher learnt from"
     with mpl.rc_context(STYLE):
@@ -525,9 +544,10 @@ def figure_doses(table: pd.DataFrame, folder: Path):
             ax.axhspan(-MARGIN, MARGIN, color="0.92", lw=0)
             ax.axhline(0, color="0.5", lw=.8)
             for i, ((row, base), part) in enumerate(mine.groupby(["row", "against"])):
-                x = part["level"] if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
+                x = part["level"] + .005 * (i - .5) if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
+                colour, mark = DOSE_LOOKS[DOSE_GAINS[row, base]]
                 ax.errorbar(x, part["gain"], yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
-                            fmt="osD^"[i] + "-", color=COLOURS[i], ms=4, lw=1.2, label=DOSE_GAINS[row, base])
+                            fmt=f"{mark}-", color=colour, ms=4, lw=1.2, label=DOSE_GAINS[row, base])
             if curve != "labels":
                 ax.set_xscale("log")
                 k = mine.groupby("train_utterances")["teacher"].mean() if "teacher" in mine else {}
@@ -536,8 +556,9 @@ def figure_doses(table: pd.DataFrame, folder: Path):
                 ax.set_xticks(at, [f"{n:,.0f}" + f"\n(K: {k[n]:.0f})" * bool(scored) for n in at])
                 ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
             ax.set_xlabel(DOSE_WORDS[curve])
-            ax.legend(frameon=False, fontsize=6.5)
         axes[0, 0].set_ylabel("gain in agesup F1 (points), 95 %")
+        found = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
+        fig.legend(found.values(), found, loc="outside upper center", ncols=len(found), frameon=False, fontsize=7)
         save_figure(fig, folder, "doses")
     return fig
 

@@ -14,7 +14,7 @@ from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.remedies import REMEDIES
 from mkdcls.results import report
-from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_text, others_in_columns,
+from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_in_short, others_in_columns,
                                            read, seed_gains, still_to_run, worth_of_k)
 from mkdcls.results.real_sheet import worth_in_words
 from mkdcls.results.remedies_sheet import REMEDIES_TABLE, REMEDY_RUNS, least_lost, remedies_to_run
@@ -96,7 +96,7 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
         mark = " ‡" * (c["row"] in small)
         lines.append({"+MKD+CH against base": block, "paper": f"{c['paper']:+.1f}",
                       f"stand-in, {t['n_seeds'].min()} seeds": span(c["gain"], c["low"], c["high"]) + mark,
-                      "word, at a margin of one point": told_word(c) + mark + excluded})
+                      "word (margin: one point)": told_word(c) + mark + excluded})
     return pd.DataFrame(lines)
 
 
@@ -261,7 +261,7 @@ def cautions(found: dict[str, Path]) -> str:
     if "real speech" in found:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
-        out.append(f"Trained from scratch on this little real speech, protocol 1's rows score {t.min():.0f} to "
+        out.append(f"From scratch on little real speech, protocol 1's rows score {t.min():.0f} to "
                    f"{t.max():.0f} on new speakers of the same corpora; base's own answers, shuffled, "
                    f"{ours.min():.0f}.")
         if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
@@ -465,10 +465,10 @@ def commands(found: dict[str, Path]) -> str:
     tour = PROJECT / "nbs" / f"{TOUR}.ipynb"
     lines = [("make lab", "opens the tour: see and hear the method work", f"{reading_minutes(tour)} to read"),
              ("make table1 PRESET=smoke",
-              f"all {n} rows of Table 1, tiny: checks that everything works, and is evidence of nothing", f"about "
+              f"all {n} rows of Table 1, tiny: checks that it all works, evidence of nothing", f"about "
               f"{-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
              ("make table1 OUT=mine", "Table 1 on synthetic speech, one seed", spent("table1")),
-             ("make table SHEET=ablations OUT=mine", "which part of the method makes a difference, one seed",
+             ("make table SHEET=ablations OUT=mine", "which part makes a difference, one seed",
               spent("ablations")),
              ("make table SHEET=seo_kim OUT=mine", "the first of the two earlier papers, one seed", spent("seo_kim"))]
     return report.as_markdown(pd.DataFrame([{"command": f"`{c}`", "what you get": w, "minutes": m}
@@ -485,10 +485,10 @@ def where_to_go() -> str:
     tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("ten minutes", f"this page, then the first sounds and pictures of [the tour]({TOUR}.ipynb) "
+    lines = [("ten minutes", f"this page, then the first pictures of [the tour]({TOUR}.ipynb) "
                              f"({reading_minutes(tour)} minutes); [words and symbols](glossary.ipynb)"),
-             ("an hour", f"one idea of the paper, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
-                         "and the sum of losses that it enters, "
+             ("an hour", f"one idea, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
+                         "and the sum that it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
              ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, "
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
@@ -550,7 +550,7 @@ def decides(found: dict) -> str:
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's"
     settled = family[family["word"] != "undecided"]
     out += "".join(f"; *{word}*: {' and '.join(part['contrast'])}" for word, part in settled.groupby("word")) + "."
-    told = " ".join(t for t in (told, out, gender_in_short(folder), worth, doses_text(doses)) if t)
+    told = " ".join(t for t in (told, out, gender_in_short(folder), worth, doses_in_short(doses)) if t)
     told = f"[Protocol 2]({EXECUTED}/decisive.ipynb): {told[0].lower()}{told[1:]}"
     return "\n\n".join(p for p in (told, remedies_in_short(found)) if p)
 
@@ -603,12 +603,9 @@ def regime_in_short(folder: Path) -> str:
     base = t.query("row == '3'").set_index(["split_by", "tested"])["score"]
     left_out = "excludes_paper" in t and t["excludes_paper"].dropna().astype(bool).all()
     own, fresh = "the split's own", "fresh speakers"
-    one = t.query("row == '1'").set_index(["split_by", "tested"])["score"]
-    clean = (f" (on clean speech {one['utterance', own]:.0f} and {one['utterance', fresh]:.0f})"
-             if ("utterance", own) in one.index else "")
     return ("Where few speakers say 20 utterances each (the paper's FCVG: about 850), base scores "
             f"{base['utterance', own]:.0f} on the test utterances if utterances are dealt, and "
-            f"{base['utterance', fresh]:.0f} on new speakers{clean}; if speakers are dealt, it is "
+            f"{base['utterance', fresh]:.0f} on new speakers; if speakers are dealt, it is "
             f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured]({EXECUTED}/regime.ipynb))."
             + " Gains like the paper's come of neither." * bool(left_out))
 
