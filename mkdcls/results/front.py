@@ -220,19 +220,19 @@ def how_to_read(found: dict[str, Path]) -> str:
         return ("Gains are points of macro F1 with a 95 % interval, bootstrapped over speakers and seeds. *Same "
                 "direction* means that the interval lies beyond the margin of one point that [the "
                 "protocol](../paper/protocol.md) declares, on the paper's side; *undecided* means that the interval "
-                "reaches across it. Before you rely on the table:")
+                "reaches across it. Before you rely on it:")
     early = " (words before the last seed are a preview)" * int(t["n_seeds"].min() < PRIMARY_SEEDS)
     before = read_gains(found["stand-in"])
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     plain = as_trained(found["stand-in"] / "decisive")
     return ("Gains are points of macro F1 with a 95 % interval: Student's t over "
             f"{t['n_seeds'].min()} of the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md){early}, each "
-            "tested on 4,000 speakers or more, with BatchNorm statistics of both rows re-estimated on unmixed "
+            "on 4,000 speakers or more, with BatchNorm statistics of both rows re-estimated on unmixed "
             f"speech{f' (without that {plain})' if plain else ''}. "
             "*Better* and *worse* lie beyond a margin of "
             f"one point, *no difference* inside it, for [ten contrasts]({EXECUTED}/decisive.ipynb) at once. "
             "[Protocol 1](../paper/protocol.md) (five other seeds, base as "
-            f"trained): {before}. Before you rely on the table:")
+            f"trained): {before}. Before you rely on it:")
 
 
 def cautions(found: dict[str, Path]) -> str:
