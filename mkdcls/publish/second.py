@@ -115,7 +115,8 @@ def family_lines(t: pd.DataFrame):
                   for _, r in t.iterrows()]
 
 
-K_SAID = {"none": "no K", "untrained": "K untrained", "causes": "K of causes"}  # of the controls
+K_SAID = {"none": "no K", "untrained": "K untrained", "causes": "K of causes",
+          "causes-alone": "K of causes, X asked alone"}  # of the controls
 
 
 def plain_row(row: str) -> str:

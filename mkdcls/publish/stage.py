@@ -402,8 +402,8 @@ def remedies(root: Path) -> str:
     return (f"{count_word(found.tried)} of them {'has' if one else 'have'} been tried on speech, on base, with all "
             f"seeds: trained where the line tells the age, base falls from {a:.0f} to {b:.0f} points when that is "
             f"turned round; with {with_it} it has {c:.0f} and {d:.0f} ([their sheet]({at.as_posix()})).{too}"
-            + " This remedy hears every utterance over both lines, which is exact in a simulator only; what is left for "
-            "recordings is told where you [bring your own](nbs/own_data.ipynb)."
+            + " This remedy hears every utterance over both lines, which is exact in a simulator only; what is left "
+            "for recordings is told where you [bring your own](nbs/own_data.ipynb)."
             * (found.name in ("replay", "match")) + f" {own}." * bool(own))
 
 
