@@ -109,11 +109,11 @@ def told_counts(root: Path) -> str:
     if (t := newest(root)) is None: return FIRST_PROTOCOL
     plain = front.as_trained(root / "paper/results/standin-laptop/decisive")
     told = ("The numbers are gains in points of macro F1 on three age groups, full method against the same student "
-            "without it, with 95 % intervals. The stand-in's come from "
+            "without it, with 95 % intervals. They come from "
             f"{t['n_seeds'].min()} of the {PRIMARY_SEEDS} seeds that [protocol 2](paper/protocol2.md) plans (Student's "
-            "t; BatchNorm statistics of all networks re-estimated on unmixed speech), those of real speech from five "
-            "folds under [protocol 1](paper/protocol.md), which scores base as trained. The last column judges the "
-            "stand-in: a gain is called *better* or *worse* if it is more than one point with 95 % confidence, *no "
+            "t; BatchNorm statistics of all networks re-estimated on unmixed speech); the picture below adds real "
+            "speech, five folds under [protocol 1](paper/protocol.md), which scores base as trained. The last column "
+            "judges: a gain is called *better* or *worse* if it is more than one point with 95 % confidence, *no "
             "difference* if it is less than one point either way, and otherwise *undecided*; ten such questions were "
             "asked at once, and are corrected for that. "
             + f"As training leaves the networks, without re-estimation, the three gains are {plain}. " * bool(plain)
