@@ -1,6 +1,6 @@
 """What the columns of published answers mean: a README.md beside the Parquet files, for whoever opens them alone.
 
-`python -m mkdcls.results.codebook` writes both; the page of real speech writes its own.
+`python -m mkdcls.results.codebook` writes both; the pages of the two sheets write their own.
 """
 from __future__ import annotations
 
@@ -120,7 +120,12 @@ def write_real(folder: Path):
     write_text(at / "README.md", real_codebook(rows))
 
 
+def write_decisive(folder: Path):
+    "README.md beside the answers of the sheet decisive"
+    write_text(Path(folder) / "decisive" / "README.md", decisive_codebook())
+
+
 if __name__ == "__main__":
     kept = PROJECT / "paper" / "results"
     write_real(kept / "real-laptop")
-    write_text(kept / "standin-laptop" / "decisive" / "README.md", decisive_codebook())
+    write_decisive(kept / "standin-laptop")
