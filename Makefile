@@ -30,10 +30,11 @@ BATCH :=
 TEACHER :=
 REMEDY :=
 FULL :=
+CONTINUE :=
 
 # A misspelt option would be swallowed, and the command run with its defaults: refused before anything starts.
 options.table1 := PRESET SEEDS CORPUS REAL DEVICE OUT WORKERS REDRAW SCHEDULER ROWS FIRST_SEED YOURS EPOCHS LR BATCH REMEDY
-options.table := SHEET $(options.table1) TEACHER
+options.table := SHEET $(options.table1) TEACHER CONTINUE
 options.benchmark := SHEET OUT FULL
 options.test := ARITHMETIC
 options.portable := SHEET ONLY
@@ -83,7 +84,8 @@ help: ## this list
 	@echo "  EPOCHS=<n>   LR=<rate>   BATCH=<n>: in place of the preset's (table1, ablations)"
 	@echo "  REMEDY=line: every student hears everybody over the telephone (table1; others on page 16)"
 	@echo "  YOURS=<mine.py>: a file of your own; its rows stand beside Table 1's (table1)"
-	@echo "  REDRAW=1: train nothing, make tables, pictures and page from the records that are there (table1, ablations, sensitivity)"
+	@echo "  REDRAW=1: train nothing, make tables, pictures and page from the records that are there (table1, ablations, sensitivity, decisive, regime, remedies, real)"
+	@echo "  CONTINUE=1: what OUT records counts as done, wherever it was run; only the rest is run, and joins it (decisive, regime)"
 	@echo "  TEACHER=campplus|dvector: the public encoder that plays K, fetched if need be (real; page 18)"
 	@echo "  SCHEDULER=tcp://host:8786: a Dask cluster makes the runs (page 13b)   ROWS=3,6   FIRST_SEED=<n>: these runs alone, no tables"
 	@echo "  CORPUS=standin|real|<prepared folder, corpora file, or file of lists for seo_kim, imu_elevoc>   REAL=<folder of real speech, with CORPUS=real>"
@@ -99,7 +101,7 @@ table1: $(run-ready) ## regenerate Table 1 of the paper (PRESET=laptop SEEDS=1 C
 
 table: export MKDCLS_TEACHER := $(TEACHER)
 table: $(run-ready) ## regenerate a sheet, SHEET=<one of those below>; options as for table1
-	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(own-options)$(farmed)
+	"$(PY)" -m mkdcls.results.cli table --sheet "$(SHEET)" --preset "$(PRESET)" --seeds "$(SEEDS)" --corpus "$(CORPUS)" --real "$(REAL)" --device "$(DEVICE)" --out "$(OUT)" --workers "$(WORKERS)"$(if $(REDRAW), --redraw)$(if $(CONTINUE), --continue)$(own-options)$(farmed)
 
 # Fail fast, cheap first. As many notebooks or tests at a time as there are cores, one thread each.
 CORES := $(shell nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)

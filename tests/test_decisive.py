@@ -294,6 +294,32 @@ def test_from_runs_to_tables(tmp_path, monkeypatch):
     sheet.write(tmp_path, "decisive")
     assert (tmp_path / "decisive-scores.csv").exists()
 
+    # what is recorded counts as done where its store is not: only what is missing is run, and joins it
+    written = {f.name: f.read_bytes() for f in folder.iterdir()}
+    monkeypatch.setenv("MKDCLS_RUNS", str(tmp_path / "another"))
+    elsewhere = [(Runner("smoke", protocol="2", rows=rows), [*parts[0][1], ("3", 101)]),
+                 (Runner("smoke", protocol="2", rows=rows, knobs=turned.knobs), parts[1][1])]
+    left = sheet.left_to_run(elsewhere, folder)
+    assert [jobs for _, jobs in left] == [[("3", 101)], []]
+    sheet.publish("decisive", elsewhere, tmp_path, continued=True)
+    assert {f.name: f.read_bytes() for f in folder.iterdir()} == written, "nothing new, nothing changed"
+    for r, jobs in left: r.run_all(jobs, workers=1)
+    sheet.publish("decisive", elsewhere, tmp_path, continued=True)
+    again = sheet.recomputed(folder)
+    assert len(again) == 4 and (again["agesup_f1"] - again["again"]).abs().max() < 1e-4
+    lines = (folder / "runs.csv").read_text().splitlines()
+    old = written["runs.csv"].decode().splitlines()
+    assert len(lines) == 5 and set(old) < set(lines) and lines[3].startswith("3,101,")  # in the plan's order
+    assert not list((tmp_path / "another").rglob("row6*")), "nothing that was recorded is run again"
+
+    # a record of other code does not count; a record whose answers are gone says so
+    (folder / "runs.csv").write_text("\n".join(lines).replace(rec["key"], "0" * 16))
+    assert ("6-causes", 100) in sheet.left_to_run(elsewhere, folder)[0][1]
+    (folder / "runs.csv").write_text("\n".join(lines))
+    (folder / "curves.csv").unlink()
+    with pytest.raises(ValueError, match="curves.csv says nothing of row 3, seed 100"):
+        sheet.publish("decisive", elsewhere, tmp_path, continued=True)
+
 
 def three_seeds(folder, scores: dict, **more):
     "runs.csv of seeds 100 to 102: (row, knobs) → a score → its three values, nan where a row has none"

@@ -360,6 +360,14 @@ def test_redrawn_from_records(tmp_path):
     assert not list((tmp_path / "runs").glob("*/*")), "nothing was made"
 
 
+@pytest.mark.parametrize("sheet,more,says", [("table1", [], "only decisive and regime go on from records"),
+                                             ("decisive", ["--redraw"], "leave REDRAW, ROWS and FIRST_SEED out")])
+def test_nothing_to_continue(tmp_path, sheet, more, says):
+    done = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", sheet, "--continue", *more, "--out", tmp_path / "out"], cwd=ROOT,
+                          env=environment(tmp_path / "runs"), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("sheet,says", [("interventions", "asks trained networks; only table1, ablations, "), ("table1", "there is no runs.csv in ")])
 def test_nothing_to_redraw_from(tmp_path, sheet, says):
     done = subprocess.run([sys.executable, "-m", "mkdcls.results.cli", "table", "--sheet", sheet, "--redraw", "--out", tmp_path / "out"], cwd=ROOT,

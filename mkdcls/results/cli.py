@@ -136,12 +136,16 @@ def command_table(a):
     bars.close()
     runner = parts[0][0]
     named = getattr(runner, "results", runner.name)
+    if a.continued and (a.redraw or a.rows or a.first_seed is not None):
+        raise ValueError("CONTINUE=1 makes all that a sheet misses, then its tables: "
+                         "leave REDRAW, ROWS and FIRST_SEED out")
     if a.redraw: return redraw(a, runner, Path(folder or default_folder(named)), own)
     if a.rows or a.first_seed is not None: return only_runs(a, parts, bars)
     p = runner.preset
-    missing = [job for r, plan in parts for job in r.missing(plan)]
     every = sum(len({*plan, *r.missing(plan)}) for r, plan in parts)  # with what these runs stand on
     folder = writable(folder or default_folder(named))
+    if a.continued: parts = SHEETS[a.sheet].continued(parts, folder)
+    missing = [job for r, plan in parts for job in r.missing(plan)]
     corpora = len({(seed, r.knobs.heard) for r, plan in parts for _, seed in r.missing(plan)})
     seconds = p.seconds[0] * corpora + p.seconds[1] * len(missing) if a.corpus == "standin" else 0
     minutes = -(-seconds // 60)
@@ -156,7 +160,7 @@ def command_table(a):
     if a.corpus not in ("standin", "real") or len(own) > ("yours" in own): tell_steps(runner)
     run_notebook(PROJECT / "nbs" / "results" / f"{a.sheet}.ipynb", folder / f"{a.sheet}.ipynb",
                  dict(preset=a.preset, seeds=a.seeds, corpus=a.corpus, real=runner.real, device=a.device,
-                      out=str(folder), **own))
+                      out=str(folder), **({"continued": True} if a.continued else {}), **own))
     page = folder / f"{a.sheet}.md"
     print((f"\n{page.read_text(encoding='utf-8')}" if page.exists() else "") + f"\nEverything lies in {folder}:\n  "
           + "\n  ".join(sorted(str(f.relative_to(folder)) for f in folder.rglob("*")
@@ -422,6 +426,9 @@ def parser() -> argparse.ArgumentParser:
                        "student: line, or another as name or name:strength")
         t.add_argument("--redraw", action="store_true",
                        help="train nothing: tables, pictures and page from the records in the results folder")
+        t.add_argument("--continue", dest="continued", action="store_true",
+                       help="what the results folder records counts as done, wherever it was run; "
+                            "only what is missing is run, and joins it (decisive, regime)")
         t.set_defaults(call=command_table)
     o = sub.add_parser("train", help="one row of Table 1 alone, on several processes with `accelerate launch`",
                        epilog="Several GPUs: accelerate launch --multi_gpu --num_processes 4 -m mkdcls train 6. "

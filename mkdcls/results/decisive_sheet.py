@@ -3,6 +3,7 @@ and pictures from records; nothing is trained here."""
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import matplotlib as mpl
@@ -67,27 +68,64 @@ def ceilings(runner, role: str, seed: int) -> dict:
     return dict(role=role, seed=seed) | scorecard(t, tuple(TASKS)) | ordinal_scores(t)
 
 
-def publish(inside: str, parts, folder: Path) -> Path:
-    "Every finished run of these plans into <folder>/<inside>"
+# what is published → what its lines belong to, beside seed and knobs: a run or a corpus
+BELONGS_TO = {"runs.csv": "row", "curves.csv": "row", "answers.parquet": "row", "asked.parquet": "role",
+              "ceilings.csv": "role"}
+
+
+def _said(name: str, runner, row: str, seed: int, rec) -> pd.DataFrame:
+    "What a finished run, or its corpus, adds to a published file; numbers of a csv as they will be written"
+    if name == "answers.parquet": return compact(runner, row, seed, rec["key"])
+    if name == "asked.parquet": return labels_asked(runner, row, seed, rec["key"])
+    of = dict(row=row, seed=seed, knobs=json.dumps(runner.knobs.turned()))
+    table = (pd.DataFrame([record_line(runner, row, seed, rec)]) if name == "runs.csv" else
+             pd.DataFrame(rec["curves"]).assign(**of).round(5) if name == "curves.csv" else
+             pd.DataFrame([ceilings(runner, runner.rows[row].role, seed) | dict(knobs=of["knobs"])]).round(4))
+    return pd.read_csv(StringIO(table.to_csv(index=False)), dtype=str, keep_default_na=False)
+
+
+def _there(path: Path) -> dict[tuple, pd.DataFrame]:
+    "What a published file says of each run or corpus, as it was written"
+    if not path.is_file(): return {}
+    t = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str, keep_default_na=False)
+    knobs = t["knobs"].replace("", "{}") if "knobs" in t else pd.Series("{}", index=t.index)
+    return dict(list(t.groupby([t[BELONGS_TO[path.name]], t["seed"].astype(int), knobs], sort=False)))
+
+
+def left_to_run(parts, folder: Path):
+    "Of these plans what is not recorded in the folder; a run is there if it has the plan's key"
+    there = {at: line["key"].iloc[0] for at, line in _there(Path(folder) / "runs.csv").items()}
+    return [(r, [(row, seed) for row, seed in plan
+                 if there.get((row, seed, json.dumps(r.knobs.turned()))) != r.key(row, seed)[1]]) for r, plan in parts]
+
+
+def publish(inside: str, parts, folder: Path, continued: bool = False) -> Path:
+    """Every finished run of these plans into <folder>/<inside>.
+
+    `continued`: what is recorded there under the plan's key stays as it is. It may come from another machine, whose
+    store is not here.
+    """
     folder = writable(Path(folder) / inside)
-    flat, said, labels, tops, curves = [], [], {}, {}, []
+    before = {name: _there(folder / name) if continued else {} for name in BELONGS_TO}
+    new = {id(r): set(plan) for r, plan in (left_to_run(parts, folder) if continued else parts)}
+    pieces = {name: {} for name in BELONGS_TO}
     for runner, plan in parts:
         for row, seed in dict.fromkeys(plan):
-            if (rec := runner.record(row, seed)) is None: continue
-            flat.append(record_line(runner, row, seed, rec))
-            said.append(compact(runner, row, seed, rec["key"]))
-            curves.append(pd.DataFrame(rec["curves"]).assign(row=row, seed=seed,
-                                                             knobs=json.dumps(runner.knobs.turned())))
-            role = runner.rows[row].role
-            if (at := (json.dumps(runner.knobs.turned()), role, seed)) not in labels:
-                labels[at] = labels_asked(runner, row, seed, rec["key"])
-                tops[at] = ceilings(runner, role, seed) | dict(knobs=at[0])
-    if not flat: raise ValueError("no finished run of this plan: nothing to publish; run it first")
-    write_table(folder / "answers.parquet", pd.concat(said, ignore_index=True))
-    write_table(folder / "asked.parquet", pd.concat(labels.values(), ignore_index=True))
-    for name, table in (("runs.csv", pd.DataFrame(flat)), ("curves.csv", pd.concat(curves).round(5)),
-                        ("ceilings.csv", pd.DataFrame(tops.values()).round(4))):
-        write_text(folder / name, table.to_csv(index=False))
+            kept = (row, seed) not in new[id(runner)]
+            rec = None if kept else runner.record(row, seed)
+            if rec is None and not kept: continue
+            for name, by in BELONGS_TO.items():
+                at = (row if by == "row" else runner.rows[row].role, seed, json.dumps(runner.knobs.turned()))
+                if kept and at not in before[name]:
+                    raise ValueError(f"{folder / name} says nothing of row {row}, seed {seed}, and runs.csv beside it "
+                                     "does: take both from where they came, or run without CONTINUE")
+                if at not in pieces[name]:
+                    pieces[name][at] = before[name][at] if kept else _said(name, runner, row, seed, rec)
+    if not pieces["runs.csv"]: raise ValueError("no finished run of this plan: nothing to publish; run it first")
+    for name, of in pieces.items():
+        table = pd.concat(of.values(), ignore_index=True)
+        if name.endswith(".parquet"): write_table(folder / name, table)
+        else: write_text(folder / name, table.fillna("").to_csv(index=False))
     return folder
 
 

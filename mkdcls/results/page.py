@@ -9,8 +9,8 @@ from mkdcls.results.cli import Bars, check_parameters, relative
 from mkdcls.results.report import default_folder
 from mkdcls.results.sheets import RunPlan, plans, sheet_of
 
-PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw", "yours", "epochs", "lr", "batch",
-              "remedy")
+PARAMETERS = ("preset", "seeds", "corpus", "real", "device", "out", "redraw", "continued", "yours", "epochs", "lr",
+              "batch", "remedy")
 PLUMBING = "> **Plumbing check.** The smoke preset is far too small to compare anything. No number below is evidence."
 
 
@@ -19,9 +19,10 @@ class Opened:
     everything is left"""
 
     def __init__(self, name: str, preset: str, seeds: int, corpus: str, real: str, device: str, out: str,
-                 redraw: bool = False, **own):
+                 redraw: bool = False, continued: bool = False, **own):
         "`own`: yours, epochs, lr, batch, remedy; None or an empty text is as if it were not given"
-        self.sheet, self.seeds, self.bars, self.redraw = sheet_of(name), seeds, Bars(), redraw
+        self.sheet, self.seeds, self.bars = sheet_of(name), seeds, Bars()
+        self.redraw, self.continued = redraw, continued
         self._asked = preset, corpus, real, device
         self._own = {k: v for k, v in own.items() if v not in (None, "")}
         runner = self._plan(seeds)[0][0]
@@ -44,10 +45,15 @@ class Opened:
         return plans(self.sheet.name, preset, seeds, corpus, real, device, say=print, progress=self.bars,
                      **self._own)
 
+    def to_run(self) -> RunPlan:
+        "The plan; of a sheet that is continued, what the folder holds no record of"
+        return self.sheet.continued(self.parts, self.folder) if self.continued else self.parts
+
     def run(self, parts: RunPlan | None = None):
         "Everything that is missing; nothing when the sheet is redrawn"
         if self.redraw: return
-        for runner, jobs in self.parts if parts is None else parts:
+        parts = self.to_run() if parts is None else parts
+        for runner, jobs in parts:
             if not self.sheet.by_seed:
                 runner.run_all(jobs)
                 continue
@@ -56,11 +62,13 @@ class Opened:
                 runner.run_all(mine)
                 runner.forget(mine)
         self.bars.close()
-        assert not any(runner.missing(jobs) for runner, jobs in (self.parts if parts is None else parts))
+        assert not any(runner.missing(jobs) for runner, jobs in parts)
 
     def publish(self, parts: RunPlan | None = None):
         "Records into the folder, then the tables made from them; only these when the sheet is redrawn"
-        if not self.redraw: self.sheet.publish(self.parts if parts is None else parts, self.folder)
+        if not self.redraw:
+            self.sheet.publish(self.parts if parts is None else parts, self.folder,
+                               **{"continued": True} if self.continued else {})
         return self.sheet.tables(self.folder)
 
     def files(self, pattern: str = "*") -> list[str]:
@@ -76,7 +84,7 @@ class Opened:
         if self.recorded is not None:
             return (f"**{self.sheet.title}**: {self.sheet.asks}. Drawn from the "
                     f"{self.sheet.count(self.folder)} recorded runs; nothing is trained.")
-        todo, every = (sum(len(r.missing(j)) for r, j in self.parts),
+        todo, every = (sum(len(r.missing(j)) for r, j in self.to_run()),
                        sum(len({*j, *r.missing(j)}) for r, j in self.parts))
         told = (f"**{self.sheet.title}**: {self.sheet.asks}. {todo} of {every} runs are still to be done." if every
                 else f"**{self.sheet.title}**: {self.sheet.asks}.")

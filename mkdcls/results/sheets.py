@@ -62,6 +62,7 @@ class Sheet:
     by_seed: bool = False  # one seed after another, each one's features deleted then: the disk does not hold twenty
     after: str = ""  # said before it starts: what comes after the runs
     redraws: bool = False  # its page can be made from the records in the folder, without the trained networks
+    left: Callable[[RunPlan, Path], RunPlan] | None = None  # of a plan what the folder holds no record of: CONTINUE=1
 
     def recorded(self, folder: Path) -> Jobs:
         "The runs (row, seed) whose records lie in the folder"
@@ -73,6 +74,13 @@ class Sheet:
             raise ValueError(f"REDRAW: there is no {self.runs} in {folder}: run the sheet first, without REDRAW")
         runs = pd.read_csv(Path(folder) / self.runs, dtype={"row": str})
         return list(dict.fromkeys(zip(runs["row"], runs["seed"].astype(int))))
+
+    def continued(self, parts: RunPlan, folder: Path) -> RunPlan:
+        "Of a plan what the folder holds no record of"
+        if self.left is None:
+            raise ValueError(f"CONTINUE of {self.name}: its tables need the runs themselves; "
+                             f"only {' and '.join(n for n, s in SHEETS.items() if s.left)} go on from records")
+        return self.left(parts, Path(folder))
 
     def count(self, folder: Path) -> int:
         """How many runs have their records in the folder; a row and a seed may stand for several, as doses do, and a
@@ -189,9 +197,14 @@ def _publish_trials(name: str, parts: RunPlan, folder: Path):
     return folder
 
 
-def _publish_second(inside: str, parts: RunPlan, folder: Path):
+def _publish_second(inside: str, parts: RunPlan, folder: Path, continued: bool = False):
     from mkdcls.results import decisive_sheet
-    return decisive_sheet.publish(inside, parts, Path(folder))
+    return decisive_sheet.publish(inside, parts, Path(folder), continued)
+
+
+def _left_of_second(inside: str, parts: RunPlan, folder: Path) -> RunPlan:
+    from mkdcls.results import decisive_sheet
+    return decisive_sheet.left_to_run(parts, Path(folder) / inside)
 
 
 def _tables(module: str, *names: str) -> Callable[[Path], object]:
@@ -245,12 +258,12 @@ SHEETS = {s.name: s for s in (
           files=("decisive.csv", "decisive-scores.csv", "decisive-others.csv", "decisive-controls.csv",
                  "decisive-doses.csv"),
           figures=("decisive", "teacher_worth", "doses"), only_standin=True, seeds=20, first=100, by_seed=True,
-          redraws=True),
+          redraws=True, left=partial(_left_of_second, "decisive")),
     Sheet("regime", "Regime", "protocol 2: few speakers, many utterances, split by speaker and by utterance",
           plan=_regime, pages=("14d_decisive",), publish=partial(_publish_second, "regime"),
           tables=_tables("decisive_sheet", "regime"), runs="regime/runs.csv",
           files=("regime.csv", "regime-leak.csv"), figures=("regime",),
-          only_standin=True, seeds=5, first=100, by_seed=True, redraws=True),
+          only_standin=True, seeds=5, first=100, by_seed=True, redraws=True, left=partial(_left_of_second, "regime")),
     Sheet("real", "Real speech", "what a teacher is worth on real speech, beside language alone and a public encoder",
           plan=_real, pages=("18_pretrained", "12a_seeds"), publish=_publish_real, tables=_tables("real_sheet"),
           runs="real/real-runs.csv", files=("real.csv", "real-contrasts.csv", "real.md"), figures=("real",), seeds=5,
