@@ -671,6 +671,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mkdcls.runs.role_manifest': ('method/runs.html#role_manifest', 'mkdcls/runs.py'),
                              'mkdcls.runs.rows_of': ('method/runs.html#rows_of', 'mkdcls/runs.py'),
                              'mkdcls.runs.spread_out': ('method/runs.html#spread_out', 'mkdcls/runs.py'),
+                             'mkdcls.runs.standin_about': ('method/runs.html#standin_about', 'mkdcls/runs.py'),
                              'mkdcls.runs.standin_role': ('method/runs.html#standin_role', 'mkdcls/runs.py'),
                              'mkdcls.runs.table1_rows': ('method/runs.html#table1_rows', 'mkdcls/runs.py'),
                              'mkdcls.runs.with_heads': ('method/runs.html#with_heads', 'mkdcls/runs.py'),

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PROTOCOL', 'PAPER_METHODS', 'PRESETS', 'SPREAD_CAUSES', 'MORE', 'FRESH', 'LATER', 'Recipe', 'recipe', 'table1_rows',
-           'like', 'Preset', 'preset_of', 'Knobs', 'spread_out', 'with_more', 'recordings', 'standin_role',
-           'role_manifest', 'identity', 'with_heads', 'build', 'OwnObjective', 'objective_of', 'own_labels',
-           'labels_of', 'rows_of', 'answers']
+           'like', 'Preset', 'preset_of', 'Knobs', 'spread_out', 'with_more', 'recordings', 'standin_about',
+           'standin_role', 'role_manifest', 'identity', 'with_heads', 'build', 'OwnObjective', 'objective_of',
+           'own_labels', 'labels_of', 'rows_of', 'answers']
 
 # %% ../nbs/method/13_runs.ipynb #f6de77a0
 from dataclasses import asdict, dataclass, fields, replace
@@ -267,36 +267,44 @@ def recordings(
                   + pd.util.hash_pandas_object(lines, index=False).to_numpy().tobytes()).hexdigest()[:16]
     return dict(kind='recordings', rows=rows, code=code)
 
+# %% ../nbs/method/13_runs.ipynb #d07f31ac
+def standin_about(
+    role:str, preset:Preset, seed:int, knobs:Knobs, # as below
+)->dict: # its `digest` is the fingerprint
+    "What a role played by stand-ins is known by; nobody is drawn for it"
+    if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {ROLES}")
+    if preset.speakers is None:
+        raise ValueError(f"preset {preset.name!r} is for corpora of your own: give CORPUS=<corpora file>, "
+                         "or choose smoke, laptop or gpu for the stand-in")
+    specs, many = knobs.specs(role), knobs.per_speaker
+    sizes = {n: preset.speakers[n] for n in specs}
+    if set(specs) != set(role.split('+')): sizes = {'LTV': sum(preset.speakers[n] for n in role.split('+'))}
+    about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()},
+                 speakers={n: k//many for n, k in sizes.items()},
+                 fractions=plain(preset.fractions), protocol=preset.protocol,
+                 code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
+    if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=source_hash(spread_out))
+    factor = {'FCVG': knobs.teachers, 'LTV+FCVE': knobs.students}.get(role, 1.)
+    if factor != 1 or preset.fresh: about |= dict(with_more=source_hash(with_more))
+    beyond = dict(factor=factor, fresh=preset.fresh, per_speaker=many, by=knobs.by)
+    return about | {k: v for k, v in beyond.items() if v != dict(factor=1, fresh=0, per_speaker=1, by='speaker')[k]}
+
 # %% ../nbs/method/13_runs.ipynb #5a1d0c2e
 def standin_role(
     role:str, preset:Preset, seed:int, knobs:Knobs, # as below
 )->tuple[pd.DataFrame, dict]: # as below
     "A role of Table 1 played by stand-ins"
-    if preset.speakers is None:
-        raise ValueError(f"preset {preset.name!r} is for corpora of your own: give CORPUS=<corpora file>, "
-                         "or choose smoke, laptop or gpu for the stand-in")
-    specs, heard = knobs.specs(role), knobs.heard.specs(role)
-    sizes = {n: preset.speakers[n] for n in specs}
-    if set(specs) != set(role.split('+')): sizes = {'LTV': sum(preset.speakers[n] for n in role.split('+'))}
-    sizes, many = {n: k//knobs.per_speaker for n, k in sizes.items()}, knobs.per_speaker
+    about = standin_about(role, preset, seed, knobs)
+    specs, heard, sizes, many = knobs.specs(role), knobs.heard.specs(role), about['speakers'], knobs.per_speaker
     def dealt(n): # strata are observed labels: a knob on labels must not change the split
         m = split_speakers(draw_manifest(heard[n], sizes[n], many, seed), preset.fractions, seed, knobs.by)
         return (m if specs[n] == heard[n]
                 else draw_manifest(specs[n], sizes[n], many, seed).assign(split=m['split']))
-    parts = {n: check_manifest(dealt(n), leaky=knobs.by == 'utterance') for n in sizes}
-    factor = {'FCVG': knobs.teachers, 'LTV+FCVE': knobs.students}.get(role, 1.)
+    parts, factor = {n: check_manifest(dealt(n), leaky=knobs.by == 'utterance') for n in sizes}, about.get('factor', 1)
     if factor != 1 or preset.fresh:
         share = preset.fresh/sum(sizes.values())
         parts = {n: with_more(m, specs[n], seed, factor, -int(-share*sizes[n]//1)) for n, m in parts.items()}
-    manifest = pd.concat(parts.values(), ignore_index=True)
-    about = dict(kind='standin', seed=seed, specs={n: plain(s) for n, s in specs.items()}, speakers=sizes,
-                 fractions=plain(preset.fractions), protocol=preset.protocol,
-                 code=code_hashes('mkdcls.standin', 'mkdcls.fbank'))
-    if knobs.spread != 1: about |= dict(spread=knobs.spread, spread_out=source_hash(spread_out))
-    beyond = dict(factor=factor, fresh=preset.fresh, per_speaker=many, by=knobs.by)
-    if factor != 1 or preset.fresh: about |= dict(with_more=source_hash(with_more))
-    about |= {k: v for k, v in beyond.items() if v != dict(factor=1, fresh=0, per_speaker=1, by='speaker')[k]}
-    return spread_out(manifest, knobs.spread), about
+    return spread_out(pd.concat(parts.values(), ignore_index=True), knobs.spread), about
 
 # %% ../nbs/method/13_runs.ipynb #342c39fc
 def role_manifest(
@@ -307,8 +315,8 @@ def role_manifest(
     knobs:Knobs=Knobs(), # noqa: B008 (frozen) changes of the stand-in
 )->tuple[pd.DataFrame, dict]: # manifest with splits, and what its fingerprint is made of
     "The corpus that plays a role of Table 1"
-    if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {ROLES}")
     if corpus == 'standin': return standin_role(role, preset, seed, knobs)
+    if role not in ROLES: raise ValueError(f"no role {role!r}; choose one of {ROLES}")
     if knobs != Knobs():
         raise ValueError(f"{knobs}: only the stand-in has knobs; leave them alone with corpus={corpus!r}")
     if corpus == 'real':

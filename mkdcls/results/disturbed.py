@@ -170,12 +170,18 @@ class DisturbedRunner(Runner):
         if by: more |= dict(share=WRONG_SHARE if self.condition == "wrong_lines" else FEW_SHARE)
         return super().identity(row, seed, parents) | dict(disturbed=more)
 
-    def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
+    def about(self, role: str, seed: int, knobs: Knobs | None = None) -> dict:
         "With the room, where it is tied"
-        m, about = super().manifest(role, seed, knobs)
-        if self.condition != "tied_room" or role != TIED_ROLE: return m, about
-        return (m.assign(room=in_room(m, self.knobs.rho, seed), met=False),
-                about | dict(room_tied=self.knobs.rho, condition_code=condition_code()))
+        known = super().about(role, seed, knobs)
+        if self.condition != "tied_room" or role != TIED_ROLE: return known
+        return known | dict(room_tied=self.knobs.rho, condition_code=condition_code())
+
+    def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
+        "The same"
+        m = super().manifest(role, seed, knobs)[0]
+        if self.condition == "tied_room" and role == TIED_ROLE:
+            m = m.assign(room=in_room(m, self.knobs.rho, seed), met=False)
+        return m, self.about(role, seed, knobs)
 
     def _known(self, r, seed):
         "What remedies are told: the wrong line for some speakers, where that is the condition"

@@ -38,7 +38,7 @@ from mkdcls.model import MultiTaskModel
 from mkdcls.pretrained import PUBLIC, HeardBefore
 from mkdcls.remedies import finish, fit_remedied, known_of, remedies_of, remodel, twin_of, with_twins
 from mkdcls.runs import (PROTOCOL, Knobs, answers, labels_of, like, objective_of, own_labels, preset_of,
-                         role_manifest, rows_of)
+                         role_manifest, rows_of, standin_about)
 from mkdcls.training import BadCheckpoint, Data, encode_all, fit
 from mkdcls.verification.bridge import FAMILIES, build, identity
 
@@ -341,9 +341,10 @@ class Runner(BaseRunner):
         return role_manifest(role, self.preset, seed, self.corpus, self.recorded,
                              self.knobs if knobs is None else knobs)
 
-    def about(self, role: str, seed: int) -> dict:
-        "What a role's data are known by, without rendering any of it"
-        return self.manifest(role, seed)[1]
+    def about(self, role: str, seed: int, knobs: Knobs | None = None) -> dict:
+        "What a role's data are known by, without drawing or rendering any of it"
+        if self.corpus != "standin": return self.manifest(role, seed, knobs)[1]
+        return standin_about(role, self.preset, seed, self.knobs if knobs is None else knobs)
 
     def identity(self, row: str, seed: int, parents: dict[str, str]) -> dict:
         "What makes a run this run (page 13)"
@@ -400,7 +401,7 @@ class Runner(BaseRunner):
     def forget(self, jobs: list[tuple[str, int]]):
         "Delete the features that these runs heard; they can be made again"
         for role, seed in {self.heard(*job) for job in jobs}:
-            forget(digest(self.manifest(role, seed, self.knobs.heard)[1]))
+            forget(digest(self.about(role, seed, self.knobs.heard)))
         self._corpora, self._k = {}, {}
 
     def encoder_of(self, row: str, seed: int) -> torch.nn.Module:
