@@ -40,6 +40,24 @@ def test_decisive_answers_have_their_codebook():
     assert (DECISIVE / "README.md").read_text("utf-8") == codebook.decisive_codebook(), "python -m mkdcls.results.codebook"
 
 
+def test_the_example_of_the_codebook_gives_the_recorded_score(monkeypatch):
+    monkeypatch.chdir(DECISIVE)
+    known = {}
+    exec((DECISIVE / "README.md").read_text("utf-8").split("```python")[1].split("```")[0], known)
+    runs = read(DECISIVE)
+    assert known["score"] == pytest.approx(runs.query("row == '6' and seed == 100 and knobs == '{}'")["agesup_f1"].item(), abs=1e-4)
+
+
+def test_columns_of_runs_and_curves_are_there():
+    runs, tops, curves = (pd.read_csv(DECISIVE / f"{n}.csv", nrows=2) for n in ("runs", "ceilings", "curves"))
+    for name in codebook.decisive_scores():
+        for part in name.split(", "):
+            assert any(c.startswith(part.rstrip("…")) for c in runs), part
+    assert {"role", "agesup_f1", "auc_60"} <= set(tops)
+    told = {part for name in codebook.decisive_curves() for part in name.split(", ")}
+    assert told | {"row", "seed", "knobs", "epoch"} == set(curves)
+
+
 def test_what_the_codebook_says_of_decisive_answers_is_so():
     said, asked = (pd.read_parquet(DECISIVE / f"{n}.parquet") for n in ("answers", "asked"))
     key = ["role", "seed", "knobs", "n"]

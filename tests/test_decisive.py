@@ -184,24 +184,43 @@ def test_pictures_show_the_intervals_of_the_tables(tmp_path):
     for table, draw in ((sheet.family_table(folder), sheet.figure_family), (sheet.control_table(folder), sheet.figure_controls)):
         ax = draw(table, tmp_path).axes[0]
         bars = np.concatenate([np.stack(c.get_segments()) for c in ax.collections])
-        mine = table[table["contrast"].str.startswith(("K ", "+MKD", "+CH −"))] if draw is sheet.figure_family else table[table["contrast"].str.startswith("K ")]
+        mine = table if draw is sheet.figure_family else table[table["contrast"].str.contains("^K .* − none")]
         np.testing.assert_allclose(np.sort(bars[:, :, 0], 1), mine[["low", "high"]])
         np.testing.assert_allclose(bars[:, 0, 1], bars[:, 1, 1])
     assert sheet.dose_table(folder).empty
+    gains, ax = sheet.declared_gains(folder), sheet.figure_family(sheet.family_table(folder), tmp_path).axes[0]
+    drawn = [line.get_xdata() for line in ax.lines if line.get_marker() == "."]
+    assert len(drawn) == 10 and all(np.array_equal(x, g) for x, g in zip(drawn, gains.values())), "every seed has its dot"
 
 
 def test_the_control_in_sentences(tmp_path):
     folder = records(tmp_path, {r: 9. for r in CONTROLS if r.endswith("causes")}, seeds=range(100, 110))
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
-    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and "where K stands beside X in Z." in told
-    assert "asked without K: " in told and "That Eq. 2 hands" in told
+    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and "the heads can read it beside X in Z." in told
+    assert "asked without K: " in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"
     both = sheet.controls_text(table.assign(word="better"))
-    assert "asked without K" in both and "That Eq. 2 hands" not in both, "a student that gains alone"
+    assert "asked without K" in both and "through Eq. 2" not in both, "a student that gains alone"
     without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
-    assert "asked without K" not in without and "That Eq. 2" not in without
+    assert "asked without K" not in without and "Eq. 2" not in without
+    alone = table["contrast"].str.endswith("alone")
+    far = sheet.controls_text(table.assign(cosine=np.where(alone, .1, .8)))
+    assert "(cosine to its target 0.10 to 0.10; to the two other kinds of K 0.80 to 0.80)" in far and "stayed far from that target" in far
+    assert "stayed far" not in sheet.controls_text(table.assign(cosine=.9))
+    paired = sheet.control_table(folder).set_index("contrast")["gain"]
+    assert paired["K FCVG − untrained, row 6"] == pytest.approx(paired["K FCVG − none, row 6"] - paired["K untrained − none, row 6"], abs=.011)
     assert "cannot test K everywhere" in sheet.controls_text(table.assign(word="undecided"))
     assert sheet.controls_text(table[:1]) == sheet.controls_text(table[:0]) == ""
+
+
+def test_nearness_to_k_by_hand(tmp_path):
+    "λ (1 − cos) with λ = 1/4 is logged: .05 in the last epoch is a cosine of .8"
+    objective = lambda dist: json.dumps(dict(objective=dict(dist=dist, dist_weight=.25)))
+    pd.DataFrame([dict(row=r, seed=s, recipe=objective(d), knobs=None) for r, d in (("4a", "cos"), ("3", "none"), ("4b", "mse")) for s in (100, 101)]).to_csv(
+        tmp_path / "runs.csv", index=False)
+    pd.DataFrame([dict(row=r, seed=s, epoch=e, knobs="{}", dist=d) for r in ("4a", "4b") for s, last in ((100, .04), (101, .06)) for e, d in ((1, .2), (2, last))]
+                 + [dict(row="4a", seed=100, epoch=2, knobs='{"teachers": 4.0}', dist=.25)]).to_csv(tmp_path / "curves.csv", index=False)
+    assert sheet.nearness_to_k(tmp_path) == pytest.approx({"4a": .8})
 
 
 def test_single_scores_have_an_interval_over_speakers_within_their_class(tmp_path):
@@ -251,13 +270,15 @@ def test_doses_in_sentences(tmp_path):
     told = sheet.doses_text(table)
     assert told.startswith("+MKD+CH − base is +2.0 [") and "] points at 2,880 and +5.0 [" in told
     base = runs[(runs["row"] == "3") & (runs["seed"] < 103)]["agesup_f1"].mean()
-    ends = re.search(r"at 11,520 \(training speakers\), where base itself scores (.*) and (.*); the two intervals lie apart \(3 seeds\)\.$", told).groups()
+    ends = re.search(r"at 11,520 \(training speakers; base itself scores (.*) and (.*)\), a change of \+3\.0 \[\+3\.0, \+3\.0\] \(3 seeds\)\.$", told).groups()
     assert [float(e) for e in ends] == pytest.approx([base, base], abs=.11)
+    change = table.query("row == '6' and against == '3'").set_index("level")["change"]
+    assert np.isnan(change[1.]) and change[4.] == 3, "paired by seed: what both levels share cancels"
     assert len(sheet.figure_doses(table, tmp_path).axes) == 1
-    assert re.fullmatch(r"\+MKD\+CH − base is \+2\.\d to \+[45]\.\d from 2,880 to 11,520 \(training speakers\) \(3 seeds\)\.",
-                        sheet.doses_in_short(table)), "the ends lie apart"
-    wide = table.assign(low=-9., high=9.)
-    assert sheet.doses_in_short(wide).endswith("(training speakers); no trend can be seen (3 seeds).") and sheet.doses_in_short(table[:0]) == ""
+    assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\)\. "
+                        r"Over 1 of 1 curves the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
+    wide = table.assign(change_low=-9., change_high=9.)
+    assert sheet.doses_in_short(wide).endswith("(each interval holds 0; 3 seeds).") and sheet.doses_in_short(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
 

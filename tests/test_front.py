@@ -103,7 +103,7 @@ def test_the_ten_questions_and_the_other_task(tmp_path):
         "+MKD+CH − base,6,10,.47,0,.94,undecided,15.08,True,15\n+CH − base,5,10,-.03,-.5,.4,no difference,.1,False,\n")
     (tmp_path / "decisive").symlink_to(front.RESULTS / "standin-laptop" / "decisive")
     told = front.declared_family(found)
-    assert "| +MKD+CH − base | +15.1 | +0.5 [+0.0, +0.9] | 10 | undecided (15 seeds would decide) | yes |" in told
+    assert "| +MKD+CH − base | +15.1 | +0.5 [+0.0, +0.9] | 10 | undecided (15 seeds needed) | yes |" in told
     assert "| +CH − base | +0.1 | +0.0 [-0.5, +0.4] | 10 | no difference | no |" in told
     (tmp_path / "decisive-others.csv").write_text(
         "score,contrast,block,row,against,n_seeds,difference,low,high,sd,interval,better,paper\n" + "".join(

@@ -143,9 +143,10 @@ def score_lines(t: pd.DataFrame):
 
 
 def control_lines(t: pd.DataFrame):
-    return (["control", "difference, 95 % interval", "seeds", "word"],
+    return (["control", "difference, 95 % interval", "seeds", "word", "cosine to K"],
             [[r["contrast"].replace("FCVG", "of clean speech").replace("K causes", "K of the true causes"),
-              interval_cell(r), count_cell(r["n_seeds"]), r["word"]] for _, r in t.iterrows()])
+              interval_cell(r), count_cell(r["n_seeds"]), r["word"],
+              "" if pd.isna(r["cosine"]) else fixed(r["cosine"], 2)] for _, r in t.iterrows()])
 
 
 CURVES = {"speakers": "training speakers, times", "labels": "labels moved, share",
@@ -249,7 +250,8 @@ CAPTIONS = {
                        "rows that are read alike. Conflicts: answers that contradict the hierarchy.",
     "decisive-controls": "Controls under protocol 2, agesup macro F1 on the stand-in: what K adds, by what it is made "
                          "of, against the same row without K; and mixup or a third head alone. Rows are those of the "
-                         "paper's table. Words are tested against the margin of one point and not corrected.",
+                         "paper's table. Words are tested against the margin of one point and not corrected. "
+                         "Cosine: of the student's features and K in the last epoch of training.",
     "decisive-doses": "Dose and response, agesup macro F1 on the stand-in, ECAPA-TDNN: a row against another at the "
                       "same dose. Rows are those of the paper's table: 3 base, 5 +CH, 6 +MKD+CH.",
     "decisive-others": "The other scores of protocol 2 on the stand-in, differences with 95 % t intervals over seeds: "
@@ -397,6 +399,14 @@ def of_controls(v: Values, path: Path):
         v.put(path, two__k__alone__span=interval_cell(t.loc[alone]), two__k__alone__word=t.loc[alone, "word"],
               two__k__alone__seeds=count_word(int(t.loc[alone, "n_seeds"])))
         v.states["two.k.alone"] = True
+        if "cosine" in t and t.loc[[alone, "K FCVG − none, row 6"], "cosine"].notna().all():
+            v.put(path, two__k__alone__cosine=fixed(t.loc[alone, "cosine"], 2),
+                  two__k__fcvg__cosine=fixed(t.loc["K FCVG − none, row 6", "cosine"], 2),
+                  two__k__untrained__cosine=fixed(t.loc["K untrained − none, row 6", "cosine"], 2))
+            v.states["two.k.cosine"] = True
+    if (trained := "K FCVG − untrained, row 6") in t.index:
+        v.put(path, two__k__trained__span=interval_cell(t.loc[trained]), two__k__trained__word=t.loc[trained, "word"])
+        v.states["two.k.trained"] = True
 
 
 def of_doses(v: Values, path: Path):
@@ -409,6 +419,8 @@ def of_doses(v: Values, path: Path):
         for end, r in (("least", part.iloc[0]), ("most", part.iloc[-1])):
             v.put(path, **{f"two__dose__{curve}__{end}": interval_cell(r), f"two__dose__{curve}__{end}__level":
                            f"{100 * r['level']:.0f} %" if curve == "labels" else count_cell(r["train_utterances"])})
+        r = part.iloc[-1]
+        v.put(path, **{f"two__dose__{curve}__change": difference_cell(r["change"], r["change_low"], r["change_high"])})
     ran = {(c, float(l)) for c, l in zip(t["curve"], t["level"])}
     left = [d for d in DOSES if d.knobs.turned() and (d.curve, float(d.level)) not in ran]
     v.states["two.doses.partial"] = bool(left)

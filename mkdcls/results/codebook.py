@@ -71,6 +71,44 @@ def decisive_columns() -> tuple[dict[str, str], dict[str, str]]:
     return said, asked
 
 
+EXAMPLE = """import pandas as pd
+from sklearn.metrics import f1_score
+
+runs = pd.read_csv("runs.csv", dtype={"row": str}).fillna({"knobs": "{}"})
+role = runs.rename(columns={"dataset": "role"})[["row", "seed", "knobs", "role"]]
+said = pd.read_parquet("answers.parquet").merge(role, on=["row", "seed", "knobs"])
+both = said.merge(pd.read_parquet("asked.parquet"), on=["role", "seed", "knobs", "n"], suffixes=("", "_asked"))
+mine = both[(both["split"] == "fresh") & (both["row"] == "6") & (both["seed"] == 100) & (both["knobs"] == "{}")]
+score = 100 * f1_score(mine["y_agesup"], mine["agesup"], average="macro")"""
+
+
+def decisive_scores() -> dict[str, str]:
+    "Columns of the tables of runs and of the oracle that are not plain by their name"
+    return {
+        "key": "what makes this run this run: a digest of recipe, seed, data, code and what it stands on",
+        "dataset": "the role whose corpus the row is trained and tested on",
+        "agesup_f1": "macro F1 in percent on fresh speakers, observed labels, re-estimated statistics: the headline. "
+                     "`_p` and `_r` are precision and recall, `_weighted` weighs classes by their size; the same for "
+                     "`gender` and `agesub`",
+        "true_…": "against the labels before the simulated errors",
+        "as_trained_…": "with the BatchNorm statistics of training",
+        "split_…": "on the split's own test set",
+        "no_k_…, no_x_…": "with that part of Z set to zero",
+        "LTV_…, FCVE_…": "on the recordings of that corpus alone",
+        "conflict_rate": "percent of answers whose decade does not lie in their age group",
+        "mae_years, auc_60": "mean absolute error of the expected age; AUC of 60+, in percent",
+        "train_s, total_s": "seconds of training, and with teacher's features and test; of a busy machine"}
+
+
+def decisive_curves() -> dict[str, str]:
+    "Columns of the curves of training"
+    return {"total": "the loss of Eq. 3, mean over the steps of the epoch",
+            "gender, agesup, agesub": "the losses of the heads, as they enter the total",
+            "dep": "the dependency loss (Eq. 5), as it enters the total",
+            "dist": "λ (1 − cosine of the student's features and K) (Eq. 2), λ = 1/4: a cosine of 0.8 stands as 0.05",
+            "lr, seconds": "learning rate and time of the epoch"}
+
+
 def column_table(columns: dict[str, str]) -> str:
     "Columns and what they are, as Markdown"
     return "\n".join(["| column | what it is |", "| --- | --- |",
@@ -108,8 +146,14 @@ def decisive_codebook() -> str:
         "To score anew, take `role` of an answer from the column `dataset` of `runs.csv` (by row, seed and knobs; fill "
         "its empty `knobs` with `{}` first), join the labels by role, seed, knobs and n, and keep `split == 'fresh'`. "
         "`recomputed` in `mkdcls.results.decisive_sheet` does exactly that.",
+        f"```python\n{EXAMPLE}\n```",
+        "is the column `agesup_f1` of row 6, seed 100, in `runs.csv`.",
         "## Columns of `answers.parquet`", column_table(said),
-        "## Columns of `asked.parquet`", column_table(asked)]) + "\n"
+        "## Columns of `asked.parquet`", column_table(asked),
+        "## Columns of `runs.csv` and `ceilings.csv`",
+        "Recipe, code, data, device and versions of a run stand beside its scores. `ceilings.csv` has the same scores "
+        "of the oracle, by role, seed and knobs.", column_table(decisive_scores()),
+        "## Columns of `curves.csv`", "One line for each epoch of a run.", column_table(decisive_curves())]) + "\n"
 
 
 def write_real(folder: Path):

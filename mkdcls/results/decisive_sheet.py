@@ -182,15 +182,18 @@ def seeds_run(runs: pd.DataFrame, rows, knobs: str = "{}") -> int:
     return int((mine.groupby("seed")["row"].nunique() == len(set(rows))).sum())
 
 
-def still_to_run(runs: pd.DataFrame) -> str:
-    "How much of the plan of protocol 2 these records are, in a sentence; empty once all of it has been run"
+def still_to_run(runs: pd.DataFrame, named: bool = True) -> str:
+    "How much of the plan of protocol 2 these records are; with the doses that are missing, `named`; '' when it is done"
     parts = {"rows of Table 1": (seeds_run(runs, PRIMARY), PRIMARY_SEEDS),
              "controls": (seeds_run(runs, CONTROLS), CONTROL_SEEDS)}
     turned = [d for d in DOSES if d.knobs != Knobs()]
-    done = sum(seeds_run(runs, d.rows, json.dumps(d.knobs.turned())) >= DOSE_SEEDS for d in turned)
-    if done == len(turned) and all(n >= of for n, of in parts.values()): return ""
+    left = [d for d in turned if seeds_run(runs, d.rows, json.dumps(d.knobs.turned())) < DOSE_SEEDS]
+    if not left and all(n >= of for n, of in parts.values()): return ""
     told = ", ".join(f"{n} of {of} seeds of the {what}" for what, (n, of) in parts.items())
-    return f"So far {told} and {done} of {len(turned)} doses have been run."
+    missing = " and ".join(f"{DOSE_WORDS[d.curve]} {d.level:.0%}" if d.curve == "labels" else
+                           f"{DOSE_WORDS[d.curve]} × {d.level:g}" for d in left)
+    return (f"So far {told} and {len(turned) - len(left)} of {len(turned)} doses have been run"
+            + f" (missing: {missing})" * bool(named and left) + ".")
 
 
 # ---- contrasts
@@ -213,17 +216,24 @@ def paper_gain(row: str, base: str, score: str = SCORE) -> float:
     return float(t.loc[row, score] - t.loc[base, score])
 
 
+THREE = tuple(name for name in declared() if name.startswith("+MKD+CH − base"))  # whose mean is the tenth question
+
+
+def declared_gains(folder: Path) -> dict[str, pd.Series]:
+    "Question of the declared family → its gains, seed by seed"
+    runs = read(folder)
+    found = {name: seed_gains(runs, row, base) for name, (_, row, base) in declared().items()}
+    return found | {MEAN: pd.concat([found[n] for n in THREE], axis=1).dropna().mean(axis=1)}
+
+
 def family_table(folder: Path) -> pd.DataFrame:
     "The declared family, corrected together; seeds that each would need where it is undecided"
-    runs, asks = read(folder), declared()
-    found = {name: seed_gains(runs, row, base) for name, (_, row, base) in asks.items()}
-    three = [name for name in asks if name.startswith("+MKD+CH − base")]
-    found[MEAN] = pd.concat([found[n] for n in three], axis=1).dropna().mean(axis=1)
-    contrasts = {name: paired_gains(g) for name, g in found.items() if len(g) > 1}
+    asks = declared()
+    contrasts = {name: paired_gains(g) for name, g in declared_gains(folder).items() if len(g) > 1}
     if not contrasts: return pd.DataFrame()
     words, out = family(contrasts), []
     theirs = {name: paper_gain(row, base) for name, (_, row, base) in asks.items()}
-    theirs[MEAN] = float(np.mean([theirs[n] for n in three]))
+    theirs[MEAN] = float(np.mean([theirs[n] for n in THREE]))
     for name, c in contrasts.items():
         needed = None if words[name][1] != "undecided" else seeds_needed(c.value, c.sd, alpha=ALPHA/len(contrasts))
         more = dict(zip(("block", "row", "against"), asks.get(name, ("all", "", ""))))
@@ -295,21 +305,38 @@ def compares_nothing(folder: Path) -> list[str]:
     return [b for b, r in ASKED_BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50]
 
 
+def nearness_to_k(folder: Path) -> dict[str, float]:
+    """Row → cosine of the student's features and the teacher's, which Eq. 2 raises, in the last epoch of training (the
+    student hears mixtures); mean over seeds, for the rows that have Eq. 2 with a cosine"""
+    if not (path := Path(folder) / "curves.csv").exists(): return {}
+    curves, runs = pd.read_csv(path, dtype={"row": str}), read(folder)
+    last = curves[curves["knobs"] == "{}"].sort_values("epoch").groupby(["row", "seed"]).tail(1)
+    weights = {row: o["dist_weight"] for row, recipe in zip(runs["row"], runs["recipe"])
+               if (o := json.loads(recipe)["objective"])["dist"] == "cos"}
+    mean = last.groupby("row")["dist"].mean() if "dist" in last else {}
+    return {row: 1 - mean[row] / w for row, w in weights.items()}
+
+
 def control_table(folder: Path) -> pd.DataFrame:
-    "What K is worth: each kind of K against none, in the rows 4a, 6 and 13; mixup alone; a plain third head"
-    runs, out = read(folder), []
+    """What K is worth: each kind of K against none, and a trained teacher against one that never was, in the rows 4a, 6
+    and 13; mixup alone; a plain third head. Beside it the difference as trained, and how near Eq. 2 brings the row to
+    its K"""
+    runs, near, out = read(folder), nearness_to_k(folder), []
     asks = []
     for row in ("4a", "6", "13"):
         asks += [(f"K {kind} − none, row {row}", k_row(row, kind), k_row(row, "none")) for kind in K_KINDS[1:]]
         if (alone := alone_row(row)) in ASKED_ALONE:
             asks.append((f"K causes − none, row {row}, X asked alone", alone, k_row(row, "none")))
+        asks.append((f"K FCVG − untrained, row {row}", row, k_row(row, "untrained")))
     asks += [("mixup alone − base", "4a-none", "3"), ("third head, CE alone − base", "subce", "3"),
              ("+CH − third head, CE alone", "5", "subce")]
     for name, row, base in asks:
         if len(g := seed_gains(runs, row, base)) < 2: continue
         c = paired_gains(g)
         word = c.leaning if c.p < ALPHA else "undecided"
-        out.append(_line(name, c, None, None, word, row=row, against=base))
+        plain = seed_gains(runs, row, base, f"as_trained_{SCORE}") if f"as_trained_{SCORE}" in runs else pd.Series()
+        out.append(_line(name, c, None, None, word, row=row, against=base)
+                   | dict(as_trained=round(plain.mean(), 2), cosine=round(near.get(row, np.nan), 2)))
     return pd.DataFrame(out)
 
 
@@ -319,8 +346,9 @@ def _train(runs: pd.DataFrame, knobs: str, row: str) -> float:
 
 
 def dose_table(folder: Path) -> pd.DataFrame:
-    """Gains at each dose, on the seeds that every level of the curve has; beside them the oracle's score, and that of
-    the teacher on its own corpus"""
+    """Gains at each dose, on the seeds that every level of the curve has, and by how much they have changed since the
+    lowest dose, paired by seed; beside them the gain on true labels, the oracle's score, and that of the teacher on its
+    own corpus"""
     runs, out = read(folder), []
     top = read_ceilings(folder).query("role == 'LTV+FCVE'")
     curves = {"speakers": (("6", "3"), ("5", "3"), ("6", "5")), "labels": (("6", "3"), ("5", "3")),
@@ -329,6 +357,7 @@ def dose_table(folder: Path) -> pd.DataFrame:
         levels = [(d.level, json.dumps(d.knobs.turned())) for d in DOSES if d.curve == curve]
         usual = {"speakers": None, "labels": .1, "teacher": 1.}[curve]  # the primary rows are a level of each curve
         if usual is not None: levels.append((usual, "{}"))
+        least = {}
         for level, knobs in sorted(levels):
             # a teacher's dose leaves base and +CH as they are: they are the primary ones
             per = {(r, b): _pair(runs, r, b, knobs, curve) for r, b in pairs}
@@ -336,6 +365,11 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 g = g[g.index < FIRST_SEED + DOSE_SEEDS]
                 if len(g) < 2: continue
                 c = paired_gains(g)
+                since = (g - least.setdefault((row, base), g)).dropna()
+                moved = {} if least[row, base] is g or len(since) < 2 else {
+                    k: round(getattr(paired_gains(since), v), 2)
+                    for k, v in (("change", "value"), ("change_low", "low"), ("change_high", "high"))}
+                true = _pair(runs, row, base, knobs, curve, f"true_{SCORE}").reindex(g.index).mean()
                 n = _train(runs, knobs, "1" if curve == "teacher" else row)
                 score = float(_scores(runs, row, knobs)[g.index].mean())  # on the seeds of the gain
                 k = float(_scores(runs, "1", knobs).reindex(g.index).mean())
@@ -343,17 +377,19 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
                                 score=round(score, 2), teacher=round(k, 2), ceiling=round(seen[SCORE].mean(), 2),
                                 gain=round(c.value, 2), low=round(c.low, 2),
-                                high=round(c.high, 2), sd=round(c.sd, 2)))
+                                high=round(c.high, 2), sd=round(c.sd, 2), true_gain=round(true, 2)) | moved)
     levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
     return pd.DataFrame([o for o in out if levels[o["curve"]] > 1])  # one level is no curve
 
 
-def _scores(runs, row, knobs):
-    return runs[(runs["row"] == row) & (runs["knobs"] == knobs)].set_index("seed")[SCORE]
+def _scores(runs, row, knobs, score=SCORE):
+    mine = runs[(runs["row"] == row) & (runs["knobs"] == knobs)].set_index("seed")
+    return mine[score] if score in mine else pd.Series(np.nan, mine.index)
 
 
-def _pair(runs, row, base, knobs, curve):
-    return (_scores(runs, row, knobs) - _scores(runs, base, "{}" if curve == "teacher" else knobs)).dropna()
+def _pair(runs, row, base, knobs, curve, score=SCORE):
+    beside = "{}" if curve == "teacher" else knobs
+    return (_scores(runs, row, knobs, score) - _scores(runs, base, beside, score)).dropna()
 
 
 def regime_table(folder: Path) -> pd.DataFrame:
@@ -444,14 +480,18 @@ def _forest(ax, names, values, low, high, paper=None):
 
 
 def figure_family(table: pd.DataFrame, folder: Path):
-    "The declared contrasts with their intervals and words, and the paper's gains"
+    "The declared contrasts with their intervals and words, the gain of every seed, and the paper's"
+    seeds = declared_gains(Path(folder) / "decisive")
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
         _forest(ax, table["contrast"], table["gain"], table["low"], table["high"], table["paper"])
+        for y, name in zip(np.arange(len(table))[::-1], table["contrast"]):
+            ax.plot(seeds[name], np.full(len(seeds[name]), y - .3), ".", color="0.6", ms=3, lw=0)
         right = max(table["high"].max(), table["paper"].max())
         for y, word in zip(np.arange(len(table))[::-1], table["word"]):
             ax.text(right + 1, y, word, va="center", fontsize=7)
-        ax.set_xlim(min(table["low"].min(), table["paper"].min()) - 1, right + 6)
+        least = min(table["low"].min(), table["paper"].min(), *(min(g) for g in seeds.values()))
+        ax.set_xlim(least - 1, right + 6)
         fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=7)
         save_figure(fig, folder, "decisive")
     return fig
@@ -474,10 +514,19 @@ def worth_of_k(table: pd.DataFrame) -> str:
     if not len(table): return ""
     worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
     if not set(K_KINDS[1:]) <= set(worth): return ""
-    alone = f" A student that learns from the true causes by Eq. 2 and is asked without K: {worth.get('alone')}."
-    return (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
-            f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}."
-            + alone * ("alone" in worth))
+    told = (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
+            f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}.")
+    if "alone" not in worth: return told
+    near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
+    return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']}"
+            + f" (cosine to its target {far}; to the two other kinds of K {near})" * bool(near and far) + ".")
+
+
+def _span_of_cosines(table: pd.DataFrame, kinds: list[str]) -> str:
+    "Least and greatest cosine to K of these kinds; empty where none is known"
+    k = by_kind(table)
+    known = k.loc[k["kind"].isin(kinds), "cosine"].dropna() if "cosine" in k else pd.Series()
+    return f"{known.min():.2f} to {known.max():.2f}" if len(known) else ""
 
 
 def controls_text(table: pd.DataFrame) -> str:
@@ -486,9 +535,12 @@ def controls_text(table: pd.DataFrame) -> str:
     k = by_kind(table)
     able, alone = ((k.loc[k["kind"] == kind, "word"] == "better").all() for kind in ("causes", "alone"))
     if not able: return f"{told} The true causes do not help in every row, so this pipeline cannot test K everywhere."
-    told += " So this pipeline can show what a K is worth that knows something, where K stands beside X in Z."
-    if (k["kind"] == "alone").any() and not alone:
-        told += " That Eq. 2 hands the student what such a K knows, it does not show."
+    told += " So a K that knows something helps here, where the heads can read it beside X in Z."
+    if (asked := k["kind"] == "alone").any() and not alone:
+        told += " That the student takes it over through Eq. 2 is not shown"
+        far = "cosine" in k and k.loc[asked, "cosine"].max() < .5
+        told += ("; it stayed far from that target, so that these rows do not tell what a student would gain that "
+                 "reached it" * bool(far) + ".")
     return told
 
 
@@ -540,7 +592,8 @@ def doses_shown(table: pd.DataFrame) -> list[str]:
 
 
 def doses_text(table: pd.DataFrame) -> str:
-    "The ends of each curve in a sentence, with the score of what is held against; empty before one has been run"
+    """The ends of each curve in a sentence, with the score of what is held against, and the change from end to end,
+    paired by seed; empty before one has been run"""
     told = []
     for curve in doses_shown(table):
         mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
@@ -548,27 +601,29 @@ def doses_text(table: pd.DataFrame) -> str:
         at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
         beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
-        apart = max(r["low"] for r in ends) > min(r["high"] for r in ends)
         pair = DOSE_GAINS["6", DOSE_ASKED[curve]]
-        told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}), where "
-                    f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}; the two intervals "
-                    f"{'lie apart' if apart else 'overlap'}")
+        told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}; "
+                    f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}), a change of "
+                    f"{ends[1]['change']:+z.1f} [{ends[1]['change_low']:+z.1f}, {ends[1]['change_high']:+z.1f}]")
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 
 def doses_in_short(table: pd.DataFrame) -> str:
-    "The same in half the words: the range of gains of each curve, and whether any two ends lie apart"
-    told, apart = {}, False
+    "The first curve's ends, and of every curve whether the gain changes from end to end for sure"
+    ends = {}
     for curve in doses_shown(table):
         mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
-        ends = mine.loc[[mine["level"].idxmin(), mine["level"].idxmax()]]
-        apart |= ends["low"].max() > ends["high"].min()
-        at = [f"{100 * v:.0f} %" for v in ends["level"]] if curve == "labels" else [
-            f"{v:,.0f}" for v in ends["train_utterances"]]
-        told.setdefault(DOSE_GAINS["6", DOSE_ASKED[curve]], []).append(
-            f"{mine['gain'].min():+z.1f} to {mine['gain'].max():+z.1f} from {at[0]} to {at[1]} ({DOSE_WORDS[curve]})")
-    each = "; ".join(f"{pair} is {' and '.join(parts)}" for pair, parts in told.items())
-    return f"{each}{'' if apart else '; no trend can be seen'} ({int(table['n_seeds'].min())} seeds)." if told else ""
+        ends[curve] = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
+    if not ends: return ""
+    curve, (least, most) = next(iter(ends.items()))
+    at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in (least, most)]
+    clear = [c for c, (_, r) in ends.items() if r["change_low"] > 0 or r["change_high"] < 0]
+    seeds = int(table["n_seeds"].min())
+    return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
+            f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}). "
+            + (f"Over {len(clear)} of {len(ends)} curves the gain changes (intervals without 0" if clear else
+               f"On none of the {len(ends)} curves is a change from end to end clear (each interval holds 0")
+            + f"; {seeds} seeds).")
 
 
 def figure_doses(table: pd.DataFrame, folder: Path):

@@ -102,7 +102,7 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
 
 def told_word(c: pd.Series) -> str:
     "The word of a contrast of protocol 2; where it is undecided, the seeds that the measured spread asks for"
-    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds would decide)"
+    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds needed)"
 
 
 def declared_family(found: dict[str, Path]) -> str:
@@ -465,7 +465,7 @@ def commands(found: dict[str, Path]) -> str:
     tour = PROJECT / "nbs" / f"{TOUR}.ipynb"
     lines = [("make lab", "opens the tour: see and hear the method work", f"{reading_minutes(tour)} to read"),
              ("make table1 PRESET=smoke",
-              f"all {n} rows of Table 1, tiny: checks that it all works, evidence of nothing", f"about "
+              f"all {n} rows of Table 1, tiny: a check, evidence of nothing", f"about "
               f"{-(-(p.seconds[0] + n * p.seconds[1]) // 60)}"),
              ("make table1 OUT=mine", "Table 1 on synthetic speech, one seed", spent("table1")),
              ("make table SHEET=ablations OUT=mine", "which part makes a difference, one seed",
@@ -482,13 +482,12 @@ HOUR = ("07_asymmetric_loss", "10_objective")  # one idea of the paper, and the 
 def where_to_go() -> str:
     "What to read in five minutes, an hour, a day, and with data of one's own; times are counted from the pages"
     method = [p for p in pages("method") if METHOD[0] <= p.stem <= METHOD[1]]
-    tour, hour = PROJECT / "nbs" / f"{TOUR}.ipynb", [reading_minutes(page_path(p)) for p in HOUR]
+    hour = [reading_minutes(page_path(p)) for p in HOUR]
     if sum(hour) > 60:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
-    lines = [("ten minutes", f"this page, then the first pictures of [the tour]({TOUR}.ipynb) "
-                             f"({reading_minutes(tour)} minutes); [words and symbols](glossary.ipynb)"),
-             ("an hour", f"one idea, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), "
-                         "and the sum that it enters, "
+    lines = [("ten minutes", f"this page, then the first pictures of [the tour]({TOUR}.ipynb); "
+                             "[words and symbols](glossary.ipynb)"),
+             ("an hour", f"one idea, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), and its sum, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
              ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, "
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
@@ -545,14 +544,16 @@ def decides(found: dict) -> str:
     "What protocol 2 adds on the first page: how much of it has been run, and its pictures; nothing before that"
     folder = found.get("stand-in")
     if folder is None or not len(family := table_at(folder / "decisive.csv")): return ""
-    told = still_to_run(read(folder / "decisive"))
+    told = still_to_run(read(folder / "decisive"), named=False)
     worth, doses = worth_of_k(table_at(folder / "decisive-controls.csv")), table_at(folder / "decisive-doses.csv")
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's"
+    if above := int((family["low"] > family["paper"]).sum()): out += f" ({above} lies above it)".replace(
+        "lies", "lies" if above == 1 else "lie")
     settled = family[family["word"] != "undecided"]
     out += "".join(f"; *{word}*: {' and '.join(part['contrast'])}" for word, part in settled.groupby("word")) + "."
-    told = " ".join(t for t in (told, out, gender_in_short(folder), worth, doses_in_short(doses)) if t)
-    told = f"[Protocol 2]({EXECUTED}/decisive.ipynb): {told[0].lower()}{told[1:]}"
-    return "\n\n".join(p for p in (told, remedies_in_short(found)) if p)
+    points = "\n".join(f"- {t}" for t in (out, gender_in_short(folder), worth, doses_in_short(doses)) if t)
+    told = f"[Protocol 2]({EXECUTED}/decisive.ipynb)" + (f": {told[0].lower()}{told[1:]}" if told else ":")
+    return "\n\n".join(p for p in (f"{told}\n\n{points}", remedies_in_short(found)) if p)
 
 
 def pictures(found: dict) -> str:
