@@ -514,7 +514,7 @@ def worth_of_k(table: pd.DataFrame) -> str:
     if not len(table): return ""
     worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
     if not set(K_KINDS[1:]) <= set(worth): return ""
-    told = (f"K made of the true causes is worth {worth['causes']} points over the same row without K, "
+    told = (f"K made of the true causes is worth {worth['causes']} points over no K, "
             f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}.")
     if "alone" not in worth: return told
     near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))

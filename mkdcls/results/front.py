@@ -550,7 +550,10 @@ def decides(found: dict) -> str:
     if above := int((family["low"] > family["paper"]).sum()): out += f" ({above} lies above it)".replace(
         "lies", "lies" if above == 1 else "lie")
     settled = family[family["word"] != "undecided"]
-    out += "".join(f"; *{word}*: {' and '.join(part['contrast'])}" for word, part in settled.groupby("word")) + "."
+    asked = settled["contrast"].str.partition(", ")
+    for word, of in asked.groupby(settled["word"]):
+        out += f"; *{word}*: " + " and ".join(f"{', '.join(part[0])} ({block})" for block, part in of.groupby(2))
+    out += "."
     points = "\n".join(f"- {t}" for t in (out, gender_in_short(folder), worth, doses_in_short(doses)) if t)
     told = f"[Protocol 2]({EXECUTED}/decisive.ipynb)" + (f": {told[0].lower()}{told[1:]}" if told else ":")
     return "\n\n".join(p for p in (f"{told}\n\n{points}", remedies_in_short(found)) if p)
