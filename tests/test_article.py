@@ -204,14 +204,15 @@ def test_one_student_and_one_curve_make_their_sentences(paper):
         lines += [f"base,{remedy},{rho},,{m},20,{more},5" for rho in (0, .8) for m in ("lost", "at_0", "at_home", "turned", "untied")]
     (folder / "remedies.csv").write_text("\n".join(lines) + "\n", "utf-8")
     (folder / "remedies-runs.csv").write_text("student,remedy,train_rho,condition,seed\nbase,none,0.8,,100\n", "utf-8")
-    dose = "speakers,{},6,3,{},3,66,{},-1,2,.5\n"
-    (folder / "decisive-doses.csv").write_text("curve,level,row,against,train_utterances,n_seeds,score,gain,low,high,sd\n"
-                                               + dose.format(1, 2880, .4) + dose.format(4, 11520, 1.1), "utf-8")
+    dose = "speakers,{},6,3,{},3,66,{},-1,2,.5,{}\n"
+    (folder / "decisive-doses.csv").write_text("curve,level,row,against,train_utterances,n_seeds,score,gain,low,high,sd,change,change_low,change_high\n"
+                                               + dose.format(1, 2880, .4, ",,") + dose.format(4, 11520, 1.1, ".7,-1,2.4"), "utf-8")
     v = collect_values(paper)
     assert v.states["two.remedy.base"] and not v.states.get("two.remedy.full") and v.states["two.remedies.partial"]
     assert v.texts["two.remedy.sofar"]["text"].startswith("So far trained: 1 of 180 runs with named remedies")
     assert v.states["two.dose.speakers"] and not v.states.get("two.dose.labels") and "two.dose.teacher.least" not in v.texts
     assert v.texts["two.dose.speakers.most"]["text"].startswith("+1.1") and v.texts["two.dose.speakers.most.level"]["text"] == "11,520"
+    assert v.texts["two.dose.speakers.change"]["text"].startswith("+0.7 [")
 
 
 def changed(path: Path, change) -> Path:

@@ -200,8 +200,9 @@ def test_when_it_helps_is_told_from_the_records(tmp_path):
     (folder / "decisive-controls.csv").write_text("\n".join(["contrast,gain", *lines]) + "\n", "utf-8")
     told = home.when_it_helps(tmp_path)
     assert "K made of the true causes is worth +9.0 to +9.0 points" in told and "[The sheet]" in told
-    dose = "curve,level,train_utterances,row,against,n_seeds,score,gain,low,high\n"
-    lines = [f"speakers,{level},{many},6,3,3,66,{gain},{gain - 1.5},{gain + 1.5}" for level, many, gain in ((1, 2880, .75), (4, 11520, -.75))]
+    dose = "curve,level,train_utterances,row,against,n_seeds,score,gain,low,high,change,change_low,change_high\n"
+    lines = [f"speakers,{level},{many},6,3,3,66,{gain},{gain - 1.5},{gain + 1.5},{since}"
+             for level, many, gain, since in ((1, 2880, .75, ",,"), (4, 11520, -.75, "-1.5,-3.0,0.0"))]
     (folder / "decisive-doses.csv").write_text(dose + "\n".join(lines) + "\n", "utf-8")
     assert "we found no condition so far in which it gains more than a point for sure" in home.when_it_helps(tmp_path)
     (folder / "decisive-doses.csv").write_text(dose + "\n".join(lines).replace("0.75,-0.75", "3.25,1.75") + "\n", "utf-8")
