@@ -177,7 +177,7 @@ class DisturbedRunner(Runner):
         return known | dict(room_tied=self.knobs.rho, condition_code=condition_code())
 
     def manifest(self, role: str, seed: int, knobs: Knobs | None = None):
-        "The same"
+        "Manifest of a role, with the room where it is tied, and what it is known by"
         m = super().manifest(role, seed, knobs)[0]
         if self.condition == "tied_room" and role == TIED_ROLE:
             m = m.assign(room=in_room(m, self.knobs.rho, seed), met=False)

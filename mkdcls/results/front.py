@@ -487,7 +487,7 @@ def where_to_go() -> str:
         raise ValueError(f"{' and '.join(HOUR)} take {sum(hour)} minutes to read: choose pages that fit an hour")
     lines = [("ten minutes", f"this page, then the first pictures of [the tour]({TOUR}.ipynb); "
                              "[words and symbols](glossary.ipynb)"),
-             ("an hour", f"one idea, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), and its sum, "
+             ("an hour", f"one idea, {link(page_path(HOUR[0]))} (Eq. 4, {hour[0]} minutes), and the sum it enters, "
               f"{link(page_path(HOUR[1]))} (Eq. 3, {hour[1]} minutes)"),
              ("a day", f"the method, {link(page_path(METHOD[0]))} to {link(page_path(METHOD[1]))}, "
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
@@ -547,8 +547,7 @@ def decides(found: dict) -> str:
     told = still_to_run(read(folder / "decisive"), named=False)
     worth, doses = worth_of_k(table_at(folder / "decisive-controls.csv")), table_at(folder / "decisive-doses.csv")
     out = f"{int(family['excludes_paper'].sum())} of {len(family)} intervals of gains leave out the paper's"
-    if above := int((family["low"] > family["paper"]).sum()): out += f" ({above} lies above it)".replace(
-        "lies", "lies" if above == 1 else "lie")
+    if above := int((family["low"] > family["paper"]).sum()): out += f" ({above} lie{'s' * (above == 1)} above it)"
     settled = family[family["word"] != "undecided"]
     asked = settled["contrast"].str.partition(", ")
     for word, of in asked.groupby(settled["word"]):
