@@ -490,7 +490,7 @@ def figure_family(table: pd.DataFrame, folder: Path):
         right = max(table["high"].max(), table["paper"].max())
         for y, word in zip(np.arange(len(table))[::-1], table["word"]):
             ax.text(right + 1, y, word, va="center", fontsize=7)
-        least = min(table["low"].min(), table["paper"].min(), *(min(g) for g in seeds.values()))
+        least = min(table["low"].min(), table["paper"].min(), *(seeds[name].min() for name in table["contrast"]))
         ax.set_xlim(least - 1, right + 6)
         fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=7)
         save_figure(fig, folder, "decisive")
@@ -591,14 +591,25 @@ def doses_shown(table: pd.DataFrame) -> list[str]:
     return [c for c in DOSE_WORDS if len(table) and (table["curve"] == c).any()]
 
 
+def ends_of_doses(table: pd.DataFrame) -> dict[str, list]:
+    "Curve → its lines at the least and the greatest dose, +MKD+CH against what is asked of that curve"
+    found = {}
+    for curve in doses_shown(table):
+        mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
+        found[curve] = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
+    return found
+
+
+def _doses_of(curve: str, ends) -> list[str]:
+    return [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
+
+
 def doses_text(table: pd.DataFrame) -> str:
     """The ends of each curve in a sentence, with the score of what is held against, and the change from end to end,
     paired by seed; empty before one has been run"""
     told = []
-    for curve in doses_shown(table):
-        mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
-        ends = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
-        at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
+    for curve, ends in ends_of_doses(table).items():
+        at = _doses_of(curve, ends)
         span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
         beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
         pair = DOSE_GAINS["6", DOSE_ASKED[curve]]
@@ -610,13 +621,9 @@ def doses_text(table: pd.DataFrame) -> str:
 
 def doses_in_short(table: pd.DataFrame) -> str:
     "The first curve's ends, and of every curve whether the gain changes from end to end for sure"
-    ends = {}
-    for curve in doses_shown(table):
-        mine = table[(table["curve"] == curve) & (table["row"] == "6") & (table["against"] == DOSE_ASKED[curve])]
-        ends[curve] = [mine.loc[mine["level"].idxmin()], mine.loc[mine["level"].idxmax()]]
-    if not ends: return ""
+    if not (ends := ends_of_doses(table)): return ""
     curve, (least, most) = next(iter(ends.items()))
-    at = [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in (least, most)]
+    at = _doses_of(curve, (least, most))
     clear = [c for c, (_, r) in ends.items() if r["change_low"] > 0 or r["change_high"] < 0]
     seeds = int(table["n_seeds"].min())
     return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
