@@ -361,7 +361,8 @@ def test_the_command_line(tmp_path, monkeypatch):
     assert done.stdout.count("It has a key of its own.") == 1 and done.stdout.count("row 3, seed 0, key ") == 1, "one process speaks"
     other, = RunStore("standin-smoke").others("3", 0, alone["key"])
     assert other["identity"]["accelerated"] == dict(processes=2, accumulation=1) and other["key"] in done.stdout
-    assert [c["total"] for c in other["curves"]] == pytest.approx([c["total"] for c in alone["curves"]], rel=1e-3)
+    # float32 on a processor's own rounding: by 0.0006 and 0.007 apart under five arithmetics; another seed is by 0.016 and 0.047 apart
+    for mine, theirs, apart in zip(other["curves"], alone["curves"], (.005, .03), strict=True): assert mine["total"] == pytest.approx(theirs["total"], rel=apart)
     names = lambda key: sorted(p.name for p in plain.store.at("3", 0, key).iterdir())
     assert names(other["key"]) == names(alone["key"]) == ["model.safetensors", "predictions.parquet", "record.json"]
     assert len(list(plain.store.folder.iterdir())) == 2
