@@ -28,7 +28,7 @@ def test_equals_kaldi(rate, n_mels, n, scale):
     s = replace(s, frame_ms=1000 * int(rate * .025) / rate, hop_ms=1000 * int(rate * .01) / rate)  # Kaldi truncates where we round
     x, n_frames = fbank(wave, None, s)
     assert n_frames.tolist() == [len(theirs)]
-    assert_close(x[0], theirs, rtol=1e-5, atol=3e-4)
+    assert_close(x[0], theirs, rtol=1e-5, atol=2e-3)
 
 
 @pytest.fixture
@@ -43,19 +43,19 @@ def test_equals_speechbrain(speechbrain_fbank, rate, n_mels, n_fft):
     theirs = speechbrain_fbank(sample_rate=rate, n_mels=n_mels, n_fft=n_fft)(waves)
     x, n_frames = fbank(waves, None, speechbrain_settings(rate, n_mels, n_fft))
     assert x.shape == theirs.shape and n_frames.tolist() == [theirs.shape[1]] * 3
-    assert_close(x, theirs, rtol=1e-5, atol=2e-3)
+    assert_close(x, theirs, rtol=1e-5, atol=1e-2)
 
 
 def test_equals_speechbrain_at_its_defaults(speechbrain_fbank):
     wave = speechlike(16000, 16000)[None]
-    assert_close(fbank(wave, None, speechbrain_settings())[0], speechbrain_fbank()(wave), rtol=1e-5, atol=2e-3)
+    assert_close(fbank(wave, None, speechbrain_settings())[0], speechbrain_fbank()(wave), rtol=1e-5, atol=1e-2)
 
 
 def test_our_default_is_speechbrain_at_8_khz(speechbrain_fbank):
     wave = speechlike(8000, 8000)[None]
     x, n_frames = fbank(wave)
     assert (FbankSettings(), x.shape, n_frames.tolist()) == (SPEECHBRAIN, (1, 101, 80), [101])
-    assert_close(x, speechbrain_fbank(sample_rate=8000, n_mels=80, n_fft=512)(wave), rtol=1e-5, atol=2e-3)
+    assert_close(x, speechbrain_fbank(sample_rate=8000, n_mels=80, n_fft=512)(wave), rtol=1e-5, atol=1e-2)
 
 
 def test_mean_norm_equals_speechbrain():
@@ -85,7 +85,7 @@ def test_neither_padding_nor_neighbours_matter():
     a, b = speechlike(5000, 8000, 1), 100 * speechlike(12000, 8000, 2)
     waves = torch.full((2, 12000), float('nan')); waves[0, :5000], waves[1] = a, b
     x, n_frames = fbank(waves, torch.tensor([5000, 12000]))
-    assert_close(x[0, :n_frames[0]], fbank(a[None])[0][0], rtol=0, atol=2e-4)
+    assert_close(x[0, :n_frames[0]], fbank(a[None])[0][0], rtol=0, atol=2e-3)
     assert (x[0, n_frames[0]:] == 0).all() and x.isfinite().all()
 
 

@@ -50,7 +50,7 @@ def test_rendered_is_what_render_makes_and_is_made_once(sheet, monkeypatch):
             x, n = network_input(*render(render_intervened(m.iloc[[i]], **do)))
             row = int(at[world][i])
             assert int(f.n_frames[row]) == int(n[0])
-            torch.testing.assert_close(f.values[int(f.starts[row]):][:int(n[0])], x[0, :int(n[0])], rtol=0, atol=0)
+            torch.testing.assert_close(f.values[int(f.starts[row]):][:int(n[0])], x[0, :int(n[0])], rtol=2e-3, atol=.07)  # steps of float16
     monkeypatch.setattr("mkdcls.intake.features.waves_of_rows", lambda rows: pytest.fail("rendered again"))
     sheets.rendered(m, sheets.WORLDS, CPU)
 
@@ -148,10 +148,10 @@ def test_seeds_that_are_recorded_anyway_are_heard(sheet, monkeypatch):
     assert sheet.todo(1)["runs"].iloc[0] == 3 * len(sheets.ROWS) and (sheet.todo(1)["runs"].iloc[1:] <= len(sheets.RHO_ROWS)).all()
 
 
-def test_placebo_is_exactly_zero_and_nulls_hold_zero(sheet, listened):
+def test_placebo_is_zero_and_nulls_hold_zero(sheet, listened):
     t = sheets.refuters(sheet, listened)
     placebo = t[t["under"].str.startswith("placebo")]
-    assert len(placebo) > 20 and (placebo["value"] == 0).all()
+    assert len(placebo) > 20 and (placebo["value"].abs() < 1e-3).all() and (placebo[placebo["row"] == "oracle"]["value"] == 0).all()
     null = t[t["under"].isin(["ages, shuffled names", "line, named by a coin"])]
     assert ((null["low"] <= 0) & (null["high"] >= 0)).all()
     assert (t[(t["row"] == "oracle") & t["under"].str.startswith("line")]["value"] == 0).all()

@@ -34,7 +34,8 @@ def test_rows_are_the_front_ends(five, front):
     f = features(five, "f", front, workers=0)
     for i in range(5):
         x, n = front_end(*render(five.iloc[[i]]), front)
-        assert len(f) == 5 and torch.equal(of(f, i), x[0, :n[0]])
+        assert len(f) == 5
+        assert_close(of(f, i), x[0, :n[0]], rtol=2e-3, atol=.02)
 
 
 def test_copies_follow_in_the_order_of_the_manifest(five):
@@ -53,7 +54,7 @@ def test_enhanced_then_cut_to_speech(five):
     waves, n = render(five.iloc[[3]])
     w = torch.from_numpy(voice_activity(enhance(waves[0, :n[0]].numpy())).copy())[None]
     x, frames = front_end(w, torch.tensor([w.shape[1]]), "mel64")
-    assert torch.equal(of(f, 3), x[0, :frames[0]])
+    assert_close(of(f, 3), x[0, :frames[0]], rtol=2e-3, atol=.02)
     assert f.n_frames.sum() < features(five, "f", "mel64", workers=0).n_frames.sum()
 
 
