@@ -501,7 +501,7 @@ def of_rounding(v: Values):
     v.put(path, round__arithmetics=count_word(len(f1)))
     path = v.path("portable.csv")
     p = record_table(path)
-    v.put(path, portable__statements=str(len(p)), portable__arithmetics=count_word(int(p["arithmetics"].max())))
+    v.put(path, portable__statements=str(len(p)), portable__arithmetics=count_word(int(p["arithmetics"].min())))
 
 
 def gender_claim(v: Values) -> list[str]:
