@@ -4,15 +4,6 @@ import pytest
 
 from mkdcls.results import benchmarks
 
-def test_links_of_a_copy_lead_where_the_page_leads():
-    page, copy = benchmarks.PROJECT / "nbs" / "results" / "x.ipynb", benchmarks.PROJECT / "paper" / "benchmarks" / ".x.ipynb"
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("[a](../method/05.ipynb#x), [b](https://example.org)")])
-    try:
-        nbformat.write(nb, copy)
-        benchmarks.keep(page, copy)
-        assert nbformat.read(copy, 4).cells[0].source == "[a](../../nbs/method/05.ipynb#x), [b](https://example.org)"
-    finally: copy.unlink()
-
 
 @pytest.mark.parametrize("name", benchmarks.FULL_SIZE)
 def test_kept_copies_are_of_the_pages_at_full_size(name):

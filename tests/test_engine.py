@@ -779,6 +779,19 @@ def test_strip_leaves_no_trace_of_the_machine(tmp_path):
     assert [o["name"] for o in got.cells[1].outputs] == ["stdout"] and got.cells[0].metadata == {"tags": ["injected-parameters"]}
 
 
+def test_links_of_a_copy_lead_where_the_page_leads(tmp_path):
+    "In prose and in what cells show, when the copy lies in the project; nothing is changed outside"
+    import nbformat.v4 as v4
+    import nbformat
+    text = "[a](../method/05.ipynb#x), [b](https://example.org)"
+    nb = v4.new_notebook(cells=[v4.new_markdown_cell(text), v4.new_code_cell("f()", outputs=[v4.new_output("display_data", {"text/markdown": text})])])
+    nbformat.write(nb, file := tmp_path / "a.ipynb")
+    for folder, want in ((tmp_path, text), (ROOT / "paper" / "results" / "x", "[a](../../../nbs/method/05.ipynb#x), [b](https://example.org)")):
+        strip(file, ROOT / "nbs" / "results", folder)
+        got = nbformat.read(file, 4).cells
+        assert got[0].source == want == got[1].outputs[0].data["text/markdown"]
+
+
 # ---- a teacher whose features do not fit
 
 def test_a_teacher_that_is_asked_at_every_step_gives_the_same(tmp_path, monkeypatch):

@@ -522,7 +522,8 @@ def dead_links(path: Path) -> list[str]:
 
 def test_links_lead_somewhere():
     "Every relative link of the texts, and of the pages that they are made from"
-    texts = [p for p in listed() if p.suffix == ".md" and (p.parent == Path(".") or p.name == "README.md")] + [Path(p) for p in OURS]
+    executed = sorted(p.relative_to(ROOT) for p in (ROOT / "paper").rglob("*.ipynb") if not p.name.startswith("."))
+    texts = [p for p in listed() if p.suffix == ".md" and (p.parent == Path(".") or p.name == "README.md")] + [Path(p) for p in OURS] + executed
     assert {Path("README.md"), Path("paper/results/README.md"), Path("CONTRIBUTING.md"), Path("CHANGELOG.md")} <= {*texts, Path("paper/results/README.md")}
     dead = {str(p): d for p in texts if (d := dead_links(p))}
     assert not dead, f"links that lead nowhere: {dead}"

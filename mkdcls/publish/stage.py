@@ -245,7 +245,6 @@ def staged_notebook(page: Page, links: Links) -> str:
     "A notebook as myst-nb should read it"
     nb, folder = json.loads(json.dumps(notebook(links.root / page.source))), page.source.parent.as_posix()
     if folder == "nbs/course/student": with_outputs(nb, links.root / "nbs/course/source" / page.source.name)
-    if folder.startswith("paper/results/"): folder = "nbs/results"  # executed copies keep their page's links
     cells = []
     injected = any("injected-parameters" in c["metadata"].get("tags", []) for c in nb["cells"])
     for cell in nb["cells"]:

@@ -6,28 +6,17 @@ Whoever makes them leaves the machine alone meanwhile: the page tells how many p
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
-from mkdcls.engine.store import PROJECT, write_text
+from mkdcls.engine.store import PROJECT
 from mkdcls.results.cli import run_notebook
-from mkdcls.results.readme import relink
 
 # name → what its page calls full size; corpora: the paper's number of utterances
 FULL_SIZE = {"benchmark": dict(repeats=5, seconds=1, full=True),
              "benchmark_corpora": dict(rows=3_200_000, files=64, megabytes=2000, repeats=2),
              "benchmark_verification": dict(repeats=5)}
 COPIES = PROJECT / "paper" / "benchmarks"
-
-
-def keep(page: Path, target: Path) -> None:
-    "Write a page's executed copy anew, with links for its folder"
-    import nbformat
-    nb, folders = nbformat.read(target, 4), [os.path.relpath(p.parent, PROJECT) for p in (page, target)]
-    for cell in nb.cells:
-        if cell.cell_type == "markdown": cell.source = relink(cell.source, *folders)
-    write_text(target, nbformat.writes(nb) + "\n")
 
 
 def main() -> int:
@@ -38,7 +27,6 @@ def main() -> int:
     page, target = PROJECT / "nbs" / "results" / f"{a.page}.ipynb", (a.out or COPIES / f"{a.page}.ipynb").absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     run_notebook(page, target, FULL_SIZE[a.page])
-    keep(page, target)
     print(f"{a.page} at full size: {target}")
     return 0
 

@@ -53,15 +53,26 @@ class Bars:
         self.bars = {}
 
 
-def strip(path: Path):
-    "Take out of an executed notebook what says nothing about the result: progress, times, paths of the machine"
+def strip(path: Path, page: Path | None = None, folder: Path | None = None):
+    """Take out of an executed notebook what says nothing about the result: progress, times, paths of the machine.
+
+    `page`: the folder of the notebook that was executed, if this copy will lie in another `folder` of the project:
+    its links then lead from there to the same files.
+    """
     import nbformat
-    from mkdcls.engine.store import write_text
-    nb = nbformat.read(path, 4)
+    from mkdcls.engine.store import PROJECT, write_text
+    from mkdcls.results.readme import relink
+    nb, moved = nbformat.read(path, 4), None
+    if page and folder and folder.resolve().is_relative_to(PROJECT):
+        moved = [os.path.relpath(f.resolve(), PROJECT) for f in (page, folder)]
     nb.metadata = {k: nb.metadata[k] for k in ("kernelspec",) if k in nb.metadata}
     for cell in nb.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
         if cell.cell_type == "code": cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        if moved:
+            if cell.cell_type == "markdown": cell.source = relink(cell.source, *moved)
+            for shown in (o.data for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})):
+                shown["text/markdown"] = relink(shown["text/markdown"], *moved)
         if "injected-parameters" in cell.metadata.get("tags", []):
             hidden = re.sub(r'(real|out|yours) = ".*"', r'\1 = "…"', cell.source)
             cell.source = re.sub(r'(corpus = ").*[/\\]', r"\1", hidden)
@@ -96,7 +107,7 @@ def run_notebook(notebook: Path, target: Path, parameters: dict):
         if e.ename not in MISTAKES: raise
         print(file=sys.stderr)  # ends a line that a progress bar may have left open
         raise ValueError(f"{e.evalue} (the page up to there, with the whole traceback: {part})") from e
-    strip(part)
+    strip(part, notebook.parent, target.parent)
     part.replace(target)
 
 
