@@ -197,15 +197,18 @@ def test_the_control_in_sentences(tmp_path):
     folder = records(tmp_path, {r: 9. for r in CONTROLS if r.endswith("causes")}, seeds=range(100, 110))
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
-    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points" in told and "the heads can read it beside X in Z." in told
-    assert "asked without K: " in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"
+    assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points over no K (10 seeds)" in told and "the heads can read it beside X in Z." in told
+    assert "(all intervals hold 0, the widest [" in sheet.worth_of_k(table.assign(low=-.1, high=.1)) and "(all intervals" not in sheet.worth_of_k(table.assign(low=.1))
+    weak = table["contrast"].str.startswith("K FCVG − none")
+    assert "adds nothing" not in told and "adds nothing is not shown: where a word" in sheet.controls_text(table.assign(word=table["word"].where(~weak, "undecided")))
+    assert "asked without K: " in told and "(10 seeds). So this" in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"
     both = sheet.controls_text(table.assign(word="better"))
     assert "asked without K" in both and "through Eq. 2" not in both, "a student that gains alone"
     without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
     assert "asked without K" not in without and "Eq. 2" not in without
     alone = table["contrast"].str.endswith("alone")
     far = sheet.controls_text(table.assign(cosine=np.where(alone, .1, .8)))
-    assert "(cosine to its target 0.10 to 0.10; to the two other kinds of K 0.80 to 0.80)" in far and "stayed far from that target" in far
+    assert "(10 seeds; cosine to its target 0.10 to 0.10, to the two other kinds of K 0.80 to 0.80)" in far and "stayed far from that target" in far
     assert "stayed far" not in sheet.controls_text(table.assign(cosine=.9))
     paired = sheet.control_table(folder).set_index("contrast")["gain"]
     assert paired["K FCVG − untrained, row 6"] == pytest.approx(paired["K FCVG − none, row 6"] - paired["K untrained − none, row 6"], abs=.011)
@@ -220,7 +223,35 @@ def test_nearness_to_k_by_hand(tmp_path):
         tmp_path / "runs.csv", index=False)
     pd.DataFrame([dict(row=r, seed=s, epoch=e, knobs="{}", dist=d) for r in ("4a", "4b") for s, last in ((100, .04), (101, .06)) for e, d in ((1, .2), (2, last))]
                  + [dict(row="4a", seed=100, epoch=2, knobs='{"teachers": 4.0}', dist=.25)]).to_csv(tmp_path / "curves.csv", index=False)
-    assert sheet.nearness_to_k(tmp_path) == pytest.approx({"4a": .8})
+    near = sheet.nearness_to_k(tmp_path)
+    assert list(near) == ["4a"] and near["4a"].to_dict() == pytest.approx({100: .84, 101: .76})
+
+
+def test_a_row_from_another_machine_is_counted(tmp_path):
+    "Row 3 of seeds 101 and 103 comes from another device than row 6; a seed without one of them does not count"
+    folder = records(tmp_path, {"6": 2.}, seeds=range(100, 104))
+    runs = sheet.read(folder)
+    assert sheet.on_two_machines(runs, "6", "3", [100, 101]) == 0, "records without a device"
+    runs["device"] = np.where((runs["row"] == "3") & runs["seed"].isin([101, 103]), "b", "a")
+    assert [sheet.on_two_machines(runs, "6", b, s) for b, s in (("3", [100, 101, 102, 103]), ("3", [100, 101]), ("5", [100, 101]))] == [2, 1, 0]
+    runs.to_csv(folder / "runs.csv", index=False)
+    control = sheet.control_table(folder).set_index("contrast")["two_machines"]
+    assert control["mixup alone − base"] == 2 and control["K causes − none, row 6"] == 0
+    dosed = runs[runs["row"].isin(["3", "5", "6"])].assign(knobs='{"adjacent": 0.0}', device="b")
+    pd.concat([runs, dosed]).to_csv(folder / "runs.csv", index=False)
+    doses = sheet.dose_table(folder).query("curve == 'labels' and against == '3'").set_index(["level", "row"])["two_machines"]
+    assert doses[.1, "6"] == 1 and doses[0., "6"] == 0, "of the first three seeds"
+
+
+def test_age_groups_that_are_wrong(tmp_path):
+    "Two of four fresh speakers of LTV+FCVE in one seed, one in the other; a split's own and other roles do not count"
+    at = lambda y, seed, role="LTV+FCVE", split="fresh", knobs="{}": pd.DataFrame(dict(
+        y_agesup=y, true_agesup=[0, 1, 2, 0], role=role, split=split, seed=seed, knobs=knobs))
+    pd.concat([at([1, 1, 2, 1], 100), at([0, 1, 1, 0], 101), at([2, 2, 0, 2], 100, "FCVG"), at([2, 2, 0, 2], 100, split="test"),
+               at([0, 1, 2, 0], 100, knobs='{"adjacent": 0.0}')]).to_parquet(tmp_path / "asked.parquet")
+    wrong = sheet.wrong_groups(tmp_path)
+    assert wrong["{}"].to_dict() == {100: 50, 101: 25} and wrong['{"adjacent": 0.0}'].to_dict() == {100: 0}
+    assert sheet.wrong_groups(tmp_path / "nowhere") == {}
 
 
 def test_single_scores_have_an_interval_over_speakers_within_their_class(tmp_path):
@@ -258,6 +289,16 @@ def test_ceilings_of_turned_knobs_stand_beside_their_doses(tmp_path):
     assert sheet.score_table(folder).set_index("row").loc["3", "ceiling"] == round(tops.query("role == 'LTV+FCVE'")["agesup_f1"].mean(), 2)
 
 
+def test_a_ceiling_is_of_the_row_s_own_seeds(tmp_path):
+    "A control of two seeds stands beside the oracle of these two"
+    folder = records(tmp_path, {}, seeds=range(100, 104))
+    runs, tops = (pd.read_csv(folder / f"{n}.csv", dtype={"row": str}) for n in ("runs", "ceilings"))
+    runs[(runs["row"] != "subce") | (runs["seed"] < 102)].to_csv(folder / "runs.csv", index=False)
+    tops.assign(agesup_f1=tops["seed"] - 30., knobs="{}").to_csv(folder / "ceilings.csv", index=False)
+    top = sheet.score_table(folder).set_index("row")["ceiling"]
+    assert (top["3"], top["subce"]) == (71.5, 70.5)
+
+
 def test_doses_in_sentences(tmp_path):
     "The ends of each curve that was run, +MKD+CH against what is asked of that curve; no curve, no sentence"
     folder = records(tmp_path, {"6": 2., "5": 1.}, sd=.01)
@@ -278,7 +319,7 @@ def test_doses_in_sentences(tmp_path):
     assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\)\. "
                         r"Over 1 of 1 curves the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
     wide = table.assign(change_low=-9., change_high=9.)
-    assert sheet.doses_in_short(wide).endswith("(each interval holds 0; 3 seeds).") and sheet.doses_in_short(table[:0]) == ""
+    assert sheet.doses_in_short(wide).endswith("On none of the 1 curves is a change from end to end clear; 3 seeds show only large ones.") and sheet.doses_in_short(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
 
@@ -381,6 +422,7 @@ def test_other_scores_on_a_page(tmp_path):
     assert wide["ECAPA-TDNN"][0] == "-1.00 [-1.25, -0.75], below 0" and wide["ResNet"][0] == "+0.00 [+0.00, +0.00], holds 0" and pd.isna(wide["call centre"][0])
     told = sheet.others_text(t)
     assert told.startswith("In gender macro F1 +MKD+CH − base is -1.00 [-1.25, -0.75] (ECAPA-TDNN), +0.00 [+0.00, +0.00] (ResNet); the paper prints +1.3, +3.7. In")
+    assert "In gender macro F1 +MKD+CH − +CH is -1.00 [-1.00, -1.00] (ECAPA-TDNN)" in told
     one = sheet.read(folder)
     one[one["seed"] == 100].to_csv(folder / "runs.csv", index=False)
     assert sheet.other_table(folder).empty and sheet.others_text(sheet.other_table(folder)) == ""

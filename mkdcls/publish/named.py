@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mkdcls.engine.store import PROJECT
+from mkdcls.results.report import bounds
 
 PAPER = PROJECT / "paper"
 # name in the values → folder of committed results
@@ -37,8 +38,8 @@ def fixed(v: float, digits: int = 1) -> str: return minus(f"{v:z.{digits}f}")
 
 
 def bracketed(low: float, high: float, digits: int = 1, sign: bool = True) -> str:
-    form = signed if sign else fixed
-    return f"[{form(low, digits)}, {form(high, digits)}]"
+    "An end that rounds to 0 keeps its sign where ends are signed: it says whether the interval holds 0"
+    return minus(bounds(low, high, digits)) if sign else f"[{fixed(low, digits)}, {fixed(high, digits)}]"
 
 
 def difference_cell(v: float, low: float, high: float, digits: int = 1) -> str:

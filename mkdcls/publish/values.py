@@ -526,8 +526,6 @@ def of_claims(v: Values):
     "The table of claims, from the page of all results, which a test holds to the records"
     page = v.path("results", "README.md")
     head, rows = markdown_table(page.read_text("utf-8"), "What the paper claims, and what came out here")
-    rows = [[re.sub(r"call centre: speaks for it(?!\s*‡)", f"call centre: speaks for it{WEAK}", c) for c in r]
-            for r in rows]
     rows = [[("Not claimed by the paper: " + c if i == 0 and "one may expect" in c else c) for i, c in enumerate(r)]
             for r in rows]
     rows.insert(2, gender_claim(v))

@@ -15,7 +15,7 @@ import pandas as pd
 from mkdcls.counterfactuals import mean_interval, per_speaker
 from mkdcls.results.intervention_sheet import PAIRED
 from mkdcls.results.front import link, minutes, page_path
-from mkdcls.results.report import held_against, preset_of, published, read, too_small
+from mkdcls.results.report import bounds, held_against, preset_of, published, read, too_small
 from mkdcls.evaluation import MARGIN, MIN_SEEDS, Contrast, status
 from mkdcls.labels import PARENT
 
@@ -35,7 +35,7 @@ def _records(folder: Path):
             else None)
 
 
-def _span(v, low, high, digits=1) -> str: return f"{v:+z.{digits}f} [{low:+z.{digits}f}, {high:+z.{digits}f}]"
+def _span(v, low, high, digits=1) -> str: return f"{v:+z.{digits}f} {bounds(low, high, digits)}"
 
 
 def _few(n_seeds: int) -> str:
@@ -70,11 +70,11 @@ def _gain(gains, name: str, row: str) -> tuple[str, str, str]:
             VERDICT_WORDS[g["status"]] + " ‡" * bool(g.get("small", False)))
 
 
-def _paired(records, name: str, more: str, less: str) -> tuple[str, str, str]:
-    "Agesup F1 of one row minus another's, paired"
+def _paired(records, name: str, more: str, less: str, small: bool = False) -> tuple[str, str, str]:
+    "Agesup F1 of one row minus another's, paired; `small` marks a block that compares nothing"
     if records is None or not {more, less} <= set(records[0]["row"]): return (name, *NOT_RUN)
     c, _ = held_against(*records, less, more, "agesup", draws=10_000)
-    return name, _span(c.value, c.low, c.high), _word(c.value, c.low, c.high, c.n)
+    return name, _span(c.value, c.low, c.high), _word(c.value, c.low, c.high, c.n) + " ‡" * small
 
 
 def _kept(table, gains) -> tuple[str, str]:
@@ -213,7 +213,8 @@ def _seeds(*of) -> str:
 def claims(folder: Path) -> pd.DataFrame:
     "One line a claim, from the results of one corpus and preset"
     gains, known, table = (_csv(folder, f"{n}.csv") for n in ("gains", "interventions", "table1"))
-    if gains is not None and _records(folder): gains["small"] = gains["row"].isin(too_small(folder))
+    small = too_small(folder) if gains is not None and _records(folder) else set()
+    if gains is not None: gains["small"] = gains["row"].isin(small)
     if table is not None and not preset_of(table["preset"].iloc[0]).evidence:
         raise ValueError(f"{folder}: results of preset smoke are no evidence for or against a claim")
     rows, sheet = _records(folder), _records(Path(folder) / "ablations")
@@ -229,7 +230,7 @@ def claims(folder: Path) -> pd.DataFrame:
         ("The same, base re-estimated as well (our control)",
          "ablations, each block's +MKD+CH against its base with BatchNorm statistics re-estimated",
          _several(_paired(sheet, "ECAPA", "6", "3r"), _paired(sheet, "ResNet", "10", "7r"),
-                  _paired(sheet, "call centre", "13", "11r")),
+                  _paired(sheet, "call centre", "13", "11r", "13" in small)),
          _seeds((sheet, "6", "3r"), (sheet, "10", "7r"), (sheet, "13", "11r"))),
         ("The hierarchical classifier brings the larger gain (section 4)", "+CH against +MKD, Table 1",
          _several(_paired(rows, "ECAPA", "5", "4a"), _paired(rows, "ResNet", "9", "8")),

@@ -17,7 +17,7 @@ from mkdcls.engine.store import writable, write_table, write_text
 from mkdcls.evaluation import ALPHA, MARGIN, confusion, expected_years, ordinal_scores, scorecard
 from mkdcls.labels import TASKS
 from mkdcls.results.figures import COLOURS, STYLE, save_figure
-from mkdcls.results.report import published, record_line
+from mkdcls.results.report import bounds, published, record_line
 from mkdcls.runs import Knobs
 from mkdcls.seeds import Paired, excludes, family, paired_gains, seeds_needed
 
@@ -141,7 +141,8 @@ def read(folder: Path) -> pd.DataFrame:
 def read_ceilings(folder: Path) -> pd.DataFrame:
     "The oracle's scores, a line for each corpus: role, seed and knobs; none for records that were kept without"
     path = Path(folder) / "ceilings.csv"
-    tops = pd.read_csv(path) if path.exists() and path.stat().st_size > 1 else pd.DataFrame(columns=["role", SCORE])
+    tops = (pd.read_csv(path) if path.exists() and path.stat().st_size > 1
+            else pd.DataFrame(columns=["role", "seed", SCORE]))
     return tops if "knobs" in tops else tops.assign(knobs="{}")
 
 
@@ -252,9 +253,11 @@ def score_table(folder: Path) -> pd.DataFrame:
     out.insert(2, "n_seeds", mine.groupby("row").size())
     if (Path(folder) / "answers.parquet").exists():
         for i, (end, values) in enumerate(over_speakers(folder).items()): out.insert(4 + i, end, values.round(2))
-    top = tops.groupby("role").mean(numeric_only=True)
-    for c, score in CEILINGS.items():
-        if score in top: out[c] = out["role"].map(top[score]).round(2)
+    known = {c: score for c, score in CEILINGS.items() if score in tops}
+    beside = mine.merge(tops, left_on=["dataset", "seed"], right_on=["role", "seed"], suffixes=("", "_of_oracle"))
+    for c, score in known.items():  # of the row's own seeds: some rows have fewer
+        column = f"{score}_of_oracle" if f"{score}_of_oracle" in beside else score
+        out[c] = beside.groupby("row")[column].mean().round(2)
     out["closed"] = (100 * (out[f"true_{SCORE}"] - EVEN) / (out["true_ceiling"] - EVEN)).round(1)
     return out.reset_index()
 
@@ -305,22 +308,30 @@ def compares_nothing(folder: Path) -> list[str]:
     return [b for b, r in ASKED_BLOCKS.items() if r["base"] in closed and closed[r["base"]] < 50]
 
 
-def nearness_to_k(folder: Path) -> dict[str, float]:
+def nearness_to_k(folder: Path) -> dict[str, pd.Series]:
     """Row → cosine of the student's features and the teacher's, which Eq. 2 raises, in the last epoch of training (the
-    student hears mixtures); mean over seeds, for the rows that have Eq. 2 with a cosine"""
+    student hears mixtures), seed by seed; for the rows that have Eq. 2 with a cosine"""
     if not (path := Path(folder) / "curves.csv").exists(): return {}
     curves, runs = pd.read_csv(path, dtype={"row": str}), read(folder)
     last = curves[curves["knobs"] == "{}"].sort_values("epoch").groupby(["row", "seed"]).tail(1)
     weights = {row: o["dist_weight"] for row, recipe in zip(runs["row"], runs["recipe"])
                if (o := json.loads(recipe)["objective"])["dist"] == "cos"}
-    mean = last.groupby("row")["dist"].mean() if "dist" in last else {}
-    return {row: 1 - mean[row] / w for row, w in weights.items()}
+    of = lambda row: last[last["row"] == row].set_index("seed")["dist"]
+    return {row: 1 - of(row) / w for row, w in weights.items()} if "dist" in last else {}
+
+
+def on_two_machines(runs: pd.DataFrame, row: str, base: str, seeds, knobs: tuple[str, str] = ("{}", "{}")) -> int:
+    "On how many of these seeds the two rows were trained on different devices: rounding differs there, too"
+    if "device" not in runs: return 0
+    of = [runs[(runs["row"] == r) & (runs["knobs"] == k)].set_index("seed")["device"].reindex(seeds)
+          for r, k in zip((row, base), knobs)]
+    return int((of[0] != of[1]).sum())
 
 
 def control_table(folder: Path) -> pd.DataFrame:
     """What K is worth: each kind of K against none, and a trained teacher against one that never was, in the rows 4a, 6
-    and 13; mixup alone; a plain third head. Beside it the difference as trained, and how near Eq. 2 brings the row to
-    its K"""
+    and 13; mixup alone; a plain third head. Beside it the difference as trained, how near Eq. 2 brings the row to its
+    K, and on how many seeds the two rows come from different machines"""
     runs, near, out = read(folder), nearness_to_k(folder), []
     asks = []
     for row in ("4a", "6", "13"):
@@ -335,8 +346,10 @@ def control_table(folder: Path) -> pd.DataFrame:
         c = paired_gains(g)
         word = c.leaning if c.p < ALPHA else "undecided"
         plain = seed_gains(runs, row, base, f"as_trained_{SCORE}") if f"as_trained_{SCORE}" in runs else pd.Series()
+        cosine = near[row].reindex(g.index).mean() if row in near else np.nan
         out.append(_line(name, c, None, None, word, row=row, against=base)
-                   | dict(as_trained=round(plain.mean(), 2), cosine=round(near.get(row, np.nan), 2)))
+                   | dict(as_trained=round(plain.mean(), 2), cosine=round(cosine, 2),
+                          two_machines=on_two_machines(runs, row, base, g.index)))
     return pd.DataFrame(out)
 
 
@@ -347,9 +360,10 @@ def _train(runs: pd.DataFrame, knobs: str, row: str) -> float:
 
 def dose_table(folder: Path) -> pd.DataFrame:
     """Gains at each dose, on the seeds that every level of the curve has, and by how much they have changed since the
-    lowest dose, paired by seed; beside them the gain on true labels, the oracle's score, and that of the teacher on its
-    own corpus"""
-    runs, out = read(folder), []
+    lowest dose, paired by seed; beside them the gain on true labels, the oracle's score, that of the teacher on its own
+    corpus, the percentage of wrong age groups (who moves to the next decade may stay in the group), and on how many
+    seeds the two rows come from different machines"""
+    runs, out, wrong = read(folder), [], wrong_groups(folder)
     top = read_ceilings(folder).query("role == 'LTV+FCVE'")
     curves = {"speakers": (("6", "3"), ("5", "3"), ("6", "5")), "labels": (("6", "3"), ("5", "3")),
               "teacher": (("6", "5"), ("4a", "3"))}
@@ -359,7 +373,6 @@ def dose_table(folder: Path) -> pd.DataFrame:
         if usual is not None: levels.append((usual, "{}"))
         least = {}
         for level, knobs in sorted(levels):
-            # a teacher's dose leaves base and +CH as they are: they are the primary ones
             per = {(r, b): _pair(runs, r, b, knobs, curve) for r, b in pairs}
             for (row, base), g in per.items():
                 g = g[g.index < FIRST_SEED + DOSE_SEEDS]
@@ -377,7 +390,10 @@ def dose_table(folder: Path) -> pd.DataFrame:
                 out.append(dict(curve=curve, level=level, row=row, against=base, train_utterances=n, n_seeds=c.n,
                                 score=round(score, 2), teacher=round(k, 2), ceiling=round(seen[SCORE].mean(), 2),
                                 gain=round(c.value, 2), low=round(c.low, 2),
-                                high=round(c.high, 2), sd=round(c.sd, 2), true_gain=round(true, 2)) | moved)
+                                high=round(c.high, 2), sd=round(c.sd, 2), true_gain=round(true, 2),
+                                groups_wrong=round(wrong.get(knobs, pd.Series()).reindex(g.index).mean(), 1),
+                                two_machines=on_two_machines(runs, row, base, g.index,
+                                                             (knobs, _beside(curve, knobs)))) | moved)
     levels = pd.Series({c: len({o["level"] for o in out if o["curve"] == c}) for c in curves})
     return pd.DataFrame([o for o in out if levels[o["curve"]] > 1])  # one level is no curve
 
@@ -387,9 +403,23 @@ def _scores(runs, row, knobs, score=SCORE):
     return mine[score] if score in mine else pd.Series(np.nan, mine.index)
 
 
+def _beside(curve: str, knobs: str) -> str:
+    "The knobs of what a row is held against: a teacher's dose leaves base and +CH as they are"
+    return "{}" if curve == "teacher" else knobs
+
+
 def _pair(runs, row, base, knobs, curve, score=SCORE):
-    beside = "{}" if curve == "teacher" else knobs
-    return (_scores(runs, row, knobs, score) - _scores(runs, base, beside, score)).dropna()
+    return (_scores(runs, row, knobs, score) - _scores(runs, base, _beside(curve, knobs), score)).dropna()
+
+
+def wrong_groups(folder: Path) -> dict[str, pd.Series]:
+    "Knobs → percentage of fresh speakers of LTV+FCVE whose observed age group is not their true one, seed by seed"
+    if not (path := Path(folder) / "asked.parquet").exists(): return {}
+    t = pd.read_parquet(path)
+    if "true_agesup" not in t: return {}
+    t = t[(t["role"] == "LTV+FCVE") & (t["split"] == "fresh")].reset_index(drop=True)
+    wrong = 100. * (t["y_agesup"] != t["true_agesup"])
+    return {knobs: part.groupby(t["seed"]).mean() for knobs, part in wrong.groupby(t["knobs"])}
 
 
 def regime_table(folder: Path) -> pd.DataFrame:
@@ -433,7 +463,7 @@ def _spanned(r, digits: int = 1) -> str:
     "A difference, with its interval where it has one"
     told = f"{r['difference']:+z.{digits}f}"
     if "low" not in r or pd.isna(r["low"]): return told
-    return f"{told} [{r['low']:+z.{digits}f}, {r['high']:+z.{digits}f}]"
+    return f"{told} {bounds(r['low'], r['high'], digits)}"
 
 
 def leak_text(leak: pd.DataFrame) -> str:
@@ -469,30 +499,30 @@ def regime_text(table: pd.DataFrame) -> str:
 
 # ---- pictures
 
-def _forest(ax, names, values, low, high, paper=None):
+def _forest(ax, names, values, low, high):
     y = np.arange(len(names))[::-1]
     ax.axvspan(-MARGIN, MARGIN, color="0.92", lw=0)
     ax.axvline(0, color="0.5", lw=.8)
     ax.errorbar(values, y, xerr=[values - low, high - values], fmt="o", color=COLOURS[0], ms=4, lw=1.4)
-    if paper is not None: ax.plot(paper, y, "x", color=COLOURS[3], ms=5, label="the paper's")
     ax.set_yticks(y, names)
     ax.set_xlabel("gain in agesup macro F1 (points), 95 %")
 
 
 def figure_family(table: pd.DataFrame, folder: Path):
-    "The declared contrasts with their intervals and words, the gain of every seed, and the paper's"
+    "The declared contrasts with their intervals, the gain of every seed, the paper's gain (in figures), and the word"
     seeds = declared_gains(Path(folder) / "decisive")
     with mpl.rc_context(STYLE):
         fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-        _forest(ax, table["contrast"], table["gain"], table["low"], table["high"], table["paper"])
-        for y, name in zip(np.arange(len(table))[::-1], table["contrast"]):
-            ax.plot(seeds[name], np.full(len(seeds[name]), y - .3), ".", color="0.6", ms=3, lw=0)
-        right = max(table["high"].max(), table["paper"].max())
-        for y, word in zip(np.arange(len(table))[::-1], table["word"]):
-            ax.text(right + 1, y, word, va="center", fontsize=7)
-        least = min(table["low"].min(), table["paper"].min(), *(seeds[name].min() for name in table["contrast"]))
-        ax.set_xlim(least - 1, right + 6)
-        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize=7)
+        _forest(ax, table["contrast"], table["gain"], table["low"], table["high"])
+        rows, beside = np.arange(len(table))[::-1], ax.get_yaxis_transform()  # x from 0 to 1 over the frame
+        for y, (_, r) in zip(rows, table.iterrows()):
+            of = seeds[r["contrast"]]
+            ax.plot(of, np.full(len(of), y - .3), ".", color="0.6", ms=3, lw=0)
+            ax.text(1.12, y, f"{r['paper']:+.1f}", transform=beside, va="center", ha="right", fontsize=7,
+                    color=COLOURS[3])
+            ax.text(1.16, y, r["word"], transform=beside, va="center", fontsize=7)
+        for x, head, side in ((1.12, "paper", "right"), (1.16, "word", "left")):
+            ax.text(x, len(table) - .3, head, transform=beside, va="bottom", ha=side, fontsize=7, color="0.4")
         save_figure(fig, folder, "decisive")
     return fig
 
@@ -512,14 +542,21 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 def worth_of_k(table: pd.DataFrame) -> str:
     "What each kind of K is worth, in a sentence; empty where one has not been run"
     if not len(table): return ""
-    worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in by_kind(table).groupby("kind")}
+    k = by_kind(table)
+    worth = {kind: f"{g['gain'].min():+z.1f} to {g['gain'].max():+z.1f}" for kind, g in k.groupby("kind")}
     if not set(K_KINDS[1:]) <= set(worth): return ""
-    told = (f"K made of the true causes is worth {worth['causes']} points over no K, "
-            f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}.")
+    seeds = {kind: f"{g['n_seeds'].min()} seeds" for kind, g in k.groupby("kind")}
+    low, high = (k.loc[k["kind"].isin(("FCVG", "untrained")), end] for end in ("low", "high"))
+    widest = (high - low).idxmax()
+    none = (f" (all intervals hold 0, the widest {bounds(low[widest], high[widest])})"
+            * bool(((low <= 0) & (high >= 0)).all()))
+    told = (f"K made of the true causes is worth {worth['causes']} points over no K ({seeds['causes']}), "
+            f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
     near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
-    return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']}"
-            + f" (cosine to its target {far}; to the two other kinds of K {near})" * bool(near and far) + ".")
+    cosines = f"; cosine to its target {far}, to the two other kinds of K {near}" * bool(near and far)
+    return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']} "
+            f"({seeds['alone']}{cosines}).")
 
 
 def _span_of_cosines(table: pd.DataFrame, kinds: list[str]) -> str:
@@ -535,7 +572,9 @@ def controls_text(table: pd.DataFrame) -> str:
     k = by_kind(table)
     able, alone = ((k.loc[k["kind"] == kind, "word"] == "better").all() for kind in ("causes", "alone"))
     if not able: return f"{told} The true causes do not help in every row, so this pipeline cannot test K everywhere."
-    told += " So a K that knows something helps here, where the heads can read it beside X in Z."
+    told += " So this pipeline can show a gain where K holds the true causes and the heads can read it beside X in Z."
+    told += (" That the paper's kind of teacher adds nothing is not shown: where a word is *undecided*, so few seeds "
+             "may miss a gain." * bool((k.loc[k["kind"] == "FCVG", "word"] == "undecided").any()))
     if (asked := k["kind"] == "alone").any() and not alone:
         told += " That the student takes it over through Eq. 2 is not shown"
         far = "cosine" in k and k.loc[asked, "cosine"].max() < .5
@@ -554,10 +593,10 @@ def others_in_columns(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def others_text(table: pd.DataFrame) -> str:
-    "The gains of the full method and of +CH in gender and in the AUC of 60+, in sentences; empty with one seed"
+    "Gains of the full method, of +CH and of what MKD adds to it, in gender and in the AUC of 60+; '' with one seed"
     told = []
     for score in ("gender_f1", "auc_60"):
-        for what in ("+MKD+CH − base", "+CH − base"):
+        for what in ("+MKD+CH − base", "+CH − base", "+MKD+CH − +CH"):
             mine = table[(table["score"] == score) & (table["contrast"] == what)] if len(table) else table
             if not len(mine): continue
             paper = mine["paper"].map("{:+.1f}".format) if mine["paper"].notna().all() else None
@@ -600,37 +639,37 @@ def ends_of_doses(table: pd.DataFrame) -> dict[str, list]:
     return found
 
 
-def _doses_of(curve: str, ends) -> list[str]:
-    return [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in ends]
+def _doses_of(curve: str, two) -> list[str]:
+    return [f"{100 * r['level']:.0f} %" if curve == "labels" else f"{r['train_utterances']:,.0f}" for r in two]
 
 
 def doses_text(table: pd.DataFrame) -> str:
     """The ends of each curve in a sentence, with the score of what is held against, and the change from end to end,
     paired by seed; empty before one has been run"""
     told = []
-    for curve, ends in ends_of_doses(table).items():
-        at = _doses_of(curve, ends)
-        span = [f"{r['gain']:+z.1f} [{r['low']:+z.1f}, {r['high']:+z.1f}]" for r in ends]
-        beside = [f"{r['score'] - r['gain']:.1f}" for r in ends]
+    for curve, two in ends_of_doses(table).items():
+        at = _doses_of(curve, two)
+        span = [f"{r['gain']:+z.1f} {bounds(r['low'], r['high'])}" for r in two]
+        beside = [f"{r['score'] - r['gain']:.1f}" for r in two]
         pair = DOSE_GAINS["6", DOSE_ASKED[curve]]
         told.append(f"{pair} is {span[0]} points at {at[0]} and {span[1]} at {at[1]} ({DOSE_WORDS[curve]}; "
                     f"{pair.rpartition(' ')[2]} itself scores {beside[0]} and {beside[1]}), a change of "
-                    f"{ends[1]['change']:+z.1f} [{ends[1]['change_low']:+z.1f}, {ends[1]['change_high']:+z.1f}]")
+                    f"{two[1]['change']:+z.1f} {bounds(two[1]['change_low'], two[1]['change_high'])}")
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 
 def doses_in_short(table: pd.DataFrame) -> str:
     "The first curve's ends, and of every curve whether the gain changes from end to end for sure"
-    if not (ends := ends_of_doses(table)): return ""
-    curve, (least, most) = next(iter(ends.items()))
+    if not (found := ends_of_doses(table)): return ""
+    curve, (least, most) = next(iter(found.items()))
     at = _doses_of(curve, (least, most))
-    clear = [c for c, (_, r) in ends.items() if r["change_low"] > 0 or r["change_high"] < 0]
+    clear = [c for c, (_, r) in found.items() if r["change_low"] > 0 or r["change_high"] < 0]
     seeds = int(table["n_seeds"].min())
     return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
             f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}). "
-            + (f"Over {len(clear)} of {len(ends)} curves the gain changes (intervals without 0" if clear else
-               f"On none of the {len(ends)} curves is a change from end to end clear (each interval holds 0")
-            + f"; {seeds} seeds).")
+            + (f"Over {len(clear)} of {len(found)} curves the gain changes (intervals without 0; {seeds} seeds)."
+               if clear else f"On none of the {len(found)} curves is a change from end to end clear; {seeds} seeds show only "
+                    "large ones."))
 
 
 def figure_doses(table: pd.DataFrame, folder: Path):
@@ -643,8 +682,11 @@ def figure_doses(table: pd.DataFrame, folder: Path):
             mine = table[table["curve"] == curve]
             ax.axhspan(-MARGIN, MARGIN, color="0.92", lw=0)
             ax.axhline(0, color="0.5", lw=.8)
-            for i, ((row, base), part) in enumerate(mine.groupby(["row", "against"])):
-                x = part["level"] + .005 * (i - .5) if curve == "labels" else part["train_utterances"] * 1.03**(i - 1)
+            pairs, taught = mine.groupby(["row", "against"]), mine["train_utterances"]
+            for i, ((row, base), part) in enumerate(pairs):
+                aside = i - (len(pairs) - 1) / 2
+                x = (part["level"] + .006 * aside if curve == "labels" else
+                     part["train_utterances"] * (taught.max() / taught.min())**(.02 * aside))
                 colour, mark = DOSE_LOOKS[DOSE_GAINS[row, base]]
                 ax.errorbar(x, part["gain"], yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
                             fmt=f"{mark}-", color=colour, ms=4, lw=1.2, label=DOSE_GAINS[row, base])

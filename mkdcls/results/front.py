@@ -48,7 +48,7 @@ def table_at(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"row": str, "against": str})
 
 
-def span(gain: float, low: float, high: float) -> str: return f"{gain:+z.1f} [{low:+z.1f}, {high:+z.1f}]"
+def span(gain: float, low: float, high: float) -> str: return f"{gain:+z.1f} {report.bounds(low, high)}"
 
 
 # ---- Table 1
@@ -101,8 +101,8 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
 
 
 def told_word(c: pd.Series) -> str:
-    "The word of a contrast of protocol 2; where it is undecided, the seeds that the measured spread asks for"
-    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided ({c['seeds_needed']:.0f} seeds needed)"
+    "The word of a contrast of protocol 2; where it is undecided, the seeds that have about an even chance to decide it"
+    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided (even odds with {c['seeds_needed']:.0f} seeds)"
 
 
 def declared_family(found: dict[str, Path]) -> str:
@@ -118,7 +118,8 @@ def declared_family(found: dict[str, Path]) -> str:
                   for _, c in more[more["score"] == "agesup_f1"].iterrows()]
     table = report.as_markdown(pd.DataFrame(lines))
     missing = still_to_run(read(found["stand-in"] / "decisive"))
-    if missing: missing += " The plan does not change with what comes out, and nothing corrects for looking early. "
+    if missing: missing += " The plan does not change with what comes out" + (
+        ", and nothing corrects for looking early. " if t["n_seeds"].min() < PRIMARY_SEEDS else ". ")
     return f"{table}\n\n{missing}Spreads, controls and doses: [its sheet]({EXECUTED}/decisive.ipynb)."
 
 
@@ -221,7 +222,7 @@ def how_to_read(found: dict[str, Path]) -> str:
                 "direction* means that the interval lies beyond the margin of one point that [the "
                 "protocol](../paper/protocol.md) declares, on the paper's side; *undecided* means that the interval "
                 "reaches across it. Before you rely on it:")
-    early = " (words before the last seed are a preview)" * int(t["n_seeds"].min() < PRIMARY_SEEDS)
+    early = " (until all are run, words are a preview)" * int(t["n_seeds"].min() < PRIMARY_SEEDS)
     before = read_gains(found["stand-in"])
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     plain = as_trained(found["stand-in"] / "decisive")
@@ -262,8 +263,8 @@ def cautions(found: dict[str, Path]) -> str:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
         out.append(f"From scratch on little real speech, protocol 1's rows score {t.min():.0f} to "
-                   f"{t.max():.0f} on new speakers of the same corpora; base's own answers, shuffled, "
-                   f"{ours.min():.0f}.")
+                   f"{t.max():.0f} in agesup F1 on new speakers of the same corpora; base's own answers, shuffled, "
+                   f"{ours.min():.0f} ([why](../paper/results/README.md#what-no-listening-scores)).")
         if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
@@ -562,10 +563,16 @@ def pictures(found: dict) -> str:
     "When the method helps, and what the teacher is worth; nothing before protocol 2 has been run"
     if (folder := found.get("stand-in")) is None: return ""
     varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(table_at(folder / "decisive-doses.csv")))
-    return "\n\n".join(f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
-                       (("doses", f"When does the method help? Gains against {varied}"),
-                        ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
-                       if (folder / "figures" / f"{name}.svg").exists())
+    drawn = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
+             (("doses", f"When does the method help? Gains against {varied}"),
+              ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
+             if (folder / "figures" / f"{name}.svg").exists()]
+    seeds = [table_at(folder / f"decisive-{name}.csv") for name in ("doses", "controls")]
+    seeds = sorted({int(n) for t in seeds if len(t) for n in t["n_seeds"]})
+    counted = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""
+    told = (f"*{counted} seeds, 95 % intervals. Grey: the margin of one point. (K: …): what the teacher itself scores.*"
+            * bool(drawn and seeds))
+    return "\n\n".join([*drawn, *[told] * bool(told)])
 
 
 def gender_in_short(folder: Path) -> str:
@@ -586,7 +593,7 @@ def remedies_in_short(found: dict) -> str:
     return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line "
             f"(studio or telephone) {found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all "
             f"seeds: trained where the line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points "
-            f"when that is turned round; with *{found.name}* it has {c:.0f} and {d:.0f} "
+            f"when that is turned round; with *{found.name}* it scores {c:.0f}, and {d:.0f} turned round "
             f"({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
             + " It needs each utterance over both lines: exact in a simulator only."

@@ -370,10 +370,15 @@ def as_markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(c.strip() for c in line) + " |" for line in cells) + "\n"
 
 
+def bounds(low: float, high: float, digits: int = 1) -> str:
+    "An interval; an end that rounds to 0 keeps its sign, which says whether the interval holds 0"
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
 def gain_cell(g, marked: dict) -> str:
     "A gain with its interval; nothing where one of the two rows answers one class to everybody"
     if any("†" in marked.get((r, g["task"]), "") for r in (g["row"], g["base_row"])): return "†"
-    return f"{g['gain']:+z.1f} [{g['low']:+z.1f}, {g['high']:+z.1f}]" + marked.get((g["row"], g["task"]), "")
+    return f"{g['gain']:+z.1f} {bounds(g['low'], g['high'])}" + marked.get((g["row"], g["task"]), "")
 
 
 def shown_gains(table: pd.DataFrame, marked: dict) -> pd.DataFrame:
