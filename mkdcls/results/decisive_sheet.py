@@ -554,7 +554,7 @@ def worth_of_k(table: pd.DataFrame) -> str:
             f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
     near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
-    cosines = f"; cosine to its target {far}, to the two other kinds of K {near}" * bool(near and far)
+    cosines = f"; cosine to its target {far}, where students of the two other kinds of K reach {near}" * bool(near and far)
     return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']} "
             f"({seeds['alone']}{cosines}).")
 

@@ -228,11 +228,11 @@ def how_to_read(found: dict[str, Path]) -> str:
     plain = as_trained(found["stand-in"] / "decisive")
     return ("Gains are points of macro F1 with a 95 % interval: Student's t over "
             f"{t['n_seeds'].min()} of the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md){early}, each "
-            "on 4,000 speakers or more, with BatchNorm statistics of both rows re-estimated on unmixed "
-            f"speech{f' (without that {plain})' if plain else ''}. "
+            "on 4,000 speakers or more. Both rows are scored with BatchNorm statistics re-estimated on unmixed speech"
+            f"{f'; as trained, the gains are {plain}' if plain else ''}. "
             "*Better* and *worse* lie beyond a margin of "
             f"one point, *no difference* inside it, for [ten contrasts]({EXECUTED}/decisive.ipynb) at once. "
-            "[Protocol 1](../paper/protocol.md) (five other seeds, base as "
+            "[Protocol 1](../paper/protocol.md) (five other seeds, the method re-estimated, base as "
             f"trained): {before}. Before you rely on it:")
 
 
@@ -613,7 +613,7 @@ def regime_in_short(folder: Path) -> str:
     base = t.query("row == '3'").set_index(["split_by", "tested"])["score"]
     left_out = "excludes_paper" in t and t["excludes_paper"].dropna().astype(bool).all()
     own, fresh = "the split's own", "fresh speakers"
-    return ("Where few speakers say 20 utterances each (the paper's FCVG: about 850), base scores "
+    return ("Where few speakers say 20 utterances each (the paper's clean speech, FCVG: about 850), base scores "
             f"{base['utterance', own]:.0f} on the test utterances if utterances are dealt, and "
             f"{base['utterance', fresh]:.0f} on new speakers; if speakers are dealt, it is "
             f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured]({EXECUTED}/regime.ipynb))."

@@ -473,7 +473,7 @@ def permuted_k(sheet: InterventionRunners, seeds: int, times: int = 20) -> pd.Da
 
 
 def refuters(sheet: InterventionRunners, listened: list[Listened]) -> pd.DataFrame:
-    "Placebo channel (exactly 0), lines named by a coin, ages with shuffled names"
+    "Placebo channel (0 up to rounding), lines named by a coin, ages with shuffled names"
     lines, about = [], _about(sheet, len(listened), sum(one.m["speaker"].nunique() for one in listened))
     ages, draws = ("age 25", "age 45", "age 65"), sheet.size.draws
     group = lambda h: h.p["agesup"] @ np.arange(TASKS["agesup"])

@@ -734,8 +734,8 @@ def worth_in_words(folder: Path) -> str:
     if not set(asked) <= set(auc.index): return ""
     language, base, beside, full, head, alone = (f"{auc[r]:.0f}" for r in asked)
     return (f"With the public {PUBLIC[k].title} as K beside X, base finds real speakers over 60 with an AUC of "
-            f"{beside}, +MKD+CH {full}, a linear head on K {head} (language alone {language}); a student that "
-            f"only learns from K has {alone}, base {base}")
+            f"{beside}, +MKD+CH {full}, a linear head on K {head} (language alone {language}); asked "
+            f"without K, a student that learnt from it has {alone}, base {base} (50 is chance)")
 
 
 SCRATCH = ("base", "mkd", "ch", "mkd_ch")  # trained from scratch, age groups balanced
