@@ -208,7 +208,7 @@ def test_the_control_in_sentences(tmp_path):
     assert "asked without K" not in without and "Eq. 2" not in without
     alone = table["contrast"].str.endswith("alone")
     far = sheet.controls_text(table.assign(cosine=np.where(alone, .1, .8)))
-    assert "(10 seeds; cosine to its target 0.10 to 0.10, where students of the two other kinds of K reach 0.80 to 0.80)" in far and "stayed far from that target" in far
+    assert "(10 seeds; cosine to its target 0.10 to 0.10; other students reach 0.80 to 0.80)" in far and "stayed far from that target" in far
     assert "stayed far" not in sheet.controls_text(table.assign(cosine=.9))
     paired = sheet.control_table(folder).set_index("contrast")["gain"]
     assert paired["K FCVG − untrained, row 6"] == pytest.approx(paired["K FCVG − none, row 6"] - paired["K untrained − none, row 6"], abs=.011)

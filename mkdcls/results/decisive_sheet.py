@@ -551,10 +551,10 @@ def worth_of_k(table: pd.DataFrame) -> str:
     none = (f" (all intervals hold 0, the widest {bounds(low[widest], high[widest])})"
             * bool(((low <= 0) & (high >= 0)).all()))
     told = (f"K made of the true causes is worth {worth['causes']} points over no K ({seeds['causes']}), "
-            f"K trained on FCVG, clean speech, {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
+            f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
     near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
-    cosines = f"; cosine to its target {far}, where students of the two other kinds of K reach {near}" * bool(near and far)
+    cosines = f"; cosine to its target {far}; other students reach {near}" * bool(near and far)
     return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']} "
             f"({seeds['alone']}{cosines}).")
 

@@ -226,12 +226,14 @@ def how_to_read(found: dict[str, Path]) -> str:
     before = read_gains(found["stand-in"])
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     plain = as_trained(found["stand-in"] / "decisive")
+    n = t["n_seeds"].min()
+    run = f"{n} of " * int(n < PRIMARY_SEEDS)
     return ("Gains are points of macro F1 with a 95 % interval: Student's t over "
-            f"{t['n_seeds'].min()} of the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md){early}, each "
+            f"{run}the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md){early}, each "
             "on 4,000 speakers or more. Both rows are scored with BatchNorm statistics re-estimated on unmixed speech"
             f"{f'; as trained, the gains are {plain}' if plain else ''}. "
             "*Better* and *worse* lie beyond a margin of "
-            f"one point, *no difference* inside it, for [ten contrasts]({EXECUTED}/decisive.ipynb) at once. "
+            f"one point, *no difference* inside it, for ten contrasts at once. "
             "[Protocol 1](../paper/protocol.md) (five other seeds, the method re-estimated, base as "
             f"trained): {before}. Before you rely on it:")
 
@@ -264,7 +266,7 @@ def cautions(found: dict[str, Path]) -> str:
         ours = f["base's answers permuted"]
         out.append(f"From scratch on little real speech, protocol 1's rows score {t.min():.0f} to "
                    f"{t.max():.0f} in agesup F1 on new speakers of the same corpora; base's own answers, shuffled, "
-                   f"{ours.min():.0f} ([why](../paper/results/README.md#what-no-listening-scores)).")
+                   f"{ours.min():.0f}.")
         if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
     out += [short] if (short := machines_in_short()) else []
@@ -494,8 +496,7 @@ def where_to_go() -> str:
                        f"{hours(method)} hours; the exercises have [answers](answers/)"),
              ("more", f"all {sum(len(pages(f)) for f in FOLDERS)} pages, "
                       f"{hours([p for f in FOLDERS for p in pages(f)])} hours: speech with known causes "
-                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}; "
-                      f"what helps: {link(page_path('16_remedies'))}), "
+                      f"(01a to 01c), corpora (02 to 02c), causes (13c to 16: {link(page_path('13c_arrows'))}), "
                       "the two earlier papers "
                       "([20](verification/20_speakers.ipynb) to 29)"),
              ("a class", "[the course](course/README.md): eight lessons with checks"),
@@ -527,7 +528,7 @@ def equations() -> str:
     lines = [{"of the paper": f"Eq. {n}, {what}", "page": link(page_path(p)),
               "code": f"[{(m := module_of(page_path(p)))}](../{m}), `{f}`"} for n, what, p, f in EQUATIONS]
     lines.append({"of the paper": "Table 1", "page": "[table1](results/table1.ipynb)",
-                  "code": "[mkdcls/results/](../mkdcls/results/), from `runner.py` to `report.py`"})
+                  "code": "[mkdcls/results/](../mkdcls/results/)"})
     return report.as_markdown(pd.DataFrame(lines))
 
 
@@ -564,14 +565,14 @@ def pictures(found: dict) -> str:
     if (folder := found.get("stand-in")) is None: return ""
     varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(table_at(folder / "decisive-doses.csv")))
     drawn = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
-             (("doses", f"When does the method help? Gains against {varied}"),
-              ("teacher_worth", "What is the teacher worth? Each kind of K against none"))
+             (("doses", f"Gains against {varied}"),
+              ("teacher_worth", "Each kind of K against none"))
              if (folder / "figures" / f"{name}.svg").exists()]
     seeds = [table_at(folder / f"decisive-{name}.csv") for name in ("doses", "controls")]
     seeds = sorted({int(n) for t in seeds if len(t) for n in t["n_seeds"]})
     counted = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""
-    told = (f"*{counted} seeds, 95 % intervals. Grey: the margin of one point. (K: …): what the teacher itself scores.*"
-            * bool(drawn and seeds))
+    told = (f"*When does the method help, and what is the teacher worth? {counted} seeds, 95 % intervals. Grey: "
+            "the margin of one point. (K: …): what the teacher itself scores.*" * bool(drawn and seeds))
     return "\n\n".join([*drawn, *[told] * bool(told)])
 
 
@@ -591,7 +592,7 @@ def remedies_in_short(found: dict) -> str:
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     tied = found.none["train_rho"].iloc[0]
     return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line "
-            f"(studio or telephone) {found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all "
+            f"{found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all "
             f"seeds: trained where the line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points "
             f"when that is turned round; with *{found.name}* it scores {c:.0f}, and {d:.0f} turned round "
             f"({found.none['n_seeds'].iloc[0]:.0f} seeds, "
