@@ -265,7 +265,7 @@ def cautions(found: dict[str, Path]) -> str:
         t, f = _read(found["real speech"] / "table1.csv")["agesup_f1"], floors(found["real speech"])
         ours = f["base's answers permuted"]
         out.append(f"From scratch on little real speech, protocol 1's rows score {t.min():.0f} to "
-                   f"{t.max():.0f} in agesup F1 on new speakers of the same corpora; base's own answers, shuffled, "
+                   f"{t.max():.0f} in agesup F1 on new speakers; base's own answers, shuffled, "
                    f"{ours.min():.0f}.")
         if told := worth_in_words(found["real speech"]): out.append(f"{told} ([measured]({EXECUTED_REAL})).")
     if "stand-in" in found: out += [short] if (short := regime_in_short(found["stand-in"])) else []
