@@ -198,7 +198,7 @@ def test_the_control_in_sentences(tmp_path):
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
     assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points over no K (10 seeds)" in told and "the heads can read it beside X in Z." in told
-    assert "(all intervals hold 0, the widest [" in sheet.worth_of_k(table.assign(low=-.1, high=.1)) and "(all intervals" not in sheet.worth_of_k(table.assign(low=.1))
+    assert "(widest interval [-0.1, +0.1]; all hold 0)." in sheet.worth_of_k(table.assign(low=-.1, high=.1)) and "(widest interval [+0.1, +0.3])." in sheet.worth_of_k(table.assign(low=.1, high=.3))
     weak = table["contrast"].str.startswith("K FCVG − none")
     assert "adds nothing" not in told and "adds nothing is not shown: where a word" in sheet.controls_text(table.assign(word=table["word"].where(~weak, "undecided")))
     assert "asked without K: " in told and "(10 seeds). So this" in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"

@@ -548,8 +548,8 @@ def worth_of_k(table: pd.DataFrame) -> str:
     seeds = {kind: f"{g['n_seeds'].min()} seeds" for kind, g in k.groupby("kind")}
     low, high = (k.loc[k["kind"].isin(("FCVG", "untrained")), end] for end in ("low", "high"))
     widest = (high - low).idxmax()
-    none = (f" (all intervals hold 0, the widest {bounds(low[widest], high[widest])})"
-            * bool(((low <= 0) & (high >= 0)).all()))
+    none = (f" (widest interval {bounds(low[widest], high[widest])}"
+            + "; all hold 0" * bool(((low <= 0) & (high >= 0)).all()) + ")")
     told = (f"K made of the true causes is worth {worth['causes']} points over no K ({seeds['causes']}), "
             f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
