@@ -195,9 +195,9 @@ def test_when_it_helps_is_told_from_the_records(tmp_path):
     folder = tmp_path / "paper/results/standin-laptop"
     folder.mkdir(parents=True)
     assert home.when_it_helps(tmp_path) == ""
-    lines = [f'"K {kind} − none, row {row}",{gain}' for kind, gain in (("causes", 9), ("FCVG", 1), ("untrained", 0))
+    lines = [f'"K {kind} − none, row {row}",{gain},{gain - 1},{gain + 1},5' for kind, gain in (("causes", 9), ("FCVG", 1), ("untrained", 0))
              for row in ("4a", "6")]
-    (folder / "decisive-controls.csv").write_text("\n".join(["contrast,gain", *lines]) + "\n", "utf-8")
+    (folder / "decisive-controls.csv").write_text("\n".join(["contrast,gain,low,high,n_seeds", *lines]) + "\n", "utf-8")
     told = home.when_it_helps(tmp_path)
     assert "K made of the true causes is worth +9.0 to +9.0 points" in told and "[The sheet]" in told
     dose = "curve,level,train_utterances,row,against,n_seeds,score,gain,low,high,change,change_low,change_high\n"

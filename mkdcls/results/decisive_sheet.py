@@ -668,8 +668,8 @@ def doses_in_short(table: pd.DataFrame) -> str:
     return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
             f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}). "
             + (f"Over {len(clear)} of {len(found)} curves the gain changes (intervals without 0; {seeds} seeds)."
-               if clear else f"On none of the {len(found)} curves is a change from end to end clear; {seeds} seeds show only "
-                    "large ones."))
+               if clear else f"On none of the {len(found)} curves is a change from end to end clear; {seeds} seeds "
+                             "show only large ones."))
 
 
 def figure_doses(table: pd.DataFrame, folder: Path):
