@@ -198,7 +198,8 @@ def test_the_control_in_sentences(tmp_path):
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
     assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points over no K (10 seeds)" in told and "the heads can read it beside X in Z." in told
-    assert "(widest interval [-0.1, +0.1]; all hold 0)." in sheet.worth_of_k(table.assign(low=-.1, high=.1)) and "(widest interval [+0.1, +0.3])." in sheet.worth_of_k(table.assign(low=.1, high=.3))
+    assert "(widest interval [-0.1, +0.1]; all hold 0)." in sheet.worth_of_k(table.assign(low=-.1, high=.1))
+    assert "(widest interval [+0.1, +0.3])." in sheet.worth_of_k(table.assign(low=.1, high=.3))
     weak = table["contrast"].str.startswith("K FCVG − none")
     assert "adds nothing" not in told and "adds nothing is not shown: where a word" in sheet.controls_text(table.assign(word=table["word"].where(~weak, "undecided")))
     assert "asked without K: " in told and "(10 seeds). So this" in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"
@@ -319,7 +320,8 @@ def test_doses_in_sentences(tmp_path):
     assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\)\. "
                         r"Over 1 of 1 curves the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
     wide = table.assign(change_low=-9., change_high=9.)
-    assert sheet.doses_in_short(wide).endswith("On none of the 1 curves is a change from end to end clear; 3 seeds show only large ones.") and sheet.doses_in_short(table[:0]) == ""
+    assert sheet.doses_in_short(wide).endswith("On none of the 1 curves is a change from end to end clear; 3 seeds show only large ones.")
+    assert sheet.doses_in_short(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
 

@@ -233,7 +233,7 @@ def how_to_read(found: dict[str, Path]) -> str:
             "on 4,000 speakers or more. Both rows are scored with BatchNorm statistics re-estimated on unmixed speech"
             f"{f'; as trained, the gains are {plain}' if plain else ''}. "
             "*Better* and *worse* lie beyond a margin of "
-            f"one point, *no difference* inside it, for ten contrasts at once. "
+            "one point, *no difference* inside it, for ten contrasts at once. "
             "[Protocol 1](../paper/protocol.md) (five other seeds, the method re-estimated, base as "
             f"trained): {before}. Before you rely on it:")
 
