@@ -443,7 +443,13 @@ def test_known_voices_by_hand(tmp_path):
     assert t.loc["speaker", "1"]["interval"] == "holds 0" and t.loc["utterance", "3"]["difference"] == 6
     table = sheet.regime_table(folder)
     assert table.loc[table["row"] == "1", "score"].tolist() == [82, 70, 67, 67] and "gain" not in table
-    assert sheet.figure_regime(table, tmp_path).axes[0].get_xticklabels()[0].get_text() == "base on FCVG"
+    axes = sheet.figure_regime(table, tmp_path).axes
+    assert len(axes) == 2 and axes[0].get_xticklabels()[0].get_text() == "base on FCVG"
+    axes = sheet.figure_regime(table.assign(gain=[None, 4.]*4, low=[None, 1.5]*4, high=[None, 6.5]*4, paper=[None, 11.8]*4), tmp_path).axes
+    assert len(axes) == 4 and axes[2].get_xticklabels()[1].get_text() == "base" and axes[3].get_ylabel() == ""
+    own, fresh, paper = axes[3].collections
+    assert own.get_segments()[1].tolist() == [[.8, 1.5], [.8, 6.5]] and fresh.get_segments()[1][0].tolist() == [1.2, 1.5]
+    assert [round(v, 9) for v in paper.get_segments()[1].ravel()] == [.6, 11.8, 1.4, 11.8]
     told = sheet.leak_text(t.reset_index())
     assert "the teacher on FCVG (row 1) scores 82.0 on the split's own test set and 70.0 on fresh speakers, a difference of +12.0 [+7.0, +17.0] points." in told
     assert "it is +5.0 [+4.8, +5.2] (row 3) and +0.0 [-2.5, +2.5] (row 1). There 1 of 2 intervals leaves out 0: +5.0 [+4.8, +5.2] (row 3)." in told

@@ -709,18 +709,28 @@ REGIME_NAMES = {"1": "base on FCVG", "3": "base", "5": "+CH", "6": "+MKD+CH"}
 
 
 def figure_regime(table: pd.DataFrame, folder: Path):
-    "Scores by split and by who is tested"
+    "Scores by split and by who is tested; under them, from two seeds on, gains over base, and the paper's"
+    told = "gain" in table
     with mpl.rc_context(STYLE):
-        fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.6), layout="constrained", sharey=True)
-        for ax, (by, part) in zip(axes, table.groupby("split_by", sort=False)):
+        fig, axes = plt.subplots(1 + told, 2, figsize=(6.4, 4.2 if told else 2.6), layout="constrained", squeeze=False,
+                                 sharex=True, sharey="row", height_ratios=(3, 2)[:1 + told])
+        for (top, *low), (by, part) in zip(axes.T, table.groupby("split_by", sort=False)):
             for i, (tested, t) in enumerate(part.groupby("tested", sort=False)):
                 x = np.arange(len(t)) + .4*(i - .5)
-                ax.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {tested}")
-                for at, v in zip(x, t["score"]): ax.text(at, v + 1, f"{v:.0f}", ha="center", fontsize=7)
-                ax.set_xticks(range(len(t)), [REGIME_NAMES[r] for r in t["row"]], fontsize=7)
-            ax.set_title(f"dealt by {by}", loc="left")
-        axes[0].set(ylabel="agesup macro F1 (%)", ylim=(0, 100))
-        fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False, fontsize=7)
+                top.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {tested}")
+                for at, v in zip(x, t["score"]): top.text(at, v + 1, f"{v:.0f}", ha="center", fontsize=7)
+                for ax in low:
+                    ax.vlines(x, t["low"], t["high"], color=COLOURS[i], lw=2.5)
+                    ax.plot(x, t["gain"], "o", ms=4, color=COLOURS[i])
+            for ax in low:
+                ax.axhline(0, color="0.3", lw=.8)
+                ax.hlines(t["paper"], x - .6, x + .2, color="0.3", ls=(0, (2, 1)), label="the paper's gain")
+            (top, *low)[-1].set_xticks(range(len(t)), [REGIME_NAMES[r] for r in t["row"]], fontsize=7)
+            top.set_title(f"dealt by {by}", loc="left")
+        axes[0, 0].set(ylabel="agesup macro F1 (%)", ylim=(0, 100))
+        if told: axes[1, 0].set_ylabel("gain over base\n(points)")
+        handles = [h for ax in axes[:, 0] for h in ax.get_legend_handles_labels()[0]]
+        fig.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False, fontsize=7)
         save_figure(fig, folder, "regime")
     return fig
 
