@@ -198,18 +198,22 @@ def test_the_control_in_sentences(tmp_path):
     told = sheet.controls_text(table := sheet.control_table(folder))
     causes = table[table["contrast"].str.startswith("K causes") & ~table["contrast"].str.endswith("alone")]["gain"]
     assert f"true causes is worth {causes.min():+.1f} to {causes.max():+.1f} points over no K (10 seeds)" in told and "the heads can read it beside X in Z." in told
-    assert "(widest interval [-0.1, +0.1]; all hold 0)." in sheet.worth_of_k(table.assign(low=-.1, high=.1))
-    assert "(widest interval [+0.1, +0.3])." in sheet.worth_of_k(table.assign(low=.1, high=.3))
+    assert "(widest interval of the two [-0.1, +0.1]; all hold 0)." in sheet.worth_of_k(table.assign(low=-.1, high=.1))
+    assert "(widest interval of the two [+0.1, +0.3])." in sheet.worth_of_k(table.assign(low=.1, high=.3))
     weak = table["contrast"].str.startswith("K FCVG − none")
-    assert "adds nothing" not in told and "adds nothing is not shown: where a word" in sheet.controls_text(table.assign(word=table["word"].where(~weak, "undecided")))
-    assert "asked without K: " in told and "(10 seeds). So this" in told and "through Eq. 2 is not shown." in told and "cosine" not in told, "no curves, no cosine"
+    assert told.endswith("trained on FCVG, is *no difference* (rows 4a, 6, 13).")
+    some = table["word"].where(~(weak & table["contrast"].str.endswith("13")), "undecided")
+    assert sheet.controls_text(table.assign(word=some)).endswith(
+        "is *no difference* (rows 4a, 6); *undecided* (row 13). Where the word is *undecided*, so few seeds may miss a gain.")
+    assert "asked without K: " in told and "(10 seeds). So this" in told and "cosine" not in told, "no curves, no cosine"
+    assert "the heads can read it beside X in Z. That the student takes the causes over through Eq. 2 is not shown." in told
     both = sheet.controls_text(table.assign(word="better"))
     assert "asked without K" in both and "through Eq. 2" not in both, "a student that gains alone"
     without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
     assert "asked without K" not in without and "Eq. 2" not in without
     alone = table["contrast"].str.endswith("alone")
     far = sheet.controls_text(table.assign(cosine=np.where(alone, .1, .8)))
-    assert "(10 seeds; cosine to its target 0.10 to 0.10; other students reach 0.80 to 0.80)" in far and "stayed far from that target" in far
+    assert "(10 seeds; cosine to its target 0.10 to 0.10; where K is a network's, 0.80 to 0.80)" in far and "stayed far from that target" in far
     assert "stayed far" not in sheet.controls_text(table.assign(cosine=.9))
     paired = sheet.control_table(folder).set_index("contrast")["gain"]
     assert paired["K FCVG − untrained, row 6"] == pytest.approx(paired["K FCVG − none, row 6"] - paired["K untrained − none, row 6"], abs=.011)
@@ -320,7 +324,7 @@ def test_doses_in_sentences(tmp_path):
     assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\)\. "
                         r"Over 1 of 1 curves the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
     wide = table.assign(change_low=-9., change_high=9.)
-    assert sheet.doses_in_short(wide).endswith("On none of the 1 curves is a change from end to end clear; 3 seeds show only large ones.")
+    assert sheet.doses_in_short(wide).endswith("None of 1 such curves shows a clear change from end to end; 3 seeds show only large ones.")
     assert sheet.doses_in_short(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
@@ -468,3 +472,7 @@ def test_the_regime_in_sentences():
     told = sheet.regime_text(t)
     assert told == "1 of 1 intervals of gains leave out the paper's. So here neither way of dealing makes gains like the paper's."
     assert "neither" not in sheet.regime_text(t.assign(excludes_paper=False)) and sheet.regime_text(t[:4]) == ""
+    more = pd.DataFrame([("speaker", own, "5", 67.8, 3.5, True), ("speaker", fresh, "5", 65., .8, True), ("utterance", fresh, "6", 65., 1.2, True)], columns=t.columns)
+    both = pd.concat([t, more]).assign(low=-5., high=6.).reset_index(drop=True)
+    assert sheet.regime_text(both).endswith("On the splits' own test sets the gains go from -2.6 [-5.0, +6.0] (row 6, dealt by utterance) to "
+                                            "+3.5 [-5.0, +6.0] (row 5, dealt by speaker); on fresh speakers from +0.8 to +1.2.")

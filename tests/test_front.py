@@ -35,11 +35,11 @@ def test_another_machine_is_told_when_it_was_measured(tmp_path):
 
 def test_the_regime_is_told_when_it_was_run(tmp_path):
     assert front.regime_in_short(tmp_path) == ""
-    lines = [(by, who, row, f) for row, fs in (("3", (90.6, 41.2, 52.4, 50.)), ("6", (99., 99., 99., 99.)))
+    lines = [(by, who, row, f) for row, fs in (("1", (80.2, 68., 67., 67.6)), ("3", (90.6, 41.2, 52.4, 50.)), ("6", (99., 99., 99., 99.)))
              for (by, who), f in zip(product(("utterance", "speaker"), ("the split's own", "fresh speakers")), fs)]
     pd.DataFrame(lines, columns=["split_by", "tested", "row", "score"]).to_csv(tmp_path / "regime.csv", index=False)
-    assert "base scores 91 on the test utterances if utterances are dealt, and 41 on new speakers" in front.regime_in_short(tmp_path)
-    assert "if speakers are dealt, it is 52 and 50 ([measured]" in front.regime_in_short(tmp_path)
+    assert "if utterances are dealt, base scores 91 and 41 on the split's own test set and on new speakers (on FCVG 80 and 68)" in front.regime_in_short(tmp_path)
+    assert "if speakers are dealt, 52 and 50 (67 and 68) ([measured]" in front.regime_in_short(tmp_path)
 
 
 def test_protocol_2_appears_when_it_was_run(tmp_path):
@@ -73,7 +73,11 @@ def test_protocol_2_appears_when_it_was_run(tmp_path):
     assert "![Gains against " in front.pictures(found) and "help" not in front.pictures(found) and front.pictures({}) == ""
     (tmp_path / "decisive-doses.csv").write_text("curve,n_seeds\nspeakers,3\n")
     (tmp_path / "decisive-controls.csv").write_text("n_seeds\n10\n3\n")
-    assert "*When does the method help, and what is the teacher worth? 3 to 10 seeds, 95 % intervals." in front.pictures(found)
+    assert "*Above: when it helps. Below: what K is worth. 3 to 10 seeds, 95 % intervals." in front.pictures(found)
+    kinds = lambda *words: "\n".join(["contrast,word,n_seeds", *(f'"K {k} − none, row {r}",{w},3' for r in ("4a", "6") for k, w in zip(("untrained", "causes"), words))])
+    for words, told in ((("undecided", "better"), True), (("better", "better"), False), (("undecided", "undecided"), False)):
+        (tmp_path / "decisive-controls.csv").write_text(kinds(*words))
+        assert ("Only K made of the true causes gains more than the margin.*" in front.pictures(found)) == told
     write(20)
     assert "preview" not in front.how_to_read(found) and "Student's t over the 20 seeds of [protocol 2]" in front.how_to_read(found)
 

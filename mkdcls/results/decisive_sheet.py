@@ -248,7 +248,7 @@ def score_table(folder: Path) -> pd.DataFrame:
     mine = runs[runs["knobs"] == "{}"]
     out = mine.groupby("row", sort=False)[[c for c in SHOWN if c in mine]].mean().round(2)
     first = mine.drop_duplicates("row").set_index("row")
-    out.insert(0, "method", first["method"])
+    out.insert(0, "method", first["method"].where(first.index.isin(PRIMARY), ""))  # a control has no method of its own
     out.insert(0, "role", first["dataset"])
     out.insert(2, "n_seeds", mine.groupby("row").size())
     if (Path(folder) / "answers.parquet").exists():
@@ -493,8 +493,15 @@ def regime_text(table: pd.DataFrame) -> str:
     "What the gains in the table of the regime say, in a sentence; scores are `leak_text`'s"
     if "gain" not in table or not len(gains := table[table["gain"].notna()]): return ""
     out = int(gains["excludes_paper"].sum())
-    return (f"{out} of {len(gains)} intervals of gains leave out the paper's."
+    told = (f"{out} of {len(gains)} intervals of gains leave out the paper's."
             + " So here neither way of dealing makes gains like the paper's." * (out == len(gains)))
+    own, fresh = (gains[gains["tested"] == who] for who in SCORE_BY_TESTED)
+    if not (len(own) and len(fresh)): return told
+    least, most = own.loc[own["gain"].idxmin()], own.loc[own["gain"].idxmax()]
+    ends = " to ".join(f"{r['gain']:+z.1f} {bounds(r['low'], r['high'])} (row {r['row']}, dealt by {r['split_by']})"
+                       for r in (least, most))
+    return (f"{told} On the splits' own test sets the gains go from {ends}; on fresh speakers from "
+            f"{fresh['gain'].min():+z.1f} to {fresh['gain'].max():+z.1f}.")
 
 
 # ---- pictures
@@ -548,13 +555,13 @@ def worth_of_k(table: pd.DataFrame) -> str:
     seeds = {kind: f"{g['n_seeds'].min()} seeds" for kind, g in k.groupby("kind")}
     low, high = (k.loc[k["kind"].isin(("FCVG", "untrained")), end] for end in ("low", "high"))
     widest = (high - low).idxmax()
-    none = (f" (widest interval {bounds(low[widest], high[widest])}"
+    none = (f" (widest interval of the two {bounds(low[widest], high[widest])}"
             + "; all hold 0" * bool(((low <= 0) & (high >= 0)).all()) + ")")
     told = (f"K made of the true causes is worth {worth['causes']} points over no K ({seeds['causes']}), "
             f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
     near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
-    cosines = f"; cosine to its target {far}; other students reach {near}" * bool(near and far)
+    cosines = f"; cosine to its target {far}; where K is a network's, {near}" * bool(near and far)
     return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']} "
             f"({seeds['alone']}{cosines}).")
 
@@ -566,6 +573,14 @@ def _span_of_cosines(table: pd.DataFrame, kinds: list[str]) -> str:
     return f"{known.min():.2f} to {known.max():.2f}" if len(known) else ""
 
 
+def only_causes_help(table: pd.DataFrame) -> bool:
+    "Is K of the true causes *better* in every row that was asked with it, and no other K in any?"
+    if "word" not in table: return False
+    k = by_kind(table)
+    better = k["word"] == "better"
+    return bool(better.any() and (better == (k["kind"] == "causes")).all())
+
+
 def controls_text(table: pd.DataFrame) -> str:
     "The same, and what it says about this pipeline"
     if not (told := worth_of_k(table)): return ""
@@ -573,14 +588,15 @@ def controls_text(table: pd.DataFrame) -> str:
     able, alone = ((k.loc[k["kind"] == kind, "word"] == "better").all() for kind in ("causes", "alone"))
     if not able: return f"{told} The true causes do not help in every row, so this pipeline cannot test K everywhere."
     told += " So this pipeline can show a gain where K holds the true causes and the heads can read it beside X in Z."
-    told += (" That the paper's kind of teacher adds nothing is not shown: where a word is *undecided*, so few seeds "
-             "may miss a gain." * bool((k.loc[k["kind"] == "FCVG", "word"] == "undecided").any()))
     if (asked := k["kind"] == "alone").any() and not alone:
-        told += " That the student takes it over through Eq. 2 is not shown"
+        told += " That the student takes the causes over through Eq. 2 is not shown"
         far = "cosine" in k and k.loc[asked, "cosine"].max() < .5
         told += ("; it stayed far from that target, so that these rows do not tell what a student would gain that "
                  "reached it" * bool(far) + ".")
-    return told
+    rows = k[k["kind"] == "FCVG"].groupby("word", sort=False)["of"].agg(list)
+    said = {word: f"*{word}* (row{'s' * (len(of) > 1)} {', '.join(of)})" for word, of in rows.items()}
+    told += f" K of the paper's kind of teacher, trained on FCVG, is {'; '.join(said.values())}."
+    return told + " Where the word is *undecided*, so few seeds may miss a gain." * ("undecided" in said)
 
 
 def others_in_columns(table: pd.DataFrame) -> pd.DataFrame:
@@ -668,7 +684,7 @@ def doses_in_short(table: pd.DataFrame) -> str:
     return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
             f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}). "
             + (f"Over {len(clear)} of {len(found)} curves the gain changes (intervals without 0; {seeds} seeds)."
-               if clear else f"On none of the {len(found)} curves is a change from end to end clear; {seeds} seeds "
+               if clear else f"None of {len(found)} such curves shows a clear change from end to end; {seeds} seeds "
                              "show only large ones."))
 
 
@@ -697,6 +713,7 @@ def figure_doses(table: pd.DataFrame, folder: Path):
                 at = sorted(set(mine["train_utterances"]))
                 ax.set_xticks(at, [f"{n:,.0f}" + f"\n(K: {k[n]:.0f})" * bool(scored) for n in at])
                 ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+            ax.tick_params(axis="x", labelsize=7)
             ax.set_xlabel(DOSE_WORDS[curve])
         axes[0, 0].set_ylabel("gain in agesup F1 (points), 95 %")
         found = {label: h for ax in axes.flat for h, label in zip(*ax.get_legend_handles_labels())}
@@ -705,6 +722,7 @@ def figure_doses(table: pd.DataFrame, folder: Path):
     return fig
 
 
+TESTED_TOLD = dict(zip(SCORE_BY_TESTED, ("the split's own test set", "fresh speakers")))
 REGIME_NAMES = {"1": "base on FCVG", "3": "base", "5": "+CH", "6": "+MKD+CH"}
 
 
@@ -717,7 +735,7 @@ def figure_regime(table: pd.DataFrame, folder: Path):
         for (top, *low), (by, part) in zip(axes.T, table.groupby("split_by", sort=False)):
             for i, (tested, t) in enumerate(part.groupby("tested", sort=False)):
                 x = np.arange(len(t)) + .4*(i - .5)
-                top.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {tested}")
+                top.bar(x, t["score"], .38, color=COLOURS[i], label=f"tested on {TESTED_TOLD[tested]}")
                 for at, v in zip(x, t["score"]): top.text(at, v + 1, f"{v:.0f}", ha="center", fontsize=7)
                 for ax in low:
                     ax.vlines(x, t["low"], t["high"], color=COLOURS[i], lw=2.5)

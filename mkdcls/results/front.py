@@ -14,8 +14,8 @@ from mkdcls.engine.store import PROJECT
 from mkdcls.evaluation import MARGIN, confusion, prf
 from mkdcls.remedies import REMEDIES
 from mkdcls.results import report
-from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_in_short, others_in_columns,
-                                           read, seed_gains, still_to_run, worth_of_k)
+from mkdcls.results.decisive_sheet import (DOSE_WORDS, compares_nothing, doses_shown, doses_in_short, only_causes_help,
+                                           others_in_columns, read, seed_gains, still_to_run, worth_of_k)
 from mkdcls.results.real_sheet import worth_in_words
 from mkdcls.results.remedies_sheet import REMEDIES_TABLE, REMEDY_RUNS, least_lost, remedies_to_run
 from mkdcls.results.sheets import SHEETS, sheet_of
@@ -563,16 +563,18 @@ def decides(found: dict) -> str:
 def pictures(found: dict) -> str:
     "When the method helps, and what the teacher is worth; nothing before protocol 2 has been run"
     if (folder := found.get("stand-in")) is None: return ""
-    varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(table_at(folder / "decisive-doses.csv")))
+    doses, controls = (table_at(folder / f"decisive-{name}.csv") for name in ("doses", "controls"))
+    varied = ", ".join(DOSE_WORDS[c] for c in doses_shown(doses))
     drawn = [f"![{alt}](../paper/results/{folder.name}/figures/{name}.svg)" for name, alt in
              (("doses", f"Gains against {varied}"),
               ("teacher_worth", "Each kind of K against none"))
              if (folder / "figures" / f"{name}.svg").exists()]
-    seeds = [table_at(folder / f"decisive-{name}.csv") for name in ("doses", "controls")]
-    seeds = sorted({int(n) for t in seeds if len(t) for n in t["n_seeds"]})
+    seeds = sorted({int(n) for t in (doses, controls) if len(t) for n in t["n_seeds"]})
     counted = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""
-    told = (f"*When does the method help, and what is the teacher worth? {counted} seeds, 95 % intervals. Grey: "
-            "the margin of one point. (K: …): what the teacher itself scores.*" * bool(drawn and seeds))
+    told = (f"*Above: when it helps. Below: what K is worth. {counted} seeds, 95 % intervals. Grey: the "
+            "margin of one point. (K: …): what the teacher itself scores."
+            + " Only K made of the true causes gains more than the margin." * only_causes_help(controls)
+            + "*") * bool(drawn and seeds)
     return "\n\n".join([*drawn, *[told] * bool(told)])
 
 
@@ -611,13 +613,14 @@ def regime_in_short(folder: Path) -> str:
     "What dealing utterances instead of speakers does, in one sentence; nothing before it has been run"
     if not (path := Path(folder) / "regime.csv").exists(): return ""
     t = pd.read_csv(path, dtype={"row": str})
-    base = t.query("row == '3'").set_index(["split_by", "tested"])["score"]
+    base = t.set_index(["row", "split_by", "tested"])["score"]
     left_out = "excludes_paper" in t and t["excludes_paper"].dropna().astype(bool).all()
-    own, fresh = "the split's own", "fresh speakers"
-    return ("Where few speakers say 20 utterances each (the paper's clean speech, FCVG: about 850), base scores "
-            f"{base['utterance', own]:.0f} on the test utterances if utterances are dealt, and "
-            f"{base['utterance', fresh]:.0f} on new speakers; if speakers are dealt, it is "
-            f"{base['speaker', own]:.0f} and {base['speaker', fresh]:.0f} ([measured]({EXECUTED}/regime.ipynb))."
+    who = ("the split's own", "fresh speakers")
+    both = lambda row, by: " and ".join(f"{base[row, by, tested]:.0f}" for tested in who)
+    return ("Few speakers, 20 utterances each (in the paper's FCVG about 850): if utterances are dealt, base "
+            f"scores {both('3', 'utterance')} on the split's own test set and on new speakers (on FCVG "
+            f"{both('1', 'utterance')}); if speakers are dealt, {both('3', 'speaker')} ({both('1', 'speaker')}) "
+            f"([measured]({EXECUTED}/regime.ipynb))."
             + " Gains like the paper's come of neither." * bool(left_out))
 
 
