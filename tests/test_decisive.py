@@ -205,15 +205,15 @@ def test_the_control_in_sentences(tmp_path):
     some = table["word"].where(~(weak & table["contrast"].str.endswith("13")), "undecided")
     assert sheet.controls_text(table.assign(word=some)).endswith(
         "is *no difference* (rows 4a, 6); *undecided* (row 13). Where the word is *undecided*, so few seeds may miss a gain.")
-    assert "asked without K: " in told and "(10 seeds). So this" in told and "cosine" not in told, "no curves, no cosine"
+    assert "while its heads never see K: " in told and "(10 seeds, widest [" in told and "]). So this" in told and "cosine" not in told, "no curves, no cosine"
     assert "the heads can read it beside X in Z. That the student takes the causes over through Eq. 2 is not shown." in told
     both = sheet.controls_text(table.assign(word="better"))
-    assert "asked without K" in both and "through Eq. 2" not in both, "a student that gains alone"
+    assert "heads never see K" in both and "through Eq. 2" not in both, "a student that gains alone"
     without = sheet.controls_text(table[~table["contrast"].str.endswith("alone")])
-    assert "asked without K" not in without and "Eq. 2" not in without
+    assert "heads never see K" not in without and "Eq. 2" not in without
     alone = table["contrast"].str.endswith("alone")
     far = sheet.controls_text(table.assign(cosine=np.where(alone, .1, .8)))
-    assert "(10 seeds; cosine to its target 0.10 to 0.10; where K is a network's, 0.80 to 0.80)" in far and "stayed far from that target" in far
+    assert "]; cosine to its target 0.10 to 0.10)" in far and "stayed far from that target" in far
     assert "stayed far" not in sheet.controls_text(table.assign(cosine=.9))
     paired = sheet.control_table(folder).set_index("contrast")["gain"]
     assert paired["K FCVG − untrained, row 6"] == pytest.approx(paired["K FCVG − none, row 6"] - paired["K untrained − none, row 6"], abs=.011)
@@ -321,11 +321,11 @@ def test_doses_in_sentences(tmp_path):
     change = table.query("row == '6' and against == '3'").set_index("level")["change"]
     assert np.isnan(change[1.]) and change[4.] == 3, "paired by seed: what both levels share cancels"
     assert len(sheet.figure_doses(table, tmp_path).axes) == 1
-    assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\)\. "
-                        r"Over 1 of 1 curves the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
+    assert re.fullmatch(r"\+MKD\+CH − base goes from \+2\.\d to \+[45]\.\d between 2,880 and 11,520 \(training speakers\), a change of \+3\.0 \[\+3\.0, \+3\.0\]\. "
+                        r"In 1 of 1 panels the gain changes \(intervals without 0; 3 seeds\)\.", sheet.doses_in_short(table))
     wide = table.assign(change_low=-9., change_high=9.)
-    assert sheet.doses_in_short(wide).endswith("None of 1 such curves shows a clear change from end to end; 3 seeds show only large ones.")
-    assert sheet.doses_in_short(table[:0]) == ""
+    assert sheet.doses_in_short(wide).endswith("In no panel (1) is a change from end to end clear; 3 seeds show only large ones.")
+    assert sheet.doses_in_short(table[:0]) == sheet.doses_verdict(table[:0]) == ""
     assert sheet.doses_text(table[:0]) == sheet.doses_text(pd.DataFrame()) == ""
 
 

@@ -137,7 +137,8 @@ def score_lines(t: pd.DataFrame):
              "conflict_rate": "conflicts, %", "gender_f1": "gender F1"}
     keep = [c for c in shown if c in t]
     return (["row", "encoder", "trained on", "method", "seeds", *(shown[c] for c in keep)],
-            [[plain_row(r["row"]), encoder_of(r["row"]), r["role"], r["method"] if pd.notna(r["method"]) else "", count_cell(r["n_seeds"]),
+            [[plain_row(r["row"]), encoder_of(r["row"]), r["role"], "" if pd.isna(r["method"]) else r["method"],
+              count_cell(r["n_seeds"]),
               *(plain_cell(float(r[c])) for c in keep)]
              for _, r in t.iterrows()])
 

@@ -249,10 +249,12 @@ def score_table(folder: Path) -> pd.DataFrame:
     out = mine.groupby("row", sort=False)[[c for c in SHOWN if c in mine]].mean().round(2)
     first = mine.drop_duplicates("row").set_index("row")
     out.insert(0, "method", first["method"].where(first.index.isin(PRIMARY), ""))  # a control has no method of its own
+    if "encoder" in first: out.insert(0, "encoder", first["encoder"])
     out.insert(0, "role", first["dataset"])
     out.insert(2, "n_seeds", mine.groupby("row").size())
     if (Path(folder) / "answers.parquet").exists():
-        for i, (end, values) in enumerate(over_speakers(folder).items()): out.insert(4 + i, end, values.round(2))
+        at = out.columns.get_loc(SCORE) + 1
+        for i, (end, values) in enumerate(over_speakers(folder).items()): out.insert(at + i, end, values.round(2))
     known = {c: score for c, score in CEILINGS.items() if score in tops}
     beside = mine.merge(tops, left_on=["dataset", "seed"], right_on=["role", "seed"], suffixes=("", "_of_oracle"))
     for c, score in known.items():  # of the row's own seeds: some rows have fewer
@@ -560,17 +562,12 @@ def worth_of_k(table: pd.DataFrame) -> str:
     told = (f"K made of the true causes is worth {worth['causes']} points over no K ({seeds['causes']}), "
             f"K trained on FCVG {worth['FCVG']}, K never trained {worth['untrained']}{none}.")
     if "alone" not in worth: return told
-    near, far = (_span_of_cosines(table, kinds) for kinds in (["FCVG", "untrained"], ["alone"]))
-    cosines = f"; cosine to its target {far}; where K is a network's, {near}" * bool(near and far)
-    return (f"{told} A student that Eq. 2 pulls towards the true causes, asked without K: {worth['alone']} "
-            f"({seeds['alone']}{cosines}).")
-
-
-def _span_of_cosines(table: pd.DataFrame, kinds: list[str]) -> str:
-    "Least and greatest cosine to K of these kinds; empty where none is known"
-    k = by_kind(table)
-    known = k.loc[k["kind"].isin(kinds), "cosine"].dropna() if "cosine" in k else pd.Series()
-    return f"{known.min():.2f} to {known.max():.2f}" if len(known) else ""
+    asked = k[k["kind"] == "alone"]
+    known = asked["cosine"].dropna() if "cosine" in k else []
+    cosines = f"; cosine to its target {known.min():.2f} to {known.max():.2f}" if len(known) else ""
+    at = (asked["high"] - asked["low"]).idxmax()
+    return (f"{told} A student that Eq. 2 pulls towards the true causes, while its heads never see K: {worth['alone']} "
+            f"({seeds['alone']}, widest {bounds(asked.loc[at, 'low'], asked.loc[at, 'high'])}{cosines}).")
 
 
 def only_causes_help(table: pd.DataFrame) -> bool:
@@ -674,18 +671,24 @@ def doses_text(table: pd.DataFrame) -> str:
     return f"{'; '.join(told)} ({int(table['n_seeds'].min())} seeds)." if told else ""
 
 
+def doses_verdict(table: pd.DataFrame) -> str:
+    "Over how many curves the gain of +MKD+CH changes from end to end for sure; '' before one has been run"
+    if not (found := ends_of_doses(table)): return ""
+    clear = [c for c, (_, r) in found.items() if r["change_low"] > 0 or r["change_high"] < 0]
+    seeds = int(table["n_seeds"].min())
+    if not clear:
+        return f"In no panel ({len(found)}) is a change from end to end clear; {seeds} seeds show only large ones."
+    return f"In {len(clear)} of {len(found)} panels the gain changes (intervals without 0; {seeds} seeds)."
+
+
 def doses_in_short(table: pd.DataFrame) -> str:
-    "The first curve's ends, and of every curve whether the gain changes from end to end for sure"
+    "The first curve's ends and the change between them, and the verdict"
     if not (found := ends_of_doses(table)): return ""
     curve, (least, most) = next(iter(found.items()))
     at = _doses_of(curve, (least, most))
-    clear = [c for c, (_, r) in found.items() if r["change_low"] > 0 or r["change_high"] < 0]
-    seeds = int(table["n_seeds"].min())
     return (f"{DOSE_GAINS['6', DOSE_ASKED[curve]]} goes from {least['gain']:+z.1f} to {most['gain']:+z.1f} between "
-            f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}). "
-            + (f"Over {len(clear)} of {len(found)} curves the gain changes (intervals without 0; {seeds} seeds)."
-               if clear else f"None of {len(found)} such curves shows a clear change from end to end; {seeds} seeds "
-                             "show only large ones."))
+            f"{at[0]} and {at[1]} ({DOSE_WORDS[curve]}), a change of {most['change']:+z.1f} "
+            f"{bounds(most['change_low'], most['change_high'])}. {doses_verdict(table)}")
 
 
 def figure_doses(table: pd.DataFrame, folder: Path):

@@ -102,7 +102,9 @@ def first_table(found: dict[str, Path]) -> pd.DataFrame:
 
 def told_word(c: pd.Series) -> str:
     "The word of a contrast of protocol 2; where it is undecided, the seeds that have about an even chance to decide it"
-    return c["word"] if pd.isna(c["seeds_needed"]) else f"undecided (even odds with {c['seeds_needed']:.0f} seeds)"
+    if pd.isna(c["seeds_needed"]): return c["word"]
+    leans = "no difference" if abs(c["gain"]) <= MARGIN else "better" if c["gain"] > 0 else "worse"
+    return f"undecided (even odds of *{leans}* with {c['seeds_needed']:.0f} seeds)"
 
 
 def declared_family(found: dict[str, Path]) -> str:
@@ -226,15 +228,18 @@ def how_to_read(found: dict[str, Path]) -> str:
     before = read_gains(found["stand-in"])
     before = ", ".join(f"{v:+z.1f}" for v in before.loc[before["primary"], "gain"])
     plain = as_trained(found["stand-in"] / "decisive")
+    asked = t[t.index.str.startswith("+MKD+CH − base")]
+    below = bool(plain) and all(v[0] == "-" for v in plain.split(", "))
+    turned = ": the opposite direction" * bool(below and (asked["low"] > 0).all())
     n = t["n_seeds"].min()
     run = f"{n} of " * int(n < PRIMARY_SEEDS)
     return ("Gains are points of macro F1 with a 95 % interval: Student's t over "
             f"{run}the {PRIMARY_SEEDS} seeds of [protocol 2](../paper/protocol2.md){early}, each "
             "on 4,000 speakers or more. Both rows are scored with BatchNorm statistics re-estimated on unmixed speech"
-            f"{f'; as trained, the gains are {plain}' if plain else ''}. "
+            f"{f'; as trained, the gains are {plain}' if plain else ''}{turned}. "
             "*Better* and *worse* lie beyond a margin of "
             "one point, *no difference* inside it, for ten contrasts at once. "
-            "[Protocol 1](../paper/protocol.md) (five other seeds, the method re-estimated, base as "
+            "[Protocol 1](../paper/protocol.md) (five other seeds, base as "
             f"trained): {before}. Before you rely on it:")
 
 
@@ -572,8 +577,8 @@ def pictures(found: dict) -> str:
     seeds = sorted({int(n) for t in (doses, controls) if len(t) for n in t["n_seeds"]})
     counted = " to ".join(map(str, dict.fromkeys((seeds[0], seeds[-1])))) if seeds else ""
     told = (f"*Above: when it helps. Below: what K is worth. {counted} seeds, 95 % intervals. Grey: the "
-            "margin of one point. (K: …): what the teacher itself scores."
-            + " Only K made of the true causes gains more than the margin." * only_causes_help(controls)
+            "margin of one point. (K: …): the teacher's own score on FCVG, clean speech."
+            + " Only true causes that the heads can read in Z gain more than the margin." * only_causes_help(controls)
             + "*") * bool(drawn and seeds)
     return "\n\n".join([*drawn, *[told] * bool(told)])
 
@@ -593,13 +598,12 @@ def remedies_in_short(found: dict) -> str:
     found = least_lost(pd.read_csv(path), "base")
     a, b, c, d = (*found.ends(found.none), *found.ends(found.best))
     tied = found.none["train_rho"].iloc[0]
-    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the line "
-            f"{found.tried} {'has' if found.tried == 1 else 'have'} been tried on base with all "
-            f"seeds: trained where the line tells the age (ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points "
-            f"when that is turned round; with *{found.name}* it scores {c:.0f}, and {d:.0f} turned round "
-            f"({found.none['n_seeds'].iloc[0]:.0f} seeds, "
+    return (f"Of {len(REMEDIES)} [remedies](method/16b_remedies_in_speech.ipynb) against listening to the telephone "
+            f"line {found.tried} {'has' if found.tried == 1 else 'have'} been tried: trained where it tells the age "
+            f"(ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with *{found.name}* "
+            f"it scores {c:.0f}, and {d:.0f} turned round ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
-            + " It needs each utterance over both lines: exact in a simulator only."
+            + " Exact in a simulator only."
             * (found.name in ("replay", "match")))
 
 
