@@ -603,7 +603,7 @@ def remedies_in_short(found: dict) -> str:
             f"(ρ = {tied:g}), base falls from {a:.0f} to {b:.0f} points when that is turned round; with *{found.name}* "
             f"it scores {c:.0f}, and {d:.0f} turned round ({found.none['n_seeds'].iloc[0]:.0f} seeds, "
             f"[measured]({EXECUTED}/remedies.ipynb))."
-            + " Exact in a simulator only."
+            + " It is exact in a simulator only."
             * (found.name in ("replay", "match")))
 
 
